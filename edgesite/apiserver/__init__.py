@@ -1,0 +1,1 @@
+"""The embedded API server: HTTP front, authentication, authorisation, admission, registry, watch, subresources."""

@@ -1,0 +1,1 @@
+"""Cloud modules: one file or folder each. They never import `edgesite.edge`."""

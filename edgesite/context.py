@@ -1,0 +1,319 @@
+"""What the host hands to a module: its only way to clocks, random numbers, sockets, disks, threads and other modules.
+
+A module keeps no state outside the objects that it makes in ``run`` and reaches the world through its `Context` alone. So
+one process can hold a cloud role and many edge roles, and the simulator can run all of them under virtual time.
+
+Units   Times are seconds (float, ``*_s``) unless the name says ``*_ms``; wall-clock times count from the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    import logging
+    import random
+    import ssl
+    from pathlib import Path
+
+    import apsw
+    from prometheus_client import CollectorRegistry
+
+    from edgesite.hookspecs import Hooks
+    from edgesite.wire.message import Message
+
+__all__ = [
+    "Bus",
+    "Clock",
+    "Context",
+    "Disk",
+    "Health",
+    "Inbox",
+    "Listener",
+    "Module",
+    "Net",
+    "NodeConnector",
+    "NodeStream",
+    "Role",
+    "Section",
+    "Services",
+    "Settings",
+    "Threads",
+    "Worker",
+]
+
+T = TypeVar("T")
+P = TypeVar("P", bound="asyncio.BaseProtocol")
+Role = Literal["cloud", "edge"]
+
+
+class Clock(Protocol):
+    """Time. Deadlines may also be made with anyio's cancel scopes: these follow the same clock."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; comparable within one process only."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the Unix epoch; may jump."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Listener(Protocol):
+    """A listening address. ``address`` is what it is bound to, with the port that the system chose."""
+
+    address: str
+
+    async def close(self) -> None:
+        """Stop accepting and close; idempotent."""
+        ...
+
+
+class Net(Protocol):
+    """Sockets. An address is ``host:port``, ``[v6]:port``, ``unix:///path``, or ``mem:name`` for another role in this process.
+
+    Protocols are asyncio protocols, driven by a raw transport; ``edgesite.net`` builds HTTP and WebSocket on them.
+    """
+
+    async def listen(
+        self, factory: Callable[[], asyncio.BaseProtocol], address: str, *, tls: ssl.SSLContext | None = None
+    ) -> Listener:
+        """Serve each connection with a new protocol. Raises OSError."""
+        ...
+
+    async def connect(
+        self,
+        factory: Callable[[], P],
+        address: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect. The caller sets the deadline (``anyio.fail_after``). Raises OSError (ssl errors are OSErrors)."""
+        ...
+
+
+class Worker(Protocol):
+    """One thread that runs what it is given in order. The simulator runs it on the loop, in the same order."""
+
+    def submit(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Queue a call; the future may be awaited or given callbacks, which run on the loop."""
+        ...
+
+    async def close(self) -> None:
+        """Run what is queued, then end the thread."""
+        ...
+
+
+class Threads(Protocol):
+    """Blocking calls off the loop."""
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run one blocking call in a shared small pool."""
+        ...
+
+    def worker(self, name: str) -> Worker: ...
+
+
+class Disk(Protocol):
+    """SQLite files. Under the simulator these live on a disk that loses what was not synced."""
+
+    def connect(self, path: Path) -> apsw.Connection:
+        """Open or create a database (WAL, ``synchronous=FULL``, foreign keys on). Blocking: call in a worker. Raises apsw.Error."""
+        ...
+
+
+class Inbox(Protocol):
+    """The queue of one module on the bus; bounded: senders wait when it is full."""
+
+    def __aiter__(self) -> AsyncIterator[Message]: ...
+
+    async def receive(self) -> Message: ...
+
+    def close(self) -> None: ...
+
+
+class Bus(Protocol):
+    """Hub messages between modules of one role, routed by module name or group, as KubeEdge's Beehive does.
+
+    Known groups at the edge: hub, meta, edged, twin, bus, edgestream. A plugin may add any other.
+    """
+
+    def join(self, module: str, group: str, *, size: int = 1024) -> Inbox:
+        """Receive what is sent to ``module`` or to ``group``; leave with ``Inbox.close``."""
+        ...
+
+    async def send(self, module: str, message: Message) -> None:
+        """Deliver to one module. Raises LookupError if no such module has joined."""
+        ...
+
+    async def send_group(self, group: str, message: Message) -> None:
+        """Deliver a copy to each module of the group; none is fine."""
+        ...
+
+    async def call(self, module: str, message: Message, *, timeout_s: float = 30.0) -> Message:
+        """Send and wait for the answer whose parent is this message. Raises TimeoutError, LookupError."""
+        ...
+
+    def respond(self, message: Message) -> bool:
+        """Hand an answer to whoever waits for its parent; False if nobody does."""
+        ...
+
+
+class NodeStream(Protocol):
+    """The answer of a node's kubelet API: a status, headers, and a body that may go on for ever (``logs -f``)."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None: ...
+
+
+class NodeConnector(Protocol):
+    """Reaches the kubelet API of a node, by node name, over whatever link there is. Provided by a cloud module."""
+
+    async def open(self, node: str, method: str, target: str, headers: Mapping[str, str] | None = None) -> NodeStream:
+        """``target`` is path and query, e.g. "/containerLogs/default/web-0/web?follow=true". Raises ApiError when out of reach."""
+        ...
+
+
+class Section(Mapping[str, Any]):
+    """A frozen piece of validated configuration: members by attribute or by key, nested ones are sections too."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_values", {name: _freeze(value) for name, value in values.items()})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"no setting {name!r}; there are {', '.join(sorted(self._values))}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("configuration is frozen")
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Section({', '.join(self._values)})"
+
+    def plain(self) -> dict[str, Any]:
+        """The same as nested dicts and lists."""
+        return {name: _thaw(value) for name, value in self._values.items()}
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, Mapping) and not isinstance(value, Section):
+        return Section(value)
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(one) for one in value)
+    return value
+
+
+def _thaw(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.plain()
+    if isinstance(value, tuple):
+        return [_thaw(one) for one in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of a whole process, validated. A role that does not run here is None."""
+
+    api: Section | None = None
+    cloud: Section | None = None
+    edges: Sequence[Section] = ()  #: one per edge role in this process
+
+    def of(self, role: Role) -> Section | None:
+        """The cloud's section, or the first edge's."""
+        if role == "cloud":
+            return self.cloud
+        return self.edges[0] if self.edges else None
+
+
+class Health(Protocol):
+    """What /healthz, /livez and /readyz of this role report."""
+
+    def add_check(self, name: str, check: Callable[[], str | None], *, live: bool = False) -> None:
+        """``check`` returns None when well, else why not. ``live`` makes it part of /livez too."""
+        ...
+
+
+class Services(Protocol):
+    """Typed interfaces that modules of one role offer to each other. One provider each; withdrawn when it stops."""
+
+    def provide(self, interface: type[T], implementation: T) -> None: ...
+
+    def withdraw(self, interface: type[T]) -> None: ...
+
+    def find(self, interface: type[T]) -> T | None: ...
+
+    def get(self, interface: type[T]) -> T:
+        """Raises LookupError naming the interface."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a module may use. One is made for each module of each role."""
+
+    role: Role
+    module: str
+    node_name: str  #: of this edge role; "" in the cloud role
+    config: Section  #: this module's section (`Module.section`)
+    settings: Section  #: the whole configuration of this role
+    data_dir: Path  #: of this role; exists, mode 0700
+    clock: Clock
+    random: random.Random
+    net: Net
+    threads: Threads
+    disk: Disk
+    bus: Bus
+    services: Services
+    health: Health
+    metrics: CollectorRegistry
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    hooks: Hooks
+    ready: Callable[[], None]  #: call once, as soon as the module can serve
+    site: Mapping[str, Any] = field(
+        default_factory=dict
+    )  #: facts of the process: "version", "embedded_api", "single_process"
+
+
+class Module(Protocol):
+    """A part that runs. Making one has no side effects: everything happens in ``run``.
+
+    The host makes one instance per role instance, starts it when what it needs is ready, restarts it with backoff when it
+    raises, and cancels it to stop.
+    """
+
+    name: ClassVar[str]  #: "edgehub"; also its logger
+    roles: ClassVar[frozenset[str]]  #: {"cloud"}, {"edge"} or both
+    needs: ClassVar[frozenset[str]]  #: modules of the same role that must be ready first
+    section: ClassVar[str]  #: dotted path of its settings in the role's configuration ("modules.edgeHub"), or ""
+
+    def enabled(self, settings: Section) -> bool:
+        """Whether the role's configuration wants this module at all."""
+        ...
+
+    def run(self, ctx: Context) -> Awaitable[None]:
+        """Serve until cancelled. Raises whatever goes wrong: the host logs, counts and restarts."""
+        ...

@@ -1,0 +1,1 @@
+"""Scheduler and workload controllers for use with the embedded API server."""

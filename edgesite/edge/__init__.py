@@ -1,0 +1,1 @@
+"""Edge modules: one file or folder each. They never import `edgesite.cloud`."""

@@ -1,0 +1,1 @@
+"""The host: finds plugins, reads configuration, starts, supervises and stops modules."""

@@ -1,0 +1,1 @@
+"""Revisioned key-value store on SQLite: group commit, watch cache, compaction."""
