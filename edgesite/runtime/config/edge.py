@@ -1,0 +1,415 @@
+"""EdgeCore, ``edgecore.config.kubeedge.io/v1alpha2``: names, types and defaults of KubeEdge v1.12, and a few of ours.
+
+Members that only newer releases have are accepted and listed in `IGNORED`; v1alpha1 files are converted (`convert_v1alpha1`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from edgesite.runtime.config.base import Duration, Model, Port, PortOrZero
+
+__all__ = ["IGNORED", "EdgeCore", "convert_v1alpha1"]
+
+CA = "/etc/kubeedge/ca/rootCA.crt"
+CERT = "/etc/kubeedge/certs/server.crt"
+KEY = "/etc/kubeedge/certs/server.key"
+
+#: Members of newer releases that have no meaning here: accepted with a warning.
+IGNORED = frozenset(
+    {
+        "edgecoreVersion",
+        "modules.edged.reportEvent",
+        "modules.taskManager",
+        "modules.metaManager.metaServer.serviceAccountIssuers",
+        "modules.metaManager.metaServer.apiAudiences",
+        "modules.metaManager.metaServer.serviceAccountKeyFiles",
+        "modules.metaManager.metaServer.dummyServer",
+        "modules.deviceTwin.dmiSockPath",
+    }
+)
+
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def _node_name(text: str) -> str:
+    if text and (not _NODE_NAME.fullmatch(text) or len(text) > 253):
+        raise ValueError(
+            "is no valid node name: lower case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+        )
+    return text
+
+
+NodeName = Annotated[str, AfterValidator(_node_name)]
+
+
+class Database(Model):
+    driverName: str = "sqlite3"
+    aliasName: str = "default"
+    dataSource: str = "/var/lib/kubeedge/edgecore.db"
+
+
+class Taint(Model):
+    key: str
+    value: str = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+    timeAdded: str | None = None
+
+
+class Logging(Model):
+    format: str = "text"
+    sanitization: bool = False
+
+
+class TailoredKubeletConfig(Model):
+    """The keys of KubeletConfiguration v1beta1 (Kubernetes 1.22)."""
+
+    apiVersion: str = ""
+    kind: str = ""
+    enableServer: bool = False
+    address: str = "127.0.0.1"
+    readOnlyPort: PortOrZero = 10350
+    port: PortOrZero = 0
+    failSwapOn: bool = False
+    contentType: str = "application/json"
+    configMapAndSecretChangeDetectionStrategy: Literal["Get", "Watch", "Cache"] = "Get"
+    imageGCHighThresholdPercent: int = Field(80, ge=0, le=100)
+    imageGCLowThresholdPercent: int = Field(40, ge=0, le=100)
+    imageMinimumGCAge: Duration = "2m0s"
+    syncFrequency: Duration = "1m0s"
+    fileCheckFrequency: Duration = "20s"
+    httpCheckFrequency: Duration = "20s"
+    staticPodPath: str = ""
+    staticPodURL: str = ""
+    staticPodURLHeader: dict[str, list[str]] = Field(default_factory=dict)
+    tlsCertFile: str = ""
+    tlsPrivateKeyFile: str = ""
+    tlsCipherSuites: list[str] = Field(default_factory=list)
+    tlsMinVersion: str = ""
+    rotateCertificates: bool = False
+    serverTLSBootstrap: bool = False
+    authentication: dict[str, Any] = Field(default_factory=dict)
+    authorization: dict[str, Any] = Field(default_factory=dict)
+    registryPullQPS: int = 5
+    registryBurst: int = 10
+    eventRecordQPS: int = 5
+    eventBurst: int = 10
+    enableDebuggingHandlers: bool = True
+    enableContentionProfiling: bool = False
+    healthzPort: PortOrZero = 10248
+    healthzBindAddress: str = "127.0.0.1"
+    oomScoreAdj: int = -999
+    clusterDomain: str = ""
+    clusterDNS: list[str] = Field(default_factory=list)
+    streamingConnectionIdleTimeout: Duration = "4h0m0s"
+    nodeStatusUpdateFrequency: Duration = "10s"
+    nodeStatusReportFrequency: Duration = "5m0s"
+    nodeLeaseDurationSeconds: int = Field(40, ge=1)
+    volumeStatsAggPeriod: Duration = "1m0s"
+    kubeletCgroups: str = ""
+    systemCgroups: str = ""
+    cgroupRoot: str = ""
+    cgroupsPerQOS: bool = True
+    cgroupDriver: Literal["cgroupfs", "systemd"] = "cgroupfs"
+    cpuManagerPolicy: str = "none"
+    cpuManagerPolicyOptions: dict[str, str] = Field(default_factory=dict)
+    cpuManagerReconcilePeriod: Duration = "10s"
+    memoryManagerPolicy: str = "None"
+    reservedMemory: list[dict[str, Any]] = Field(default_factory=list)
+    topologyManagerPolicy: str = "none"
+    topologyManagerScope: str = "container"
+    qosReserved: dict[str, str] = Field(default_factory=dict)
+    runtimeRequestTimeout: Duration = "2m0s"
+    hairpinMode: str = "promiscuous-bridge"
+    maxPods: int = Field(110, ge=1)
+    podsPerCore: int = 0
+    podPidsLimit: int = -1
+    podCIDR: str = ""
+    resolvConf: str = "/etc/resolv.conf"
+    runOnce: bool = False
+    cpuCFSQuota: bool = True
+    cpuCFSQuotaPeriod: Duration = "100ms"
+    nodeStatusMaxImages: int = 50
+    maxOpenFiles: int = 1000000
+    kubeAPIQPS: int = 5
+    kubeAPIBurst: int = 10
+    serializeImagePulls: bool = True
+    evictionHard: dict[str, str] = Field(
+        default_factory=lambda: {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+        }
+    )
+    evictionSoft: dict[str, str] = Field(default_factory=dict)
+    evictionSoftGracePeriod: dict[str, str] = Field(default_factory=dict)
+    evictionMinimumReclaim: dict[str, str] = Field(default_factory=dict)
+    evictionPressureTransitionPeriod: Duration = "5m0s"
+    evictionMaxPodGracePeriod: int = 0
+    enableControllerAttachDetach: bool = True
+    protectKernelDefaults: bool = False
+    makeIPTablesUtilChains: bool = True
+    iptablesMasqueradeBit: int = 14
+    iptablesDropBit: int = 15
+    featureGates: dict[str, bool] = Field(default_factory=dict)
+    memorySwap: dict[str, Any] = Field(default_factory=dict)
+    containerLogMaxSize: str = "10Mi"
+    containerLogMaxFiles: int = Field(5, ge=2)
+    systemReserved: dict[str, str] = Field(default_factory=dict)
+    kubeReserved: dict[str, str] = Field(default_factory=dict)
+    reservedSystemCPUs: str = ""
+    systemReservedCgroup: str = ""
+    kubeReservedCgroup: str = ""
+    enforceNodeAllocatable: list[str] = Field(default_factory=lambda: ["pods"])
+    showHiddenMetricsForVersion: str = ""
+    allowedUnsafeSysctls: list[str] = Field(default_factory=list)
+    providerID: str = ""
+    volumePluginDir: str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/"
+    kernelMemcgNotification: bool = False
+    logging: Logging = Logging()
+    enableSystemLogHandler: bool = True
+    enableProfilingHandler: bool = True
+    enableDebugFlagsHandler: bool = True
+    shutdownGracePeriod: Duration = "0s"
+    shutdownGracePeriodCriticalPods: Duration = "0s"
+    seccompDefault: bool = False
+    memoryThrottlingFactor: float = 0.8
+    registerNode: bool | None = None
+    registerWithTaints: list[Taint] | None = None
+    containerRuntimeEndpoint: str = ""
+    imageServiceEndpoint: str = ""
+
+
+class Edged(Model):
+    enable: bool = True
+    tailoredKubeletConfig: TailoredKubeletConfig = TailoredKubeletConfig()
+    customInterfaceName: str = ""
+    registerNodeNamespace: str = "default"
+    kubeConfig: str = "/etc/kubeedge/config/kubeconfig"
+    hostnameOverride: NodeName = ""
+    nodeIP: str = ""
+    containerRuntime: str = Field("remote", description="docker is read as remote: dockershim is long gone")
+    runtimeCgroups: str = ""
+    dockershimRootDirectory: str = "/var/lib/dockershim"
+    podSandboxImage: str = "kubeedge/pause:3.1"
+    dockerEndpoint: str = "unix:///var/run/docker.sock"
+    imagePullProgressDeadline: Duration = "1m0s"
+    networkPluginName: str = ""
+    networkPluginMTU: int = 1500
+    cniConfDir: str = "/etc/cni/net.d"
+    cniBinDir: str = "/opt/cni/bin"
+    cniCacheDir: str = "/var/lib/cni/cache"
+    cniCacheDirs: str = ""
+    imageCredentialProviderConfigFile: str = ""
+    imageCredentialProviderBinDir: str = ""
+    certDirectory: str = ""
+    rootDirectory: str = "/var/lib/edged"
+    kubeletConfigFile: str = ""
+    registerNode: bool = True
+    registerWithTaints: list[Taint] = Field(default_factory=list)
+    windowsService: bool = False
+    windowsPriorityClass: str = ""
+    remoteRuntimeEndpoint: str = "unix:///run/containerd/containerd.sock"
+    remoteImageEndpoint: str = ""
+    experimentalMounterPath: str = ""
+    experimentalCheckNodeCapabilitiesBeforeMount: bool = False
+    experimentalNodeAllocatableIgnoreEvictionThreshold: bool = False
+    nodeLabels: dict[str, str] = Field(default_factory=dict)
+    lockFilePath: str = ""
+    exitOnLockContention: bool = False
+    seccompProfileRoot: str = "/var/lib/edged/seccomp"
+    minimumGCAge: Duration = "0s"
+    maxPerPodContainerCount: int = 1
+    maxContainerCount: int = -1
+    masterServiceNamespace: str = "default"
+    registerSchedulable: bool = True
+    nonMasqueradeCidr: str = "10.0.0.0/8"
+    keepTerminatedPodVolumes: bool = False
+    seccompDefault: bool = False
+    runtime: str = Field("auto", description="ours: auto, cri, process, or a plugin's runtime")
+    podLogsDirectory: str = Field("", description="ours: root of container logs; default: in the data directory")
+
+
+class HubQuic(Model):
+    enable: bool = False
+    handshakeTimeout: int = 30
+    readDeadline: int = 15
+    server: str = ""
+    writeDeadline: int = 15
+
+
+class HubWebSocket(Model):
+    enable: bool = True
+    handshakeTimeout: int = 30
+    readDeadline: int = 15
+    server: str = ""
+    writeDeadline: int = 15
+
+
+class EdgeHub(Model):
+    enable: bool = True
+    heartbeat: int = Field(15, ge=1, description="seconds between keepalives")
+    messageQPS: int = Field(30, ge=0)
+    messageBurst: int = Field(60, ge=0)
+    projectID: str = "e632aba927ea4ac2b575ec1603d56f10"
+    tlsCaFile: str = CA
+    tlsCertFile: str = CERT
+    tlsPrivateKeyFile: str = KEY
+    quic: HubQuic = HubQuic()
+    websocket: HubWebSocket = HubWebSocket()
+    token: str = ""
+    httpServer: str = ""
+    rotateCertificates: bool = True
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> EdgeHub:
+        if self.enable and self.websocket.enable == self.quic.enable:
+            raise ValueError("websocket.enable and quic.enable cannot be true and false at the same time")
+        return self
+
+
+class EventBusTLS(Model):
+    enable: bool = False
+    tlsMqttCAFile: str = CA
+    tlsMqttCertFile: str = CERT
+    tlsMqttPrivateKeyFile: str = KEY
+
+
+class EventBus(Model):
+    enable: bool = True
+    mqttQOS: int = Field(0, ge=0, le=2)
+    mqttRetain: bool = False
+    mqttSessionQueueSize: int = 100
+    mqttServerInternal: str = "tcp://127.0.0.1:1884"
+    mqttServerExternal: str = "tcp://127.0.0.1:1883"
+    mqttSubClientID: str = ""
+    mqttPubClientID: str = ""
+    mqttUsername: str = ""
+    mqttPassword: str = ""
+    mqttMode: int = Field(2, ge=0, le=2, description="0 internal broker, 1 both, 2 external only; need in [0,2] range")
+    eventBusTLS: EventBusTLS = EventBusTLS()
+
+
+class MetaServer(Model):
+    enable: bool = False
+    server: str = "127.0.0.1:10550"
+    tlsCaFile: str = CA
+    tlsCertFile: str = CERT
+    tlsPrivateKeyFile: str = KEY
+
+
+class MetaManager(Model):
+    enable: bool = True
+    contextSendGroup: str = "hub"
+    contextSendModule: str = "websocket"
+    remoteQueryTimeout: int = 60
+    metaServer: MetaServer = MetaServer()
+
+
+class ServiceBus(Model):
+    enable: bool = False
+    server: str = "127.0.0.1"
+    port: Port = 9060
+    timeout: int = 60
+
+
+class DeviceTwin(Model):
+    enable: bool = True
+
+
+class DBTest(Model):
+    enable: bool = False
+
+
+class EdgeStream(Model):
+    enable: bool = Field(True, description="on by default here, so that kubectl logs works; KubeEdge has it off")
+    tlsTunnelCAFile: str = CA
+    tlsTunnelCertFile: str = CERT
+    tlsTunnelPrivateKeyFile: str = KEY
+    handshakeTimeout: int = 30
+    readDeadline: int = 15
+    server: str = ""
+    writeDeadline: int = 15
+
+
+class EdgeModules(Model):
+    edged: Edged = Edged()
+    edgeHub: EdgeHub = EdgeHub()
+    eventBus: EventBus = EventBus()
+    metaManager: MetaManager = MetaManager()
+    serviceBus: ServiceBus = ServiceBus()
+    deviceTwin: DeviceTwin = DeviceTwin()
+    dbTest: DBTest = DBTest()
+    edgeStream: EdgeStream = EdgeStream()
+
+
+class EdgeCore(Model):
+    apiVersion: str = "edgecore.config.kubeedge.io/v1alpha2"
+    kind: str = "EdgeCore"
+    database: Database = Database()
+    featureGates: dict[str, bool] = Field(default_factory=dict)
+    modules: EdgeModules = EdgeModules()
+
+
+#: v1alpha1 member of ``modules.edged`` → where v1alpha2 has it; None where nothing took its place.
+_MOVED: dict[str, str | None] = {
+    "labels": "nodeLabels",
+    "annotations": None,
+    "taints": "registerWithTaints",
+    "nodeStatusUpdateFrequency": "tailoredKubeletConfig.nodeStatusUpdateFrequency",
+    "runtimeType": "containerRuntime",
+    "dockerAddress": "dockerEndpoint",
+    "clusterDNS": "tailoredKubeletConfig.clusterDNS",
+    "clusterDomain": "tailoredKubeletConfig.clusterDomain",
+    "edgedMemoryCapacity": None,
+    "runtimeRequestTimeout": "tailoredKubeletConfig.runtimeRequestTimeout",
+    "concurrentConsumers": None,
+    "devicePluginEnabled": None,
+    "gpuPluginEnabled": None,
+    "imageGCHighThreshold": "tailoredKubeletConfig.imageGCHighThresholdPercent",
+    "imageGCLowThreshold": "tailoredKubeletConfig.imageGCLowThresholdPercent",
+    "maximumDeadContainersPerPod": "maxPerPodContainerCount",
+    "cgroupDriver": "tailoredKubeletConfig.cgroupDriver",
+    "cgroupsPerQOS": "tailoredKubeletConfig.cgroupsPerQOS",
+    "cgroupRoot": "tailoredKubeletConfig.cgroupRoot",
+    "edgeCoreCgroups": "tailoredKubeletConfig.kubeletCgroups",
+    "systemCgroups": "tailoredKubeletConfig.systemCgroups",
+    "cniCacheDirs": "cniCacheDir",
+    "volumeStatsAggPeriod": "tailoredKubeletConfig.volumeStatsAggPeriod",
+    "enableMetrics": None,
+}
+
+
+def convert_v1alpha1(raw: dict[str, Any]) -> list[str]:
+    """Rewrite an EdgeCore v1alpha1 file (KubeEdge up to 1.11) in place; return one sentence per member that moved or went."""
+    edged = (raw.get("modules") or {}).get("edged")
+    if not isinstance(edged, dict) or not str(raw.get("apiVersion", "")).endswith("/v1alpha1"):
+        return []
+    raw["apiVersion"] = "edgecore.config.kubeedge.io/v1alpha2"
+    said = []
+    for old in [name for name in edged if name in _MOVED]:
+        value, target = edged.pop(old), _MOVED[old]
+        if target is None:
+            said.append(f"modules.edged.{old} has no meaning any more and is not used")
+            continue
+        if old == "imagePullProgressDeadline" or (old == "nodeStatusUpdateFrequency" and isinstance(value, int)):
+            value = f"{value}s"
+        elif old == "runtimeRequestTimeout" and isinstance(value, int):
+            value = f"{value}m0s"
+        elif old == "volumeStatsAggPeriod" and isinstance(value, int):
+            value = f"{value // 1_000_000_000}s"
+        elif old == "clusterDNS" and isinstance(value, str):
+            value = [value] if value else []
+        place: dict[str, Any] = edged
+        *parents, last = target.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place.setdefault(last, value)
+        said.append(f"modules.edged.{old} is modules.edged.{target} since v1alpha2")
+    if isinstance(edged.get("imagePullProgressDeadline"), int):
+        edged["imagePullProgressDeadline"] = f"{edged['imagePullProgressDeadline']}s"
+    return said
