@@ -1,1 +1,31 @@
-"""One Kubernetes client with two transports (in-process, HTTP); informers, listers, work queues."""
+"""One Kubernetes client over two transports, and what controllers are built from: informers, work queues, recorders.
+
+The public names are re-exported here. What only some processes need stays in its own module: ``edgesite.client.http``
+(a remote API server) and ``edgesite.client.kubeconfig`` (how to reach one).
+"""
+
+from edgesite.client.client import Client, Watch, WatchEvent
+from edgesite.client.controller import Controller, Result, TerminalError
+from edgesite.client.events import EventRecorder
+from edgesite.client.informer import Informer, ObjectKey, SharedInformers, Subscription, key_of
+from edgesite.client.transport import Transport, TransportStream
+from edgesite.client.workqueue import RateLimiter, WorkQueue
+
+__all__ = [
+    "Client",
+    "Controller",
+    "EventRecorder",
+    "Informer",
+    "ObjectKey",
+    "RateLimiter",
+    "Result",
+    "SharedInformers",
+    "Subscription",
+    "TerminalError",
+    "Transport",
+    "TransportStream",
+    "Watch",
+    "WatchEvent",
+    "WorkQueue",
+    "key_of",
+]
