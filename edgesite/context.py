@@ -256,6 +256,10 @@ class Health(Protocol):
         """``check`` returns None when well, else why not. ``live`` makes it part of /livez too."""
         ...
 
+    def report(self, kind: Literal["live", "ready"]) -> list[tuple[str, str | None]]:
+        """Each check of /livez or of /readyz, with None when well, else why not. Modules are among them."""
+        ...
+
 
 class Services(Protocol):
     """Typed interfaces that modules of one role offer to each other. One provider each; withdrawn when it stops."""
