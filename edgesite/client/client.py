@@ -224,6 +224,7 @@ class Watch:
         self._chunks: AsyncIterator[bytes] | None = None
         self._lines: deque[bytes] = deque()
         self._rest = b""
+        self._ended = False
 
     async def __aenter__(self) -> Watch:
         opened = self._transport.stream("GET", self._target, self._headers)
@@ -259,15 +260,15 @@ class Watch:
 
     async def __anext__(self) -> WatchEvent:
         while not self._lines:
+            if self._ended:
+                raise StopAsyncIteration
             if self._chunks is None:
                 raise RuntimeError("a watch is iterated inside its `async with` block")
             try:
                 self._feed(await anext(self._chunks))
             except StopAsyncIteration:
-                if not self._rest.strip():
-                    raise
-                self._lines.append(self._rest)
-                self._rest = b""
+                self._ended = True
+                self._feed(b"\n")  # the last line may lack its end
             except (OSError, EOFError) as exc:
                 raise unavailable(f"the watch broke: {exc}") from exc
         return _event(self._lines.popleft())
