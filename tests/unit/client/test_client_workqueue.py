@@ -111,7 +111,7 @@ def test_no_key_is_lost_and_none_is_with_two_workers(steps):
             with pytest.raises(StopIteration):
                 leaving.send(None)
     assert queue._dirty.keys() == wanted
-    assert {one for one in [*queue._ready, *queue._low] if one in wanted} == wanted - held.keys()
+    assert wanted - held.keys() <= {*queue._ready, *queue._low}
 
 
 async def run_for(controller, seconds):
