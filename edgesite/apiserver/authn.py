@@ -1,0 +1,162 @@
+"""Who asks: the chain of authenticators, and impersonation headers.
+
+Errors  ApiError Unauthorized (401) for credentials that are there and wrong. None at all is the anonymous user.
+State   Static tokens are held as digests, so that a lookup tells nothing about their bytes by its timing.
+Source  Kubernetes authentication (client certificates: CN is the user, O are groups; static token files; impersonation).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from edgesite.kube import errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgesite.net.http import Request
+
+__all__ = [
+    "ANONYMOUS",
+    "Authenticator",
+    "ClientCertificates",
+    "Impersonation",
+    "StaticTokens",
+    "User",
+    "authenticate",
+    "impersonation",
+    "read_token_file",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def is_master(self) -> bool:
+        return "system:masters" in self.groups
+
+    def info(self) -> dict[str, Any]:
+        """As authentication.k8s.io UserInfo."""
+        out: dict[str, Any] = {"username": self.name}
+        if self.uid:
+            out["uid"] = self.uid
+        if self.groups:
+            out["groups"] = list(self.groups)
+        if self.extra:
+            out["extra"] = {key: list(values) for key, values in self.extra.items()}
+        return out
+
+
+AUTHENTICATED: Final = "system:authenticated"
+ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
+
+
+class Authenticator(Protocol):
+    def authenticate(self, request: Request) -> User | None:
+        """Return the user, or None if this kind of credentials is not there. Raises ApiError if it is there and wrong."""
+        ...
+
+
+class ClientCertificates:
+    """TLS client certificates; the chain was verified in the handshake."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, tuple[str, ...]], User] = {}
+
+    def authenticate(self, request: Request) -> User | None:
+        key = (request.peer.common_name, request.peer.organizations)
+        if not key[0]:
+            return None
+        user = self._known.get(key)
+        if user is None:
+            if len(self._known) >= 4096:
+                self._known.clear()
+            user = self._known[key] = User(key[0], (*key[1], AUTHENTICATED))
+        return user
+
+
+class StaticTokens:
+    """Bearer tokens known from the start: the admin's and those of a token file."""
+
+    def __init__(self, tokens: Mapping[str, User]) -> None:
+        self._users = {hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()}
+
+    def authenticate(self, request: Request) -> User | None:
+        header = request.headers.get("authorization")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        return self.user_of(token.strip())
+
+    def user_of(self, token: str) -> User | None:
+        return self._users.get(hashlib.sha256(token.encode()).digest())
+
+
+def read_token_file(path: Path) -> dict[str, User]:
+    """Read ``token,user,uid[,"group1,group2"]`` lines. Raises OSError, ValueError with the line's number."""
+    found: dict[str, User] = {}
+    with path.open(newline="", encoding="utf-8") as lines:
+        for number, row in enumerate(csv.reader(lines), 1):
+            if not row or not "".join(row).strip():
+                continue
+            if len(row) < 3 or not row[0]:
+                raise ValueError(f"{path}:{number}: a line is token,user,uid and perhaps groups")
+            groups = tuple(group.strip() for group in row[3].split(",") if group.strip()) if len(row) > 3 else ()
+            found[row[0]] = User(row[1], (*groups, AUTHENTICATED), row[2])
+    return found
+
+
+def authenticate(chain: Iterable[Authenticator], request: Request) -> User:
+    """Return the first user that the chain knows, or the anonymous one. Raises ApiError (Unauthorized)."""
+    for one in chain:
+        user = one.authenticate(request)
+        if user is not None:
+            return user
+    if request.headers.get("authorization") is not None:
+        raise errors.unauthorized()
+    return ANONYMOUS
+
+
+@dataclass(frozen=True, slots=True)
+class Impersonation:
+    """Another user whom the caller wants to be, and what must be allowed for it: (group, resource, name, namespace)."""
+
+    user: User
+    needs: tuple[tuple[str, str, str, str], ...]
+
+
+def impersonation(request: Request) -> Impersonation | None:
+    """Read the Impersonate-* headers. Raises ApiError (BadRequest)."""
+    name = request.headers.get("impersonate-user")
+    groups = request.headers.get_all("impersonate-group")
+    uid = request.headers.get("impersonate-uid") or ""
+    if name is None:
+        if groups or uid:
+            raise errors.bad_request("requested groups or uid without impersonating a user")
+        return None
+    needs: list[tuple[str, str, str, str]] = []
+    if name.startswith("system:serviceaccount:") and name.count(":") == 3:
+        _, _, namespace, account = name.split(":")
+        needs.append(("", "serviceaccounts", account, namespace))
+        groups = groups or ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
+    else:
+        needs.append(("", "users", name, ""))
+    needs.extend(("", "groups", group, "") for group in groups)
+    if uid:
+        needs.append(("authentication.k8s.io", "uids", uid, ""))
+    if name == ANONYMOUS.name:
+        groups = ["system:unauthenticated"]
+    elif AUTHENTICATED not in groups:
+        groups = [*groups, AUTHENTICATED]
+    return Impersonation(User(name, tuple(groups), uid), tuple(needs))

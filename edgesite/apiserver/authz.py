@@ -1,0 +1,115 @@
+"""May they: the chain of authorizers. The first that allows or denies decides; nobody's opinion is a refusal.
+
+Errors  ApiError Forbidden (403), worded as kube-apiserver words it.
+State   None.
+Source  Kubernetes authorisation overview; the default discovery roles of RBAC (system:discovery, system:public-info-viewer,
+        system:basic-user).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edgesite.kube import errors
+from edgesite.kube.errors import ApiError
+
+if TYPE_CHECKING:
+    from edgesite.apiserver.authn import User
+
+__all__ = ["Attributes", "Authorizer", "Decision", "DiscoveryRoles", "Masters", "authorize", "check"]
+
+
+class Decision(Enum):
+    ALLOW = "allow"
+    DENY = "deny"
+    NO_OPINION = "no opinion"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What is to be done. For non-resource requests only ``verb`` and ``path`` are set."""
+
+    verb: str
+    path: str = ""
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    field_selector: str = ""
+    loopback: bool = False
+
+    @property
+    def is_resource(self) -> bool:
+        return bool(self.resource)
+
+
+class Authorizer(Protocol):
+    def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
+        """Return the decision and why (for a refusal)."""
+        ...
+
+
+class Masters:
+    """The group system:masters may do everything."""
+
+    def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
+        return (Decision.ALLOW, "") if user.is_master else (Decision.NO_OPINION, "")
+
+
+_PUBLIC: Final = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
+_DISCOVERY: Final = ("/api", "/apis", "/openapi", "/swagger-2.0.0.pb-v1")
+_SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
+
+
+class DiscoveryRoles:
+    """What everybody may see: versions and health; and, once authenticated, discovery and questions about oneself."""
+
+    def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
+        known = "system:authenticated" in user.groups
+        if wanted.is_resource:
+            allowed = known and wanted.verb == "create" and wanted.resource in _SELF_REVIEWS
+        elif wanted.verb not in ("get", "head"):
+            allowed = False
+        elif wanted.path in _PUBLIC or wanted.path.startswith(("/livez/", "/readyz/", "/healthz/")):
+            allowed = True
+        elif wanted.path == "/metrics":
+            allowed = wanted.loopback or "system:monitoring" in user.groups
+        else:
+            allowed = known and any(wanted.path == root or wanted.path.startswith(root + "/") for root in _DISCOVERY)
+        return (Decision.ALLOW, "") if allowed else (Decision.NO_OPINION, "")
+
+
+def check(chain: Sequence[Authorizer], user: User, wanted: Attributes) -> tuple[bool, str]:
+    """Return whether it is allowed, and the reasons that were given if not."""
+    reasons: list[str] = []
+    for one in chain:
+        decision, reason = one.authorize(user, wanted)
+        if decision is Decision.ALLOW:
+            return True, ""
+        if reason:
+            reasons.append(reason)
+        if decision is Decision.DENY:
+            break
+    return False, "; ".join(reasons)
+
+
+def authorize(chain: Sequence[Authorizer], user: User, wanted: Attributes) -> None:
+    """Raises ApiError (Forbidden)."""
+    allowed, reason = check(chain, user, wanted)
+    if not allowed:
+        raise refusal(user, wanted, reason)
+
+
+def refusal(user: User, wanted: Attributes, reason: str) -> ApiError:
+    if not wanted.is_resource:
+        message = f'forbidden: User "{user.name}" cannot {wanted.verb} path "{wanted.path}"'
+        return ApiError(403, "Forbidden", f"{message}: {reason}" if reason else message, {})
+    what = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
+    where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
+    why = f'User "{user.name}" cannot {wanted.verb} resource "{what}" in API group "{wanted.group}" {where}'
+    return errors.forbidden(wanted.resource, wanted.name, f"{why}: {reason}" if reason else why, wanted.group)

@@ -1,0 +1,84 @@
+"""Kinds that differ from the default in a rule or two: workloads, secrets, nodes, volumes, CRs and others.
+
+Errors  ApiError.
+State   None.
+Source  Kubernetes API reference of each kind.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from edgesite.apiserver.strategies.base import Strategy, Write, content_changed
+
+__all__ = ["DeploymentStrategy", "EventStrategy", "NodeStrategy", "PhaseStrategy", "SecretStrategy", "WorkloadStrategy"]
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class WorkloadStrategy(Strategy):
+    """Kinds that controllers bring about: a generation, an empty status, metadata untouched by status updates."""
+
+    generation: bool = True
+    status_keeps_metadata: bool = True
+
+    def prepare_create(self, write: Write, obj: Object) -> None:
+        obj["status"] = {}
+
+
+@dataclass(slots=True)
+class DeploymentStrategy(WorkloadStrategy):
+    """A Deployment's annotations belong to what is rolled out, too."""
+
+    status_keeps_metadata: bool = False
+
+    def prepare_update(self, write: Write, old: Object, new: Object) -> None:
+        WorkloadStrategy.prepare_update(self, write, old, new)
+        noted = new["metadata"].get("annotations") != old["metadata"].get("annotations")
+        if noted and not content_changed(old, new):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+@dataclass(slots=True)
+class NodeStrategy(Strategy):
+    """A kubelet registers its node with a status; the main resource leaves it alone afterwards."""
+
+    status_on_create: bool = True
+
+
+@dataclass(slots=True)
+class SecretStrategy(Strategy):
+    """``stringData`` is written into ``data`` and never read back."""
+
+    def prepare_create(self, write: Write, obj: Object) -> None:
+        self._fold(obj)
+
+    def prepare_update(self, write: Write, old: Object, new: Object) -> None:
+        self._fold(new)
+        if not new.get("type"):
+            new["type"] = old.get("type", "Opaque")
+
+    def _fold(self, obj: Object) -> None:
+        plain = obj.pop("stringData", None)
+        if plain:
+            encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
+            obj["data"] = {**(obj.get("data") or {}), **encoded}
+
+
+@dataclass(slots=True)
+class EventStrategy(Strategy):
+    create_on_update: bool = True
+
+
+@dataclass(slots=True)
+class PhaseStrategy(Strategy):
+    """Kinds whose status begins with a phase."""
+
+    phase: str = "Pending"
+    returns_deleted: bool = True
+
+    def prepare_create(self, write: Write, obj: Object) -> None:
+        obj["status"] = {"phase": self.phase}

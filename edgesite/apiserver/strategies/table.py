@@ -1,0 +1,81 @@
+"""Which kind has which strategy. Kinds that are not named here have the default one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from edgesite.apiserver.strategies.base import Strategy
+from edgesite.apiserver.strategies.namespaces import NamespaceStrategy
+from edgesite.apiserver.strategies.pods import PodStrategy
+from edgesite.apiserver.strategies.services import ServiceStrategy
+from edgesite.apiserver.strategies.simple import (
+    DeploymentStrategy,
+    EventStrategy,
+    NodeStrategy,
+    PhaseStrategy,
+    SecretStrategy,
+    WorkloadStrategy,
+)
+
+__all__ = ["strategy_of"]
+
+_RBAC: Final = "rbac.authorization.k8s.io"
+_WITH_GENERATION: Final = frozenset(
+    {
+        ("", "podtemplates"),
+        ("networking.k8s.io", "ingresses"),
+        ("networking.k8s.io", "ingressclasses"),
+        ("networking.k8s.io", "networkpolicies"),
+        ("policy", "poddisruptionbudgets"),
+        ("scheduling.k8s.io", "priorityclasses"),
+        ("discovery.k8s.io", "endpointslices"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("reliablesyncs.kubeedge.io", "objectsyncs"),
+        ("reliablesyncs.kubeedge.io", "clusterobjectsyncs"),
+    }
+)
+_MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
+    ("", "pods"): PodStrategy,
+    ("", "namespaces"): NamespaceStrategy,
+    ("", "services"): ServiceStrategy,
+    ("", "nodes"): NodeStrategy,
+    ("", "secrets"): SecretStrategy,
+    ("", "events"): EventStrategy,
+    ("", "endpoints"): lambda: Strategy(create_on_update=True),
+    ("", "limitranges"): lambda: Strategy(create_on_update=True),
+    ("", "podtemplates"): lambda: Strategy(generation=True, create_on_update=True, returns_deleted=True),
+    ("", "resourcequotas"): lambda: Strategy(create_on_update=True, returns_deleted=True),
+    ("", "serviceaccounts"): lambda: Strategy(returns_deleted=True),
+    ("", "persistentvolumes"): PhaseStrategy,
+    ("", "persistentvolumeclaims"): PhaseStrategy,
+    ("", "replicationcontrollers"): lambda: WorkloadStrategy(default_propagation="Orphan"),
+    ("apps", "deployments"): DeploymentStrategy,
+    ("apps", "replicasets"): WorkloadStrategy,
+    ("apps", "statefulsets"): WorkloadStrategy,
+    ("apps", "daemonsets"): WorkloadStrategy,
+    ("batch", "jobs"): WorkloadStrategy,
+    ("batch", "cronjobs"): WorkloadStrategy,
+    ("coordination.k8s.io", "leases"): lambda: Strategy(
+        volatile=True, create_on_update=True, unconditional_update=False
+    ),
+    (_RBAC, "roles"): lambda: Strategy(create_on_update=True),
+    (_RBAC, "rolebindings"): lambda: Strategy(create_on_update=True),
+    (_RBAC, "clusterroles"): lambda: Strategy(create_on_update=True),
+    (_RBAC, "clusterrolebindings"): lambda: Strategy(create_on_update=True),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): lambda: Strategy(
+        generation=True, unconditional_update=False
+    ),
+}
+
+
+def strategy_of(group: str, plural: str) -> Strategy:
+    """Make the strategy of a resource."""
+    maker = _MAKERS.get((group, plural))
+    return maker() if maker is not None else Strategy(generation=(group, plural) in _WITH_GENERATION)
