@@ -1,0 +1,194 @@
+"""The real world behind a module's context: sockets, clock, threads, SQLite files.
+
+Units   Seconds.
+Errors  OSError from sockets, apsw.Error from disks, ValueError for an address that is none.
+State   `RealNet` holds the names of its ``mem:`` listeners: addresses are private to one RealNet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+
+from edgesite.net import address as addresses
+from edgesite.net.mem import MemTransport, connect_pair
+from edgesite.net.threads import RealThreads, RealWorker
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
+    import apsw
+
+__all__ = ["RealClock", "RealDisk", "RealNet", "RealThreads", "RealWorker", "loop_factory"]
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+_BACKLOG: Final = 4096  #: many nodes reconnect at once after an outage
+_HANDSHAKE_S: Final = 30.0
+_GOODBYE_S: Final = 2.0  #: for a TLS peer that does not answer our close
+_BUSY_MS: Final = 10_000
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the maker of the event loop: uvloop where it is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+class RealClock:
+    """The machine's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+class _SocketListener:
+    """A listening socket."""
+
+    def __init__(self, server: asyncio.Server, address: str, path: str = "") -> None:
+        self.address = address
+        self._server: asyncio.Server | None = server
+        self._path = path
+
+    async def close(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        server.close()
+        await anyio.sleep(0)  # the loop lets go of the socket in its next turn
+
+
+class _MemListener:
+    """A name within one RealNet."""
+
+    def __init__(self, names: dict[str, _MemListener], name: str, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        self.address = f"mem:{name}"
+        self.factory = factory
+        self._names = names
+        self._name = name
+
+    async def close(self) -> None:
+        if self._names.get(self._name) is self:
+            del self._names[self._name]
+
+
+class RealNet:
+    """Sockets of this machine, and ``mem:`` names of its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, _MemListener] = {}
+
+    async def listen(
+        self, factory: Callable[[], asyncio.BaseProtocol], address: str, *, tls: ssl.SSLContext | None = None
+    ) -> _SocketListener | _MemListener:
+        """See `edgesite.context.Net.listen`. A unix socket gets mode 0600. TLS is ignored for ``mem:``."""
+        at = addresses.parse(address)
+        if at.kind == "mem":
+            if at.host in self._names:
+                raise OSError(98, f"{address} is in use")
+            listener = self._names[at.host] = _MemListener(self._names, at.host, factory)
+            return listener
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"ssl": tls, "backlog": _BACKLOG}
+        if tls is not None:
+            options |= {"ssl_handshake_timeout": _HANDSHAKE_S, "ssl_shutdown_timeout": _GOODBYE_S}
+        if at.kind == "unix":
+            sock = _bind_unix(at.host)
+            server = await loop.create_unix_server(factory, sock=sock, **options)  # type: ignore[arg-type]
+            return _SocketListener(server, address, at.host)
+        server = await loop.create_server(factory, at.host or None, at.port, **options)  # type: ignore[arg-type]
+        bound = server.sockets[0].getsockname()[1]
+        return _SocketListener(server, addresses.join(at.host, bound))
+
+    async def connect(
+        self,
+        factory: Callable[[], P],
+        address: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """See `edgesite.context.Net.connect`."""
+        at = addresses.parse(address)
+        loop = asyncio.get_running_loop()
+        if at.kind == "mem":
+            return await self._connect_mem(loop, factory, at.host)
+        options: dict[str, Any] = {"ssl": tls}
+        if tls is not None:
+            options |= {
+                "server_hostname": server_hostname or (at.host if at.kind == "tcp" else "localhost"),
+                "ssl_handshake_timeout": _HANDSHAKE_S,
+                "ssl_shutdown_timeout": _GOODBYE_S,
+            }
+        if at.kind == "unix":
+            return await loop.create_unix_connection(factory, at.host, **options)  # type: ignore[return-value]
+        return await loop.create_connection(factory, at.host, at.port, **options)  # type: ignore[return-value]
+
+    async def _connect_mem(
+        self, loop: asyncio.AbstractEventLoop, factory: Callable[[], P], name: str
+    ) -> tuple[MemTransport, P]:
+        await anyio.sleep(0)
+        listener = self._names.get(name)
+        if listener is None:
+            raise ConnectionRefusedError(111, f"nobody listens on mem:{name}")
+        client = factory()
+        near, _ = connect_pair(loop, name, client, listener.factory())
+        return near, client
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Bind, so that nobody else can connect: the mode is set before anybody may. A socket that nobody serves is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(path) == 0:
+                    raise OSError(98, f"{path} is in use")
+            os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        os.chmod(path, 0o600)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class RealDisk:
+    """SQLite files on the machine's disk."""
+
+    def connect(self, path: Path) -> apsw.Connection:
+        """Open or create a database, mode 0600. Blocking. Raises apsw.Error, OSError."""
+        import apsw
+
+        with contextlib.suppress(FileExistsError):  # a file of our own mode: SQLite gives it to -wal and -shm too
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = apsw.Connection(str(path))
+        try:
+            connection.set_busy_timeout(_BUSY_MS)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection

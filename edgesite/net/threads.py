@@ -1,0 +1,121 @@
+"""Blocking calls off the loop: a small pool, and workers that run calls in order.
+
+Errors  What a call raises reaches its awaiter.
+State   Threads start with the first call and end with `RealThreads.close`. A cancelled await does not stop its call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+__all__ = ["RealThreads", "RealWorker"]
+
+T = TypeVar("T")
+POOL_SIZE: Final = 4
+
+_Call = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+
+class RealWorker:
+    """One thread that runs calls in order. Results that come close together wake the loop once.
+
+    A call runs even if its future was cancelled meanwhile: whoever gave it up does not know how far it is.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._waking = False
+        self._closed = False
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Queue a call. Raises RuntimeError once closed."""
+        if self._closed:
+            raise RuntimeError("this worker is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._calls.put((future, function, args))
+        return future
+
+    async def close(self) -> None:
+        """Run what is queued, then end the thread. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._calls.put(None)
+        await self._ended.wait()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, function, args = call
+            try:
+                self._finish(future, function(*args), None)
+            except BaseException as exc:  # whatever it is belongs to the awaiter
+                self._finish(future, None, exc)
+            del call, future, function, args  # keep nothing alive while waiting
+        self._tell(self._ended.set)
+
+    def _finish(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._done.append((future, result, error))
+        if not self._waking:
+            self._waking = True
+            self._tell(self._deliver)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self._done.clear()
+
+    def _deliver(self) -> None:
+        self._waking = False  # before looking: a result that comes now wakes the loop again
+        while self._done:
+            future, result, error = self._done.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            elif isinstance(error, StopIteration):
+                future.set_exception(RuntimeError(f"StopIteration from {error}"))  # a future refuses it
+            else:
+                future.set_exception(error)
+
+
+class RealThreads:
+    """A pool for single calls, and workers. Make and close it on the loop that it serves."""
+
+    def __init__(self, size: int = POOL_SIZE) -> None:
+        self._size = size
+        self._pool: ThreadPoolExecutor | None = None
+        self._workers: list[RealWorker] = []
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run one blocking call in the pool."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="edgesite")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def worker(self, name: str) -> RealWorker:
+        """Start a thread of one's own."""
+        self._workers = [one for one in self._workers if not one._ended.is_set()]
+        worker = RealWorker(name)
+        self._workers.append(worker)
+        return worker
+
+    async def close(self) -> None:
+        """End all threads after what they still have to do."""
+        for worker in self._workers:
+            await worker.close()
+        self._workers.clear()
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.shutdown(wait=True)  # its calls are short by contract
