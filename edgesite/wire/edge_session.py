@@ -1,0 +1,190 @@
+"""The edge's side of the connection to the cloud, without I/O.
+
+    modules of the edge ──> send ──> lanes ──> take ──> transport
+    transport ──> receive ──> events: Received, Answer, Greeted, Closed
+
+A message that came must be acknowledged by whoever stored it: `send` the acknowledgement (`MessageMaker.ack`). The same message
+coming again meanwhile is left out; coming again afterwards, it is acknowledged again at once and has no other effect.
+
+`take` picks what leaves next: keepalives, then acknowledgements, then requests in order, these at most ``rate`` a second.
+
+Requests to which no answer came before the end are handed back by `close`, so that nobody waits for one.
+
+Units   ``now`` is monotonic seconds.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.3, 8.2 and 8.4.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edgesite.wire import greeting
+from edgesite.wire.delivery import ObjectRef
+from edgesite.wire.events import Answer, Closed, Event, Greeted, Received
+from edgesite.wire.message import Message, MessageMaker, Operation
+
+__all__ = ["EdgeLimits", "EdgeSession"]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """Times in seconds and bounds of a session."""
+
+    heartbeat_s: float = 15.0
+    silence: float = 3.0  #: heartbeats without a word of a cloud that answers them, after which it is lost
+    rate: float = 30.0  #: requests a second; 0 means no limit
+    burst: int = 60
+    backlog: int = 1024  #: requests that may wait
+    remembered: int = 1024  #: ids of messages that came
+
+
+_ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
+_FOR_CALLERS: Final = frozenset({"resource", "func", "user"})
+
+
+class EdgeSession:
+    """One connection to the cloud. After each call drain ``events``, `take` until None, and arm a timer for `next_timer`."""
+
+    def __init__(self, maker: MessageMaker, *, now: float, limits: EdgeLimits | None = None) -> None:
+        self.limits = limits or EdgeLimits()
+        self.closed = False
+        self.own_peer = False  #: the cloud has greeted
+        self.events: deque[Event] = deque()
+        self._maker = maker
+        self._keepalive_at = now
+        self._greeted = False
+        self._heard_at = now
+        self._acks: deque[Message] = deque()
+        self._requests: deque[Message] = deque()
+        self._waiting: dict[str, Message] = {}  # requests written, msg_id -> request
+        self._seen: dict[str, Message | None] = {}  # msg_id -> its acknowledgement, None while it is stored
+        self._tokens = float(self.limits.burst)
+        self._tokens_at = now
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may be queued. Acknowledgements always may."""
+        return len(self._requests) < self.limits.backlog
+
+    def send(self, message: Message, now: float) -> None:
+        """Queue a message for the cloud; a closed session ignores it. Look at `has_room` first."""
+        if self.closed:
+            return
+        if message.operation == Operation.RESPONSE:
+            if message.parent_msg_id in self._seen:
+                self._seen[message.parent_msg_id] = message
+            self._acks.append(message)
+        else:
+            self._requests.append(replace(message, sync=False) if message.sync else message)
+
+    def tell_holdings(self, objects: Iterable[ObjectRef]) -> None:
+        """Tell the cloud what is stored here; it goes out after the greeting."""
+        content = greeting.holdings_content(objects)
+        self._acks.append(self._maker.make("websocket", "resource", greeting.HOLDINGS, "node", content))
+
+    # -- to the transport ----------------------------------------------------------------------------------------
+
+    def take(self, now: float) -> Message | None:
+        """Return the next message to write; None if nothing may leave now."""
+        if self.closed:
+            return None
+        if now >= self._keepalive_at:
+            return self._keepalive(now)
+        if self._acks:
+            return self._acks.popleft()
+        if not self._requests or not self._may_request(now):
+            return None
+        request = self._requests.popleft()
+        if request.operation in _ANSWERED and not request.parent_msg_id:
+            self._waiting[request.msg_id] = request
+            if len(self._waiting) > self.limits.backlog:  # a Go cloud leaves some requests without an answer
+                del self._waiting[next(iter(self._waiting))]
+        return request
+
+    def _keepalive(self, now: float) -> Message:
+        self._keepalive_at = now + self.limits.heartbeat_s
+        content = "ping" if self._greeted else greeting.greeting()
+        self._greeted = True
+        return self._maker.make("websocket", "resource", Operation.KEEPALIVE, "node", content)
+
+    def _may_request(self, now: float) -> bool:
+        if not self.limits.rate:
+            return True
+        gained = (now - self._tokens_at) * self.limits.rate
+        self._tokens = min(float(self.limits.burst), self._tokens + gained)
+        self._tokens_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    # -- from the transport --------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> None:
+        """Take a message of the cloud."""
+        if self.closed or message.is_empty:
+            return
+        self._heard_at = now
+        if message.operation == Operation.KEEPALIVE:
+            features = greeting.features_of(message)
+            if features is not None and not self.own_peer:
+                self.own_peer = True
+                self.events.append(Greeted(own=True, features=features))
+        elif message.parent_msg_id and message.group in _FOR_CALLERS:
+            self._waiting.pop(message.parent_msg_id, None)
+            self.events.append(Answer(message))
+        elif message.msg_id in self._seen:
+            ack = self._seen[message.msg_id]
+            if ack is not None:
+                self._acks.append(replace(ack, msg_id=self._maker.new_id(), timestamp_ms=self._maker.now_ms()))
+        else:
+            self._remember(message.msg_id)
+            self.events.append(Received(message))
+
+    def _remember(self, msg_id: str) -> None:
+        self._seen[msg_id] = None
+        if len(self._seen) > self.limits.remembered:
+            del self._seen[next(iter(self._seen))]
+
+    def forget(self, message: Message) -> None:
+        """A message that came could not be stored: when it comes again, it is new."""
+        self._seen.pop(message.msg_id, None)
+
+    def give_up(self, msg_id: str) -> None:
+        """Nobody waits any more for the answer to this request."""
+        self._waiting.pop(msg_id, None)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is due, after which more may be taken; None once closed."""
+        if self.closed:
+            return None
+        times = [self._keepalive_at]
+        if self.own_peer:
+            times.append(self._lost_at)
+        if self._requests and self._tokens < 1 and self.limits.rate:
+            times.append(self._tokens_at + (1 - self._tokens) / self.limits.rate + 1e-3)
+        return min(times)
+
+    @property
+    def _lost_at(self) -> float:
+        return self._heard_at + self.limits.silence * self.limits.heartbeat_s
+
+    def handle_timer(self, now: float) -> None:
+        """Give up a cloud that answers keepalives and has fallen silent."""
+        if not self.closed and self.own_peer and now >= self._lost_at:
+            self.events.append(Closed(f"nothing heard for {now - self._heard_at:.0f} s"))
+            self.closed = True
+
+    def close(self) -> list[Message]:
+        """End the session; returns the requests that got no answer, those never written too."""
+        self.closed = True
+        unanswered = [*self._waiting.values(), *self._requests]
+        self._waiting.clear()
+        self._requests.clear()
+        self._acks.clear()
+        return unanswered

@@ -1,0 +1,63 @@
+"""What a session tells its driver, in the order in which it happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgesite.wire.delivery import ObjectRef
+from edgesite.wire.message import Message
+
+__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Received", "Removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message for the modules on this side. At the edge: send its acknowledgement once it is stored."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A message that answers a request of this side; it is for the waiting call alone."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The edge has stored this version of the object."""
+
+    ref: ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The edge has removed the object."""
+
+    ref: ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session."""
+
+    own: bool
+    features: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The edge has told which versions it holds: the truth about it, whatever was recorded."""
+
+    objects: tuple[ObjectRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session has ended; ``reason`` is for the log."""
+
+    reason: str
+
+
+Event = Received | Answer | Delivered | Removed | Greeted | Holdings | Closed

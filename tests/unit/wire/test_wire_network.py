@@ -1,0 +1,209 @@
+"""Two ends over a network that drops, delays, duplicates, reorders and cuts: in the end they agree, and no state ever goes back."""
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgesite.wire.delivery import ObjectRef, object_of
+from edgesite.wire.edge_session import EdgeLimits, EdgeSession
+from edgesite.wire.events import Delivered, Greeted, Holdings, Received, Removed
+from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.newer import Held, Verdict, judge_delete, judge_update
+from edgesite.wire.node_session import NodeSession
+
+NAMES = ["a", "b", "c"]
+
+
+class EdgeStore:
+    """What an edge keeps on disk: objects by name, and the uids that have ended."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Held] = {}
+        self.ended: set[str] = set()
+        self.seen: dict[str, int] = {}  # uid -> highest version that was ever stored
+
+    def apply(self, message: Message) -> None:
+        ref = object_of(message)
+        assert ref is not None
+        held = self.held.get(ref.name)
+        if message.operation == Operation.DELETE:
+            self.ended.add(ref.uid)
+            if judge_delete(held, ref.uid) is Verdict.REMOVE:
+                del self.held[ref.name]
+            return
+        verdict = judge_update(held, ref.uid, ref.version, self.ended.__contains__)
+        if verdict is not Verdict.IGNORE:
+            assert ref.uid not in self.ended
+            assert ref.version >= self.seen.get(ref.uid, 0)
+            self.seen[ref.uid] = ref.version
+            self.held[ref.name] = Held(ref.uid, ref.version)
+
+    def holdings(self) -> list[ObjectRef]:
+        return [ObjectRef(one.uid, one.version, "pod", "default", name) for name, one in self.held.items()]
+
+
+class World:
+    """The API's objects, a cloud that records deliveries, a network, an edge."""
+
+    def __init__(self, seed: int, own: bool) -> None:
+        self.random = random.Random(seed)
+        self.maker = MessageMaker(lambda: 0.0, self.random.getrandbits)
+        self.now = 0.0
+        self.own = own
+        self.revision = 0
+        self.objects: dict[str, tuple[str, int]] = {}  # name -> (uid, version)
+        self.recorded: dict[str, tuple[int, str]] = {}  # uid -> (version, name)
+        self.store = EdgeStore()
+        self.up: list[Message] = []
+        self.down: list[Message] = []
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection: what was under way is lost, disks and records are kept."""
+        self.up, self.down = [], []
+        self.cloud = NodeSession(
+            "e1",
+            self.maker,
+            now=self.now,
+            version_at_edge=lambda uid: self.recorded[uid][0] if uid in self.recorded else None,
+            jitter=self.random.random,
+        )
+        self.edge = EdgeSession(self.maker, now=self.now, limits=EdgeLimits(rate=0.0))
+        if self.own:
+            self.edge.tell_holdings(self.store.holdings())
+
+    def message(self, name: str, uid: str, version: int, operation: str) -> Message:
+        metadata: dict[str, Any] = {"name": name, "namespace": "default", "uid": uid}
+        if operation != "delete":
+            metadata["resourceVersion"] = str(version)
+        return self.maker.make(
+            "edgecontroller",
+            "resource",
+            operation,
+            f"node/e1/default/pod/{name}",
+            {"metadata": metadata},
+            resource_version=str(version) if operation != "delete" else "",
+        )
+
+    def change(self, name: str, delete: bool) -> None:
+        self.revision += 1
+        if name not in self.objects and not delete:
+            uid = f"uid-{self.revision}"
+            self.objects[name] = (uid, self.revision)
+            if not self.own:  # to a peer that tells nothing, the intent is recorded before the first sending
+                self.recorded[uid] = (0, name)
+            self.cloud.send(self.message(name, uid, self.revision, "insert"), self.now)
+        elif name in self.objects and not delete:
+            uid = self.objects[name][0]
+            self.objects[name] = (uid, self.revision)
+            self.cloud.send(self.message(name, uid, self.revision, "update"), self.now)
+        elif name in self.objects:
+            uid, _ = self.objects.pop(name)
+            self.cloud.send(self.message(name, uid, self.revision, "delete"), self.now)
+
+    def resync(self) -> None:
+        live = {uid: (name, version) for name, (uid, version) in self.objects.items()}
+        for uid, (name, version) in live.items():
+            self.cloud.send(self.message(name, uid, version, "update"), self.now)
+        for uid, (_, name) in list(self.recorded.items()):
+            if uid not in live:
+                self.cloud.send(self.message(name, uid, 0, "delete"), self.now)
+
+    def step(self) -> None:
+        self.drain()
+        while (message := self.cloud.take(self.now)) is not None:
+            self.down.append(Message.from_json(message.to_json()))
+        while (message := self.edge.take(self.now)) is not None:
+            self.up.append(Message.from_json(message.to_json()))
+
+    def drain(self) -> None:
+        while self.cloud.events:
+            match self.cloud.events.popleft():
+                case Delivered(ref):
+                    if ref.version > self.recorded.get(ref.uid, (0, ""))[0] and ref.uid not in self.store.ended:
+                        self.recorded[ref.uid] = (ref.version, ref.name)
+                case Removed(ref):
+                    self.recorded.pop(ref.uid, None)
+                case Holdings(objects):
+                    self.recorded = {one.uid: (one.version, one.name) for one in objects}
+                    self.resync()
+                case Greeted(own=False):
+                    self.resync()
+        while self.edge.events:
+            event = self.edge.events.popleft()
+            if isinstance(event, Received):
+                self.store.apply(event.message)
+                self.edge.send(self.maker.ack(event.message), self.now)
+
+    def deliver(self, lane: list[Message], at: int, *, keep: bool = False) -> None:
+        if not lane:
+            return
+        message = lane[at % len(lane)] if keep else lane.pop(at % len(lane))
+        session = self.cloud if lane is self.up else self.edge
+        if message.operation == "keepalive" and lane is self.up and not self.own:
+            message = self.maker.make("websocket", "resource", "keepalive", "node", "ping")
+        session.receive(message, self.now)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.cloud.handle_timer(self.now)
+        self.edge.handle_timer(self.now)
+        if self.cloud.closed or self.edge.closed:
+            self.connect()
+
+    def settle(self) -> None:
+        """Without faults everything arrives."""
+        self.connect()
+        for _ in range(400):
+            self.step()
+            if not self.up and not self.down:
+                if not self.cloud.backlog:
+                    break
+                self.pass_time(1.0)
+            while self.up:
+                self.deliver(self.up, 0)
+            while self.down:
+                self.deliver(self.down, 0)
+        self.step()
+
+
+_ACTIONS = st.one_of(
+    st.tuples(st.just("change"), st.sampled_from(NAMES), st.booleans()),
+    st.tuples(st.sampled_from(["up", "down", "drop-up", "drop-down", "twice-down"]), st.integers(0, 7)),
+    st.tuples(st.just("time"), st.sampled_from([0.1, 1.0, 5.0, 16.0])),
+    st.tuples(st.just("cut")),
+)
+
+
+def run(world: World, action: tuple[Any, ...]) -> None:
+    match action:
+        case ("change", name, delete):
+            world.change(name, delete)
+        case ("up", at):
+            world.deliver(world.up, at)
+        case ("down", at):
+            world.deliver(world.down, at)
+        case ("twice-down", at):
+            world.deliver(world.down, at, keep=True)
+        case ("drop-up", at) if world.up:
+            world.up.pop(at % len(world.up))
+        case ("drop-down", at) if world.down:
+            world.down.pop(at % len(world.down))
+        case ("time", seconds):
+            world.pass_time(seconds)
+        case ("cut",):
+            world.connect()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_ACTIONS, max_size=60), st.integers(0, 2**16), st.booleans())
+def test_both_ends_agree_in_the_end(actions: list[tuple[Any, ...]], seed: int, own: bool) -> None:
+    world = World(seed, own)
+    for action in actions:
+        world.step()
+        run(world, action)
+    world.settle()
+    assert {name: (one.uid, one.version) for name, one in world.store.held.items()} == world.objects
+    assert {uid: version for uid, (version, _) in world.recorded.items()} == dict(world.objects.values())
