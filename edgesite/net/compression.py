@@ -24,9 +24,9 @@ def wants_gzip(request: Request, response: Response, limits: Limits) -> bool:
     if accepted is None or not _accepts(accepted):
         return False
     address = request.peer.address
-    if request.peer.in_process or not address or address.startswith(_LOCAL):
-        if not limits.gzip_loopback or request.peer.in_process:
-            return False
+    local = not address or address.startswith(_LOCAL)
+    if request.peer.in_process or (local and not limits.gzip_loopback):
+        return False
     return b"content-encoding" not in encode_headers(response.headers).lower()
 
 

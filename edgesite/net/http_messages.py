@@ -99,7 +99,7 @@ class Response:
 
 
 #: Answers a request. None: it streamed or upgraded (or still does, through the writer). A Response that needs no await costs no task.
-Handler = Callable[["Request"], Response | None | Awaitable[Response | None]]
+Handler = Callable[["Request"], Response | Awaitable[Response | None] | None]
 
 
 class Request:

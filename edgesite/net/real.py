@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from edgesite.net import address as addresses
 from edgesite.net.mem import MemTransport, connect_pair
@@ -75,7 +76,7 @@ class _SocketListener:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         server.close()
-        await anyio.sleep(0)  # the loop lets go of the socket in its next turn
+        await anyio.lowlevel.checkpoint()  # the loop lets go of the socket in its next turn
 
 
 class _MemListener:
@@ -147,7 +148,7 @@ class RealNet:
     async def _connect_mem(
         self, loop: asyncio.AbstractEventLoop, factory: Callable[[], P], name: str
     ) -> tuple[MemTransport, P]:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         listener = self._names.get(name)
         if listener is None:
             raise ConnectionRefusedError(111, f"nobody listens on mem:{name}")
