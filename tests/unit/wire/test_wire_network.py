@@ -207,3 +207,31 @@ def test_both_ends_agree_in_the_end(actions: list[tuple[Any, ...]], seed: int, o
     world.settle()
     assert {name: (one.uid, one.version) for name, one in world.store.held.items()} == world.objects
     assert {uid: version for uid, (version, _) in world.recorded.items()} == dict(world.objects.values())
+
+
+def storm(seed: int, own: bool, steps: int = 400) -> World:
+    """A long run of random faults: enough for an old message to arrive after what replaced it."""
+    world = World(seed, own)
+    draw = random.Random(seed)
+    kinds = ["change", "change", "up", "up", "up", "down", "down", "down", "twice-down", "time", "time", "drop-up"]
+    for _ in range(steps):
+        world.step()
+        at = draw.randrange(8)
+        match draw.choice(kinds) if draw.random() > 0.01 else "cut":
+            case "change":
+                run(world, ("change", draw.choice(NAMES), draw.random() < 0.3))
+            case "time":
+                run(world, ("time", draw.choice([0.1, 5.0])))
+            case "cut":
+                run(world, ("cut",))
+            case kind:
+                run(world, (kind, at))
+    world.settle()
+    return world
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_long_storms(seed: int, own: bool) -> None:
+    world = storm(seed, own)
+    assert {name: (one.uid, one.version) for name, one in world.store.held.items()} == world.objects
