@@ -85,6 +85,12 @@ class PluginHost:
         """Plugins in use, by name, with the distribution that each came from."""
         return {name: origin for name, origin in self._origin.items() if name not in self.refused}
 
+    def only(self, name: str) -> PluginHost:
+        """A host with just this one of the loaded plugins, to see what it brings."""
+        alone = PluginHost(())
+        alone.register(self._manager.get_plugin(name), name, self.origin(name))
+        return alone
+
     def origin(self, name: str) -> str:
         return self._origin.get(name, "")
 

@@ -1,0 +1,5 @@
+import sys
+
+from edgesite.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""``edgesite edge`` and ``edgecore``: the edge role, joined to a cloud role elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgesite.cli import options
+from edgesite.cli.errors import UsageError
+from edgesite.cli.ready import say_when_serving
+from edgesite.context import Section
+from edgesite.hookspecs import Command
+from edgesite.runtime.paths import SYSTEM_DIR, edge_defaults, host_name
+from edgesite.runtime.site import EdgePlan, Plan
+
+__all__ = ["COMMAND"]
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    options.add_common(parser)
+    parser.add_argument("--cloud", metavar="HOST", help="name or address of the machine with the cloud role")
+    parser.add_argument(
+        "--token", metavar="TOKEN", help="what `edgesite token` prints there; needed for the first join only"
+    )
+    parser.add_argument("--node-name", metavar="NAME", help="name of the node (default: the host's name)")
+    parser.add_argument("--runtime", metavar="NAME", help="auto, cri, process, or a plugin's (default auto)")
+    parser.add_argument("--cri-endpoint", metavar="unix:///…", help="socket of the container runtime")
+    options.add_port(parser, "--hub-port", "port of the cloud's hub (default 10000)")
+    options.add_port(parser, "--bootstrap-port", "port where the cloud gives certificates (default 10002)")
+    options.add_port(parser, "--tunnel-port", "port of the cloud's log and exec tunnel (default 10004)")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if (code := options.common_exit(arguments, "EdgeCore")) is not None:
+        return code
+    plugins, data_dir = options.prepare(arguments)
+    file = options.config_file(arguments, "/etc/kubeedge/config/edgecore.yaml")
+    cloud: str | None = arguments.cloud
+    if not cloud and not file:
+        raise UsageError("--cloud HOST is needed (or a --config file that names the cloud)")
+    host = f"[{cloud}]" if cloud and ":" in cloud and not cloud.startswith("[") else cloud
+    kubeedge = arguments.started_as == "edgecore" and data_dir == SYSTEM_DIR
+    name = arguments.node_name or host_name()
+    folder = data_dir if kubeedge else data_dir / "edge"
+    ports = (arguments.hub_port, arguments.bootstrap_port, arguments.tunnel_port)
+    if any(ports) and not host:
+        raise UsageError("--hub-port, --bootstrap-port and --tunnel-port go with --cloud")
+    values = options.read_config(
+        arguments,
+        "EdgeCore",
+        plugins,
+        data_dir=data_dir,
+        file=file,
+        underlay={"edge": edge_defaults(folder, kubeedge_paths=kubeedge, node_name=name, cloud=host or "127.0.0.1")},
+        overlay=options.overlay(
+            ("edge.modules.edged.hostnameOverride", arguments.node_name),
+            ("edge.modules.edged.runtime", arguments.runtime),
+            ("edge.modules.edged.remoteRuntimeEndpoint", arguments.cri_endpoint),
+            ("edge.modules.edgeHub.token", arguments.token),
+            ("edge.modules.edgeHub.websocket.server", host and f"{host}:{arguments.hub_port or 10000}"),
+            ("edge.modules.edgeHub.httpServer", host and f"https://{host}:{arguments.bootstrap_port or 10002}"),
+            ("edge.modules.edgeStream.server", host and f"{host}:{arguments.tunnel_port or 10004}"),
+        ),
+    )
+    edge = values["edge"]
+    plan = EdgePlan(edge["modules"]["edged"]["hostnameOverride"], folder, Section(edge))
+    return options.run_plan(Plan(data_dir=data_dir, cloud=None, edges=(plan,), api=None), plugins, say_when_serving)
+
+
+COMMAND = Command("edge", "Run the edge role and join it to a cloud role.", _configure, _run)

@@ -1,0 +1,62 @@
+"""Module ``healthz``: /healthz, /livez, /readyz and /metrics of an edge role on a loopback port, plain HTTP.
+
+The port is kubelet's ``healthzPort`` (10248); 0 switches it off. The cloud role answers on its API server instead.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from edgesite.context import Context, Section
+from edgesite.net.http import HttpServer, Request, Response
+from edgesite.runtime.health import render
+
+__all__ = ["HealthServer"]
+
+_KINDS = {"/healthz": "ready", "/readyz": "ready", "/livez": "live"}
+
+
+class HealthServer:
+    name: ClassVar[str] = "healthz"
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+    section: ClassVar[str] = "modules.edged.tailoredKubeletConfig"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.modules.edged.tailoredKubeletConfig.healthzPort)
+
+    async def run(self, ctx: Context) -> None:
+        def answer(request: Request) -> Response:
+            return _answer(ctx, request)
+
+        server = HttpServer(answer)
+        address = f"{ctx.config.healthzBindAddress}:{ctx.config.healthzPort}"
+        listener = await ctx.net.listen(server.protocol_factory, address)
+        try:
+            ctx.ready()
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await listener.close()
+
+
+def _answer(ctx: Context, request: Request) -> Response:
+    text = {"content-type": "text/plain; charset=utf-8"}
+    if request.method not in ("GET", "HEAD"):
+        return Response(405, text, b"only GET is served here\n")
+    if request.path == "/metrics":
+        return Response(200, {"content-type": CONTENT_TYPE_LATEST}, generate_latest(ctx.metrics))
+    kind = _KINDS.get(request.path)
+    if kind is None:
+        return Response(404, text, b"there are /healthz, /livez, /readyz and /metrics\n")
+    query = request.query
+    status, body = render(
+        ctx.health.report("live" if kind == "live" else "ready"),
+        path=request.path[1:],
+        verbose="verbose" in query,
+        excluded=query.get("exclude", ()),
+    )
+    return Response(status, text, body.encode())

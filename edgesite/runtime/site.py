@@ -1,0 +1,202 @@
+"""A process with one or both roles: locks the data folder, runs the roles, handles signals, says when the node is Ready.
+
+Errors  DataDirInUse: another process has the data folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+import edgesite
+from edgesite.context import Section, Settings
+from edgesite.runtime.plugins import PluginHost
+from edgesite.runtime.role import RoleHost, World
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from edgesite.context import Module
+
+__all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "run"]
+
+logger = logging.getLogger(__name__)
+GRACE_S: Final = 10.0
+
+
+class DataDirInUse(RuntimeError):
+    """Another edgesite process runs on this data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePlan:
+    node_name: str
+    data_dir: Path
+    settings: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. ``cloud`` is the CloudCore section with the member ``api`` beside its own."""
+
+    data_dir: Path
+    cloud: Section | None
+    edges: Sequence[EdgePlan]
+    api: Section | None
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(api=self.api, cloud=self.cloud, edges=tuple(one.settings for one in self.edges))
+
+    @property
+    def site(self) -> dict[str, Any]:
+        """Facts for `Context.site`."""
+        return {
+            "version": edgesite.__version__,
+            "embedded_api": bool(self.api and self.api.enable),
+            "single_process": self.cloud is not None and bool(self.edges),
+            "data_dir": str(self.data_dir),
+        }
+
+
+class Site:
+    """The roles of one process."""
+
+    def __init__(self, plan: Plan, plugins: PluginHost, world: World) -> None:
+        self.plan = plan
+        modules: Iterable[type[Module]] = plugins.modules(plan.settings)
+        self.cloud: RoleHost | None = None
+        if plan.cloud is not None:
+            cloud_dir = plan.data_dir / "cloud"
+            self.cloud = RoleHost("cloud", modules, plan.cloud, world, data_dir=cloud_dir, refuse=plugins.refuse)
+        self.edges = [
+            RoleHost(
+                "edge",
+                modules,
+                one.settings,
+                world,
+                data_dir=one.data_dir,
+                node_name=one.node_name,
+                refuse=plugins.refuse,
+            )
+            for one in plan.edges
+        ]
+
+    @property
+    def roles(self) -> list[RoleHost]:
+        return [*([self.cloud] if self.cloud else []), *self.edges]
+
+    async def run(self, *, grace_s: float = GRACE_S) -> None:
+        """Serve until cancelled; the edge roles stop before the cloud role, so that their last words arrive."""
+        stopped = [anyio.Event() for _ in self.edges]
+        async with anyio.create_task_group() as tasks:
+            if self.cloud:
+                tasks.start_soon(self._run_cloud, self.cloud, stopped, grace_s)
+            for role, event in zip(self.edges, stopped, strict=True):
+                tasks.start_soon(self._run_edge, role, event, grace_s)
+
+    async def _run_edge(self, role: RoleHost, stopped: anyio.Event, grace_s: float) -> None:
+        try:
+            await role.run(grace_s=grace_s)
+        finally:
+            stopped.set()
+
+    async def _run_cloud(self, role: RoleHost, edges_stopped: Sequence[anyio.Event], grace_s: float) -> None:
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope(shield=True)
+
+            async def serve() -> None:
+                with scope:
+                    await role.run(grace_s=grace_s)
+
+            tasks.start_soon(serve)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.move_on_after(grace_s * 2, shield=True):
+                    for event in edges_stopped:
+                        await event.wait()
+                scope.cancel()
+
+
+def run(plan: Plan, plugins: PluginHost, *, beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None) -> int:
+    """Run a process until a signal ends it; returns the exit code. ``beside`` runs next to the roles (ready line, demo).
+
+    Raises DataDirInUse, OSError.
+    """
+    from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
+    from edgesite.runtime.loop import loop_options
+
+    with _lock(plan.data_dir):
+        world = World(
+            clock=RealClock(),
+            random=random.Random(os.urandom(16)),
+            net=RealNet(),
+            threads=RealThreads(),
+            disk=RealDisk(),
+            hooks=plugins,
+            site=plan.site,
+        )
+        site = Site(plan, plugins, world)
+        return anyio.run(_main, site, beside, **loop_options())
+
+
+async def _main(site: Site, beside: Callable[[Site], Coroutine[Any, Any, None]] | None) -> int:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_settle, site)
+        if beside is not None:
+            tasks.start_soon(beside, site)
+        tasks.start_soon(_until_signal, tasks.cancel_scope)
+        tasks.start_soon(site.run)
+    return 0
+
+
+async def _until_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            logger.info("stopping on %s; a second one exits at once", number.name)
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                async for _ in signals:
+                    os._exit(1)
+
+
+async def _settle(site: Site) -> None:
+    """Once all is up, what lives for ever leaves the garbage collector's sight."""
+    for role in site.roles:
+        await role.ready.wait()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+@contextmanager
+def _lock(data_dir: Path) -> Iterator[None]:
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirInUse(
+                f"{data_dir} is in use by another edgesite process (pid {os.pread(fd, 20, 0).decode().strip() or 'unknown'}); "
+                "stop it, or give this one a --data-dir of its own"
+            ) from None
+        os.truncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+        sys.stdout.flush()
