@@ -127,6 +127,10 @@ class Disk(Protocol):
         """Open or create a database (WAL, ``synchronous=FULL``, foreign keys on). Blocking: call in a worker. Raises apsw.Error."""
         ...
 
+    def set_aside(self, path: Path) -> Path:
+        """Rename a corrupt database and its companions; return the new path, which is free before. Blocking. Raises OSError."""
+        ...
+
 
 class Inbox(Protocol):
     """The queue of one module on the bus; bounded: senders wait when it is full."""

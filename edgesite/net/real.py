@@ -193,3 +193,13 @@ class RealDisk:
             connection.close()
             raise
         return connection
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a database with its log and index: ``state.db`` to ``state.db.corrupt-1``. Raises OSError."""
+        number = 1
+        while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+            number += 1
+        for suffix in ("-wal", "-shm", ""):  # the database last: until then a restart finds it corrupt again
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+        return aside
