@@ -14,7 +14,7 @@ import anyio
 
 from edgesite.cli.ready import is_ready, say_when_ready, site_client
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES
+from edgesite.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS, SERVICES
 
 if TYPE_CHECKING:
     from edgesite.client.client import Client
@@ -87,7 +87,11 @@ _OBJECTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
         },
     ),
 )
-_RESOURCES: Final[Mapping[str, Resource]] = {"configmaps": CONFIGMAPS, "services": SERVICES, "deployments": DEPLOYMENTS}
+_RESOURCES: Final[Mapping[str, Resource]] = {
+    "configmaps": CONFIG_MAPS,
+    "services": SERVICES,
+    "deployments": DEPLOYMENTS,
+}
 
 
 async def demo(site: Site) -> None:

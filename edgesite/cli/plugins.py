@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from typing import Any
 
 from edgesite.context import Section, Settings
 from edgesite.hookspecs import Command
@@ -34,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(plugins: PluginHost) -> list[dict[str, object]]:
+def _rows(plugins: PluginHost) -> list[dict[str, Any]]:
     settings = _settings(plugins)
     provided: dict[str, list[str]] = {}
     for name in list(plugins.loaded()):
@@ -46,7 +47,7 @@ def _rows(plugins: PluginHost) -> list[dict[str, object]]:
         brought += [f"kind {one.kind}" for one in alone.resources()]
         provided[name] = brought
     loaded, refused = plugins.loaded(), plugins.refused
-    rows: list[dict[str, object]] = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "from": origin, "state": "loaded", "provides": provided.get(name, [])}
         for name, origin in loaded.items()
     ]

@@ -32,15 +32,11 @@ class HealthServer:
         def answer(request: Request) -> Response:
             return _answer(ctx, request)
 
-        server = HttpServer(answer)
         address = f"{ctx.config.healthzBindAddress}:{ctx.config.healthzPort}"
-        listener = await ctx.net.listen(server.protocol_factory, address)
-        try:
+        async with HttpServer(answer) as server:
+            await server.listen(ctx.net, address)
             ctx.ready()
             await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await listener.close()
 
 
 def _answer(ctx: Context, request: Request) -> Response:

@@ -136,30 +136,39 @@ def run(plan: Plan, plugins: PluginHost, *, beside: Callable[[Site], Coroutine[A
 
     Raises DataDirInUse, OSError.
     """
-    from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-    from edgesite.runtime.loop import loop_options
+    from edgesite.net.real import loop_factory
 
     with _lock(plan.data_dir):
-        world = World(
-            clock=RealClock(),
-            random=random.Random(os.urandom(16)),
-            net=RealNet(),
-            threads=RealThreads(),
-            disk=RealDisk(),
-            hooks=plugins,
-            site=plan.site,
+        return anyio.run(
+            _main, plan, plugins, beside, backend="asyncio", backend_options={"loop_factory": loop_factory()}
         )
-        site = Site(plan, plugins, world)
-        return anyio.run(_main, site, beside, **loop_options())
 
 
-async def _main(site: Site, beside: Callable[[Site], Coroutine[Any, Any, None]] | None) -> int:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_settle, site)
-        if beside is not None:
-            tasks.start_soon(beside, site)
-        tasks.start_soon(_until_signal, tasks.cancel_scope)
-        tasks.start_soon(site.run)
+async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Coroutine[Any, Any, None]] | None) -> int:
+    from edgesite.net.real import RealClock, RealDisk, RealNet
+    from edgesite.net.threads import RealThreads
+
+    threads = RealThreads()
+    world = World(
+        clock=RealClock(),
+        random=random.Random(os.urandom(16)),
+        net=RealNet(),
+        threads=threads,
+        disk=RealDisk(),
+        hooks=plugins,
+        site=plan.site,
+    )
+    site = Site(plan, plugins, world)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_settle, site)
+            if beside is not None:
+                tasks.start_soon(beside, site)
+            tasks.start_soon(_until_signal, tasks.cancel_scope)
+            tasks.start_soon(site.run)
+    finally:
+        with anyio.move_on_after(GRACE_S, shield=True):
+            await threads.close()
     return 0
 
 

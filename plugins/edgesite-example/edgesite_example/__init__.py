@@ -1,0 +1,1 @@
+"""Example plugin: copy it to begin your own."""
