@@ -73,8 +73,8 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
 async def until(check: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S) -> None:
     """Ask again and again until ``check`` holds. Raises TimeoutError."""
     with anyio.fail_after(deadline_s):
-        while not await check():
-            await anyio.sleep(0.01)  # noqa: ASYNC110 - a runtime need not tell of changes, so asking is all there is
+        while not await check():  # noqa: ASYNC110 - a runtime need not tell of changes: asking is all there is
+            await anyio.sleep(0.01)
 
 
 class RuntimeContract:
@@ -178,7 +178,9 @@ class RuntimeContract:
         container_id = await start(runtime, sandbox, container_config(image, getattr(commands, program)))
         status = await ended(runtime, container_id)
         assert status.exit_code == code
-        assert status.finished_ns >= status.started_ns > 0
+        assert status.started_ns > 0
+        # Not compared with the start: a runtime may note a very short run's end before its start call returns.
+        assert status.finished_ns >= status.created_ns
 
     async def test_a_program_that_is_not_there_fails_to_start(
         self, runtime: Runtime, sandbox: tuple[str, SandboxConfig], image: str, commands: Commands

@@ -1,0 +1,118 @@
+"""What edged takes from its configuration, read once into plain values.
+
+Units   Durations are seconds; sizes are bytes.
+Errors  ValueError for a duration that cannot be read (the configuration was validated before, so this is our bug).
+Source  KubeEdge EdgeCore v1alpha2, ``modules.edged`` and its ``tailoredKubeletConfig``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["EdgedSettings", "duration_s"]
+
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+DEFAULT_ENDPOINT: Final = "unix:///run/containerd/containerd.sock"
+DEFAULT_ROOT: Final = "/var/lib/edged"
+
+
+def duration_s(text: str | int | float) -> float:
+    """Return seconds of a Go duration ("1m30s"). Raises ValueError."""
+    if isinstance(text, int | float):
+        return float(text)
+    if text in ("", "0"):
+        return 0.0
+    parts = _PART.findall(text)
+    if "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"not a duration: {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgedSettings:
+    """Defaults are KubeEdge's, except where a comment says why not."""
+
+    runtime: str = "auto"
+    runtime_endpoint: str = DEFAULT_ENDPOINT
+    image_endpoint: str = ""
+    runtime_request_timeout_s: float = 120.0
+    root: Path | None = (
+        None  #: of pods' volumes; None: in the data directory, so that edge roles of one machine keep apart
+    )
+    logs_root: Path | None = None
+    node_ip: str = ""
+    register_node: bool = True
+    register_schedulable: bool = True
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, Any], ...] = ()
+    max_pods: int = 110
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = ""
+    resolv_conf: str = "/etc/resolv.conf"
+    status_report_s: float = 300.0
+    status_update_s: float = 10.0
+    lease_duration_s: int = 40
+    serialize_image_pulls: bool = True
+    cgroup_driver: str = "cgroupfs"
+    cgroups_per_qos: bool = True
+    cgroup_root: str = ""
+    cpu_cfs_quota: bool = True
+    cpu_cfs_period_us: int = 100_000
+    port: int = 10350
+    reserved: tuple[Mapping[str, str], ...] = ()  #: systemReserved and kubeReserved
+    eviction_hard: Mapping[str, str] = field(default_factory=dict)
+    max_images_reported: int = 50
+    log_max_size: str = "10Mi"
+    log_max_files: int = 5
+    seccomp_default: bool = False
+    seccomp_root: str = "/var/lib/edged/seccomp"
+    interface: str = ""
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> EdgedSettings:
+        """Read ``modules.edged``; absent members keep their defaults. Raises ValueError."""
+        kubelet = section.get("tailoredKubeletConfig") or {}
+        root = section.get("rootDirectory") or DEFAULT_ROOT
+        logs = section.get("podLogsDirectory") or ""
+        taints = kubelet.get("registerWithTaints") or section.get("registerWithTaints") or ()
+        endpoint = section.get("remoteRuntimeEndpoint") or kubelet.get("containerRuntimeEndpoint")
+        return cls(
+            runtime=section.get("runtime") or "auto",
+            runtime_endpoint=endpoint or DEFAULT_ENDPOINT,
+            image_endpoint=section.get("remoteImageEndpoint") or kubelet.get("imageServiceEndpoint") or "",
+            runtime_request_timeout_s=duration_s(kubelet.get("runtimeRequestTimeout", "2m")),
+            root=None if root == DEFAULT_ROOT else Path(root),
+            logs_root=Path(logs) if logs else None,
+            node_ip=section.get("nodeIP") or "",
+            register_node=bool(section.get("registerNode", True)) and kubelet.get("registerNode") is not False,
+            register_schedulable=bool(section.get("registerSchedulable", True)),
+            node_labels=dict(section.get("nodeLabels") or {}),
+            taints=tuple(dict(one) for one in taints),
+            max_pods=kubelet.get("maxPods", 110),
+            cluster_dns=tuple(kubelet.get("clusterDNS") or ()),
+            cluster_domain=kubelet.get("clusterDomain") or "",
+            resolv_conf=kubelet.get("resolvConf", "/etc/resolv.conf"),
+            status_report_s=duration_s(kubelet.get("nodeStatusReportFrequency", "5m")),
+            status_update_s=duration_s(kubelet.get("nodeStatusUpdateFrequency", "10s")),
+            lease_duration_s=kubelet.get("nodeLeaseDurationSeconds", 40),
+            serialize_image_pulls=bool(kubelet.get("serializeImagePulls", True)),
+            cgroup_driver=kubelet.get("cgroupDriver", "cgroupfs"),
+            cgroups_per_qos=bool(kubelet.get("cgroupsPerQOS", True)),
+            cgroup_root=kubelet.get("cgroupRoot") or "",
+            cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
+            cpu_cfs_period_us=round(duration_s(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
+            port=kubelet.get("readOnlyPort", 10350),
+            reserved=tuple(dict(kubelet.get(name) or {}) for name in ("systemReserved", "kubeReserved")),
+            eviction_hard=dict(kubelet.get("evictionHard") or {}),
+            max_images_reported=kubelet.get("nodeStatusMaxImages", 50),
+            log_max_size=kubelet.get("containerLogMaxSize", "10Mi"),
+            log_max_files=kubelet.get("containerLogMaxFiles", 5),
+            seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
+            seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",
+            interface=section.get("customInterfaceName") or "",
+        )

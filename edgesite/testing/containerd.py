@@ -1,0 +1,232 @@
+"""A containerd of one's own: its own root, state, socket, network and images, gone without a trace at the end.
+
+Needs root, containerd, runc or crun, ``ctr``, ``ip`` and CNI's plugins, as Debian packages them.
+
+Errors  RuntimeError when containerd does not come up; its log is in the message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from edgesite.kube import json
+from edgesite.testing.images import ImageParts, build_image, oci_archive
+
+__all__ = ["BUSYBOX", "Containerd", "containerd"]
+
+BUSYBOX: Final = "docker.io/library/busybox:test"
+PAUSE: Final = "registry.k8s.io/pause:test"
+CNI_BIN: Final = next((one for one in ("/usr/lib/cni", "/opt/cni/bin") if Path(one).is_dir()), "/opt/cni/bin")
+
+_CONFIG: Final = """
+version = 2
+root = "{root}/root"
+state = "{root}/state"
+oom_score = 0
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{root}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+  enable_selinux = false
+  disable_apparmor = true
+  disable_hugetlb_controller = true
+  tolerate_missing_hugetlb_controller = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni_bin}"
+    conf_dir = "{root}/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "oci"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci.options]
+        BinaryName = "{oci}"
+        SystemdCgroup = false
+"""
+
+
+def _oci_runtime() -> str:
+    """crun, which is the faster one, except where cgroups are hybrid with controllers in v2: it refuses those."""
+    try:
+        return "runc" if Path("/sys/fs/cgroup/unified/cgroup.controllers").read_text().strip() else "crun"
+    except FileNotFoundError:
+        return "crun"
+
+
+class Containerd:
+    """Use it through `containerd`. ``endpoint`` is what CRI clients dial; `restart` and `pause` are for fault tests."""
+
+    def __init__(self, root: Path, *, oci: str = "") -> None:
+        self.root = root
+        self.socket = root / "containerd.sock"
+        self.endpoint = f"unix://{self.socket}"
+        self.bridge = f"es{secrets.token_hex(4)}"
+        # A subnet of its own out of 10.96.0.0/11: two of us may run on one machine.
+        number = secrets.randbelow(8192)
+        self.subnet = ipaddress.ip_network((int(ipaddress.ip_address("10.96.0.0")) + number * 256, 24))
+        self.images: dict[str, ImageParts] = {
+            BUSYBOX: build_image(),
+            PAUSE: build_image(("/bin/busybox", "sleep", "2147483647"), ()),
+        }
+        self._oci = oci or shutil.which(_oci_runtime()) or "runc"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises RuntimeError."""
+        config = _CONFIG.format(root=self.root, pause=PAUSE, cni_bin=CNI_BIN, oci=self._oci)
+        (self.root / "config.toml").write_text(config)
+        (self.root / "net.d").mkdir(exist_ok=True)
+        (self.root / "net.d" / "10-test.conflist").write_bytes(json.dumps(self._network()))
+        with (self.root / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["containerd", "--config", str(self.root / "config.toml")],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        deadline = time.monotonic() + 30
+        while self._ctr("plugins", "ls", "id==cri").returncode or not self._cri_serves():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"containerd does not come up:\n{(self.root / 'log').read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def load(self, images: dict[str, ImageParts] | None = None) -> None:
+        """Import images; ours by default. Raises RuntimeError."""
+        archive = self.root / "images.tar"
+        archive.write_bytes(oci_archive(images or self.images))
+        done = self._ctr("-n", "k8s.io", "images", "import", str(archive))
+        archive.unlink()
+        if done.returncode:
+            raise RuntimeError(f"images cannot be imported: {done.stderr.decode()}")
+
+    def kill(self) -> None:
+        """End the daemon at once; containers go on under their shims."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill the daemon and start it again on the same state."""
+        self.kill()
+        self.start()
+
+    def hang(self) -> None:
+        """Stop the daemon from answering, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End everything that was started here and remove what it made."""
+        if self._process is not None and self._process.poll() is None:
+            self.resume()
+            self._remove_sandboxes()
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+        for pid in self._shims():
+            os.kill(pid, signal.SIGKILL)
+        for mount in reversed(self.mounts()):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def mounts(self) -> list[str]:
+        """Mount points below the root, in the order in which they were made."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [path for line in lines if (path := line.split(" ")[4]).startswith(f"{self.root}/")]
+
+    def _network(self) -> dict[str, object]:
+        return {
+            "cniVersion": "0.4.0",
+            "name": self.bridge,
+            "plugins": [
+                {
+                    "type": "bridge",
+                    "bridge": self.bridge,
+                    "isGateway": True,
+                    "ipMasq": False,
+                    "hairpinMode": True,
+                    "ipam": {
+                        "type": "host-local",
+                        "ranges": [[{"subnet": str(self.subnet)}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                        "dataDir": str(self.root / "cni"),
+                    },
+                },
+                {"type": "portmap", "capabilities": {"portMappings": True}},
+            ],
+        }
+
+    def _remove_sandboxes(self) -> None:
+        import anyio
+
+        from edgesite.edge.edged.cri.runtime import CriRuntime
+        from edgesite.testing.runtime import running
+
+        async def remove() -> None:
+            async with running(CriRuntime(self.endpoint, "", request_timeout_s=30.0)) as runtime:
+                for sandbox in await runtime.list_sandboxes():
+                    await runtime.stop_sandbox(sandbox.id)
+                    await runtime.remove_sandbox(sandbox.id)
+
+        anyio.run(remove)
+
+    def _shims(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it has just ended
+            if b"containerd-shim" in arguments[0] and str(self.socket).encode() in arguments:
+                found.append(int(entry.name))
+        return found
+
+    def _cri_serves(self) -> bool:
+        return b"ok" in self._ctr("plugins", "ls", "type==io.containerd.grpc.v1", "id==cri").stdout
+
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["ctr", "-a", str(self.socket), "--connect-timeout", "2s", *arguments],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@contextmanager
+def containerd(*, oci: str = "") -> Iterator[Containerd]:
+    """Run a containerd with busybox loaded, and end it with all that it left. Raises RuntimeError."""
+    root = Path(tempfile.mkdtemp(prefix="edgesite-cd-"))
+    daemon = Containerd(root, oci=oci)
+    try:
+        daemon.start()
+        daemon.load()
+        yield daemon
+    finally:
+        daemon.close()
