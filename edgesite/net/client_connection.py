@@ -64,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
             self._complete
             and self._keep
             and not self._head_only
+            and not self._reading_paused
             and self.transport is not None
             and not self.transport.is_closing()
         )
