@@ -1,0 +1,112 @@
+"""Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls.
+
+Run by ``make test``; needs root on Debian for what is missing, else it says what to install. The two kubectls, the
+distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and never installed over the user's own.
+
+    python tests/peers.py            install, print where each peer is
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "peers"
+#: Program → Debian package that brings it.
+PROGRAMS = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "mosquitto": "mosquitto",
+    "iptables": "iptables",
+    "ip": "iproute2",
+}
+FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/bin/busybox": "busybox-static"}
+#: Version wanted → release of Debian and package that has it.
+KUBECTLS = {"1.20": ("bookworm", "kubernetes-client"), "1.32": ("trixie", "kubectl")}
+
+
+def main() -> int:
+    missing = sorted(
+        {package for program, package in PROGRAMS.items() if not _which(program)}
+        | {package for file, package in FILES.items() if not Path(file).exists()}
+    )
+    if missing:
+        _apt_install(missing)
+    for version in KUBECTLS:
+        print(f"kubectl {version}: {kubectl(version)}")
+    return 0
+
+
+def kubectl(version: str) -> Path:
+    """Return the path of kubectl of that minor version, fetched if it is not here yet."""
+    target = CACHE / f"kubectl-{version}"
+    if not target.exists():
+        release, package = KUBECTLS[version]
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = _unpack(Path(scratch), release, package)
+            shutil.copy(found, target.with_suffix(".new"))
+            target.with_suffix(".new").chmod(0o755)
+            target.with_suffix(".new").replace(target)
+    return target
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def _apt_install(packages: list[str]) -> None:
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        sys.exit(f"tests need these packages; install them, or run as root on Debian: {' '.join(packages)}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
+    # The services of these packages are not started: the tests run their own, each in a folder of its own.
+    policy = Path("/usr/sbin/policy-rc.d")
+    made = not policy.exists()
+    if made:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    finally:
+        if made:
+            policy.unlink()
+
+
+def _unpack(scratch: Path, release: str, package: str) -> Path:
+    """Download a package of a Debian release from the mirror that this machine uses, and unpack its kubectl."""
+    sources = scratch / "sources.list"
+    for folder in ("lists/partial", "cache/archives/partial", "root"):
+        (scratch / folder).mkdir(parents=True)
+    sources.write_text(f"deb {_mirror()} {release} main\n")
+    options = [
+        *("-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"),
+        *("-o", f"Dir::State::lists={scratch / 'lists'}", "-o", f"Dir::Cache={scratch / 'cache'}"),
+        *("-o", "APT::Sandbox::User=root", "-o", f"Dir::State::status={scratch / 'status'}"),
+    ]
+    (scratch / "status").touch()
+    subprocess.run(["apt-get", *options, "update", "-qq"], check=True)
+    subprocess.run(["apt-get", *options, "download", "-qq", package], check=True, cwd=scratch)
+    (deb,) = scratch.glob("*.deb")
+    subprocess.run(["dpkg", "-x", str(deb), str(scratch / "root")], check=True)
+    return next(path for path in sorted((scratch / "root").rglob("kubectl")) if path.is_file() and os.access(path, os.X_OK))
+
+
+def _mirror() -> str:
+    """The URI of the archive in apt's own configuration."""
+    listed = subprocess.run(["apt-cache", "policy"], capture_output=True, text=True, check=True).stdout
+    for uri in re.findall(r"\d+ (\S+) \w[\w-]*/main ", listed):
+        if not uri.endswith("-security"):
+            return str(uri)
+    sys.exit("apt knows no archive; run apt-get update first")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
