@@ -1,0 +1,38 @@
+# Two commands do all set-up: `make run` brings up a site with a sample on it, `make test` passes the tests.
+.PHONY: env dev run test unit lint check bench clean
+
+# The environment with the program in it.
+env:
+	@packaging/make-env
+
+# The same with what tests and checks need.
+dev:
+	@packaging/make-env dev
+
+# A site in one process with a sample Deployment, shown live. Ctrl-C stops it; a second run finds everything as it was.
+run: env
+	@exec .venv/bin/edgesite up --demo $(ARGS)
+
+test: dev
+	@.venv/bin/python tests/peers.py
+	.venv/bin/python -m pytest $(ARGS)
+
+# Fast tests without I/O.
+unit: dev
+	.venv/bin/python -m pytest tests/unit $(ARGS)
+
+lint: dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# Whole sites under seeded faults in virtual time.
+check: dev
+	.venv/bin/python -m edgesite.testing.simulator --seeds $(or $(SEEDS),200)
+
+bench: dev
+	.venv/bin/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv build dist .cache *.egg-info

@@ -1,0 +1,20 @@
+"""Plugin ``runtime``: the modules that belong to the host itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edgesite.hookspecs import impl
+
+if TYPE_CHECKING:
+    from edgesite.context import Module, Settings
+
+
+@impl
+def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
+    if not settings.edges:
+        return []
+    from edgesite.runtime.healthserver import HealthServer
+
+    return [HealthServer]

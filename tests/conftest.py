@@ -1,0 +1,10 @@
+"""Shared by all tests: anyio runs on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,85 @@
+"""The bus: routing by module and group, answers by parent, bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from edgesite.runtime.bus import LocalBus
+from edgesite.runtime.services import LocalServices, ModuleBus, ModuleServices
+from edgesite.wire.message import Message
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def bus() -> Iterator[ModuleBus]:
+    bus = ModuleBus(LocalBus())
+    yield bus
+    bus.leave_all()
+
+
+async def test_send_reaches_one_module_and_send_group_all_of_a_group(bus: ModuleBus) -> None:
+    one, two, other = bus.join("one", "meta"), bus.join("two", "meta"), bus.join("other", "hub")
+
+    await bus.send("one", Message("1"))
+    await bus.send_group("meta", Message("2"))
+    await bus.send_group("nobody", Message("3"))
+
+    assert [(await one.receive()).msg_id, (await one.receive()).msg_id] == ["1", "2"]
+    assert (await two.receive()).msg_id == "2"
+    other.close()
+    with pytest.raises(LookupError, match="no module 'other'"):
+        await bus.send("other", Message("4"))
+
+
+async def test_call_returns_the_answer_whose_parent_is_the_request(bus: ModuleBus) -> None:
+    inbox = bus.join("server", "meta")
+
+    async with anyio.create_task_group() as tasks:
+
+        async def serve() -> None:
+            request = await inbox.receive()
+            assert not bus.respond(Message("x", parent_msg_id="somebody else's"))
+            assert bus.respond(Message("y", parent_msg_id=request.msg_id, content=42))
+            assert not bus.respond(Message("z", parent_msg_id=request.msg_id))  # a second answer finds nobody
+
+        tasks.start_soon(serve)
+        answer = await bus.call("server", Message("q"))
+
+    assert answer.content == 42
+
+
+async def test_call_without_an_answer_times_out_and_forgets_the_waiter(bus: ModuleBus) -> None:
+    bus.join("server", "meta")
+
+    with pytest.raises(TimeoutError):
+        await bus.call("server", Message("q"), timeout_s=0)
+    assert not bus.respond(Message("late", parent_msg_id="q"))
+
+
+async def test_a_full_inbox_makes_the_sender_wait(bus: ModuleBus) -> None:
+    inbox = bus.join("slow", "meta", size=1)
+    await bus.send("slow", Message("1"))
+
+    with anyio.move_on_after(0) as scope:
+        await bus.send("slow", Message("2"))
+    assert scope.cancelled_caught
+    assert (await inbox.receive()).msg_id == "1"
+
+
+async def test_a_module_that_ends_leaves_bus_and_services(bus: ModuleBus) -> None:
+    services = LocalServices()
+    mine, offered = ModuleBus(bus), ModuleServices(services)
+    mine.join("edged", "edged")
+    offered.provide(str, "interface")
+    assert services.get(str) == "interface"
+
+    mine.leave_all()
+    offered.withdraw_all()
+
+    bus.join("edged", "edged")  # the name is free again
+    with pytest.raises(LookupError, match="no module provides str"):
+        services.get(str)
