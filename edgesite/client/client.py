@@ -308,7 +308,7 @@ def _decoded(status: int, answer: bytes) -> Object:
 
 
 def _target(resource: Resource, namespace: str, name: str = "", subresource: str = "", **query: str) -> str:
-    path = resource.path(namespace, quote(name, safe=":") if name else None, subresource or None)
+    path = resource.path(quote(namespace, safe=""), quote(name, safe=":") if name else None, subresource or None)
     given = {key: value for key, value in query.items() if value}
     return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
 

@@ -161,7 +161,10 @@ class FakeApi:
         else:
             if "json-patch" in headers.get("content-type", ""):
                 raise bad_request("the fake applies merge patches only")
-            new = _merge(copy.deepcopy(live), body)
+            wanted = ((body or {}).get("metadata") or {}).get("uid")
+            if wanted and wanted != live["metadata"]["uid"]:
+                raise conflict(parts[-2], name, "the UID in the patch does not match")
+            new = _merge(copy.deepcopy(live), body, strategic="strategic" in headers.get("content-type", ""))
         return self._update(key, live, new, subresource)
 
     def _list(self, path: str, query: Mapping[str, str]) -> Object:
@@ -304,12 +307,16 @@ def _field(obj: Object, path: str) -> str:
     return str(value or "")
 
 
-def _merge(target: Any, patch: Any) -> Any:
+def _merge(target: Any, patch: Any, *, strategic: bool = False) -> Any:
+    """Merge patch; with ``strategic`` conditions are merged by type, the only list that is."""
     if not isinstance(patch, dict) or not isinstance(target, dict):
         return patch
     for name, value in patch.items():
         if value is None:
             target.pop(name, None)
+        elif strategic and name == "conditions":
+            merged = {one["type"]: one for one in (*(target.get(name) or ()), *value)}
+            target[name] = list(merged.values())
         else:
-            target[name] = _merge(target.get(name, {}) if isinstance(value, dict) else None, value)
+            target[name] = _merge(target.get(name, {}) if isinstance(value, dict) else None, value, strategic=strategic)
     return target

@@ -33,7 +33,7 @@ async def test_targets_quote_names_and_queries():
     await client.list(PODS, "a b", label_selector="app=x,y in (1,2)", limit=5)
     assert [target for _, target, _, _ in transport.asked] == [
         "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node%2Fx",
-        "/api/v1/namespaces/a b/pods?labelSelector=app%3Dx%2Cy%20in%20%281%2C2%29&limit=5",
+        "/api/v1/namespaces/a%20b/pods?labelSelector=app%3Dx%2Cy%20in%20%281%2C2%29&limit=5",
     ]
 
 

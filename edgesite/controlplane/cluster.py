@@ -1,0 +1,70 @@
+"""What every controller of the control plane works with, and the module that runs one.
+
+State   None of its own: informers come from the role's `SharedInformers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anyio
+
+from edgesite.client import Client, EventRecorder, SharedInformers
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Section
+
+__all__ = ["Cluster", "ControlPlaneModule", "open_cluster"]
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The API as one controller sees it: its client, the caches, its events, and the world outside (`ctx`)."""
+
+    ctx: Context
+    client: Client
+    informers: SharedInformers
+    recorder: EventRecorder
+
+
+class ControlPlaneModule:
+    """A controller as a module: runs with the embedded API server only, a real cluster has its own."""
+
+    name: ClassVar[str]
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset({"apiserver"})
+    section: ClassVar[str] = ""
+    component: ClassVar[str]  #: who writes and who is the source of events: "deployment-controller"
+
+    def enabled(self, settings: Section) -> bool:
+        api = settings.get("api")
+        return bool(api and api.get("enable"))
+
+    async def run(self, ctx: Context) -> None:
+        """Control until cancelled."""
+        async with open_cluster(ctx, self.component) as cluster:
+            await self.control(cluster, ctx.ready)
+
+    async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
+        """Call ``ready`` when the caches are full, then control until cancelled."""
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def open_cluster(ctx: Context, component: str) -> AsyncIterator[Cluster]:
+    """Connect to the role's API server, with informers shared where the role offers them, and a running event recorder."""
+    client = ctx.services.get(Client).named(component)
+    recorder = EventRecorder(client, component, ctx.clock)
+    async with anyio.create_task_group() as tasks:
+        informers = ctx.services.find(SharedInformers)
+        if informers is None:
+            informers = SharedInformers(client, ctx.clock, ctx.random)
+            tasks.start_soon(informers.run, name=f"{component}: informers")
+        tasks.start_soon(recorder.run, name=f"{component}: events")
+        yield Cluster(ctx, client, informers, recorder)
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""The scheduler: gives each pod a node. Decisions (filters, scores, preemption) are pure; `module` is the shell around them."""
