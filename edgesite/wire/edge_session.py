@@ -77,6 +77,9 @@ class EdgeSession:
             if message.parent_msg_id in self._seen:
                 self._seen[message.parent_msg_id] = message
             self._acks.append(message)
+        elif message.operation == Operation.ERROR:
+            self._seen.pop(message.parent_msg_id, None)  # it could not be stored: coming again, it is new
+            self._acks.append(message)
         else:
             self._requests.append(replace(message, sync=False) if message.sync else message)
 
@@ -148,10 +151,6 @@ class EdgeSession:
         self._seen[msg_id] = None
         if len(self._seen) > self.limits.remembered:
             del self._seen[next(iter(self._seen))]
-
-    def forget(self, message: Message) -> None:
-        """A message that came could not be stored: when it comes again, it is new."""
-        self._seen.pop(message.msg_id, None)
 
     def give_up(self, msg_id: str) -> None:
         """Nobody waits any more for the answer to this request."""

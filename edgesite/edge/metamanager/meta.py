@@ -1,8 +1,8 @@
 """`Meta`: how modules of the edge read objects and report to the cloud. Provided by module ``metamanager``.
 
 Reads are served from disk and never wait for the cloud, except `query_remote`. Reports (`report_status`, `report_event`,
-`confirm_deleted`) return once they are on disk and are delivered in order when there is a link; of several states of one
-object only the last is delivered. `insert`, `update` and `patch` need the cloud's answer and fail at once without a link.
+`confirm_deleted`) return at once and are delivered in order when there is a link; of several states of one object only the
+last is delivered. `insert`, `update` and `patch` need the cloud's answer and fail at once without a link.
 
 Changes arrive on the bus: whoever joins group "edged" receives ``insert``, ``update`` and ``delete`` messages of pods,
 configmaps and secrets after they were stored; `Message.object` is the object (of a delete perhaps its metadata alone).
@@ -13,9 +13,18 @@ cluster-scoped objects is ""; leases of nodes are in "kube-node-lease".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
-__all__ = ["Meta"]
+from edgesite.wire.delivery import ObjectRef
+
+__all__ = ["Holdings", "Meta"]
+
+
+class Holdings(Protocol):
+    """What is stored here of what the cloud sent; edgehub tells it to the cloud when it connects."""
+
+    def holdings(self) -> Iterable[ObjectRef]: ...
 
 
 class Meta(Protocol):
@@ -69,6 +78,9 @@ class Meta(Protocol):
     ) -> dict[str, Any]:
         """Apply a strategic merge patch to the status of a "node" or "pod" now; returns the object. Raises ApiError."""
         ...
+
+    # Reports: without a link they are on disk on return; with one they are in memory until the cloud has answered, and
+    # are written down if the link breaks or the program stops before that. Report again after a start.
 
     async def report_status(self, type: str, namespace: str, name: str, patch: dict[str, Any]) -> None:
         """Keep a strategic merge patch of the status of a "pod" or "node" and deliver it as soon as possible.

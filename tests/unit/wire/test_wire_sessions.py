@@ -354,7 +354,8 @@ def test_acknowledged_once_stored_and_again_when_it_comes_again() -> None:
     assert len(session.events) == 1
     other = pod("b", 1)
     session.receive(other, 5.0)
-    session.forget(other)
+    session.send(MAKER.error(other, "disk full"), 5.0)
+    assert [one.operation for one in all_of(session, 5.0)] == ["error"]
     session.receive(other, 6.0)
     assert len(session.events) == 3
 
