@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message
 
-__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Received", "Removed"]
+__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Opened", "Received", "Removed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,15 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """Objects may leave from now on: compare what the edge has with what it should have. Comes once per session."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The session has ended; ``reason`` is for the log."""
 
     reason: str
 
 
-Event = Received | Answer | Delivered | Removed | Greeted | Holdings | Closed
+Event = Received | Answer | Delivered | Removed | Greeted | Holdings | Opened | Closed

@@ -1,7 +1,7 @@
 """The cloud's side of one node's connection, without I/O.
 
     messages of cloud modules ──> send ──> lanes ──> take ──> transport
-    transport ──> receive ──> events: Received, Delivered, Removed, Greeted, Holdings, Closed
+    transport ──> receive ──> events: Received, Answer, Delivered, Removed, Greeted, Holdings, Opened, Closed
 
 Object messages have one slot per object: of several waiting versions the newest is sent, and a version that is not newer than
 what the edge has is not sent at all. Each is sent again until the edge acknowledges it. Everything else is sent once.
@@ -29,7 +29,7 @@ from typing import Final
 
 from edgesite.wire import greeting, resource
 from edgesite.wire.delivery import ObjectRef, is_node_removal, is_urgent, needs_ack, object_of
-from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Received, Removed
+from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Removed
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 
 __all__ = ["NodeSession", "SessionLimits"]
@@ -251,7 +251,7 @@ class NodeSession:
             self.own_peer = features is not None
             self.events.append(Greeted(self.own_peer, features or frozenset()))
             if not self.own_peer or greeting.HOLDINGS not in (features or ()):
-                self._hold_until = None
+                self._end_hold()
         if self.own_peer:
             self._once.appendleft(
                 self._maker.make(
@@ -305,8 +305,13 @@ class NodeSession:
         except InvalidMessage:
             self.refused += 1
             return
-        self._hold_until = None
         self.events.append(Holdings(objects))
+        self._end_hold()
+
+    def _end_hold(self) -> None:
+        if self._hold_until is not None:
+            self._hold_until = None
+            self.events.append(Opened())
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -328,10 +333,10 @@ class NodeSession:
             self.close(f"no keepalive for {self.limits.keepalive_s:g} s")
             return
         if self._hold_until is not None and now >= self._hold_until:
-            self._hold_until = None
             if self.own_peer is None:
                 self.own_peer = False
                 self.events.append(Greeted(own=False))
+            self._end_hold()
         if now < self._due_from:
             return
         self._due_from = math.inf

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgesite.wire.delivery import ObjectRef, object_of
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Delivered, Greeted, Holdings, Received, Removed
+from edgesite.wire.events import Delivered, Holdings, Opened, Received, Removed
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.newer import Held, Verdict, judge_delete, judge_update
 from edgesite.wire.node_session import NodeSession
@@ -128,8 +128,7 @@ class World:
                     self.recorded.pop(ref.uid, None)
                 case Holdings(objects):
                     self.recorded = {one.uid: (one.version, one.name) for one in objects}
-                    self.resync()
-                case Greeted(own=False):
+                case Opened():
                     self.resync()
         while self.edge.events:
             event = self.edge.events.popleft()

@@ -8,7 +8,7 @@ import pytest
 from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, needs_ack, object_of, version_number
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Received, Removed
+from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Opened, Received, Removed
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -117,7 +117,8 @@ def test_holdings_of_the_edge_leave_out_what_it_has() -> None:
     assert names(cloud.out(0.0)) == ["keepalive node"]
     rows = greeting.holdings_content([ObjectRef("uid-a", 5, "pod", "default", "a")])
     cloud.session.receive(MAKER.make("websocket", "resource", "holdings", "node", rows), 0.1)
-    event = cloud.session.events[-1]
+    assert cloud.session.events[-1] == Opened()
+    event = cloud.session.events[-2]
     assert isinstance(event, Holdings)
     cloud.versions.update({one.uid: one.version for one in event.objects})
     assert names(cloud.out(0.1)) == ["update default/pod/b"]

@@ -1,0 +1,176 @@
+"""The edge's certificates: joining with a token, and renewal before they end.
+
+    GET <bootstrap>/ca.crt        not verified, but its sha256 must be the first part of the token
+    GET <bootstrap>/edge.crt      verified with that CA; the body is a request for a certificate, DER
+
+Files (PEM): CA, certificate, key (mode 0600); paths from ``modules.edgeHub``. A renewal shows the present certificate instead of
+a token. Subjects are ``O=system:nodes, CN=system:node:<node>``, which every version of KubeEdge accepts.
+
+Errors  JoinError: the cloud or the token is not usable now; trying again later may help.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.2 to 3.4.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import anyio
+
+from edgesite.net import pem
+from edgesite.net.client import HttpClient
+from edgesite.net.errors import NetError
+from edgesite.net.pki import Pki, PkiError
+from edgesite.net.tls import client_context
+
+if TYPE_CHECKING:
+    import random
+
+    from edgesite.context import Clock, Net, Section, Threads
+
+__all__ = ["Certificates", "JoinError"]
+
+_DEADLINE_S: Final = 30.0
+
+
+class JoinError(Exception):
+    """No certificate could be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def settle(self) -> bool:
+        """Finish or drop a replacement that a crash cut short; returns whether all files are there."""
+        if _fresh(self.key).exists():
+            _fresh(self.key).unlink()  # the key was not in place yet: the old pair holds
+            _fresh(self.certificate).unlink(missing_ok=True)
+        elif _fresh(self.certificate).exists():
+            os.replace(_fresh(self.certificate), self.certificate)
+        return all(one.is_file() for one in (self.ca, self.certificate, self.key))
+
+
+class Certificates:
+    """The certificate of one node. ``ensure`` once before dialling; ``renewal_at`` and ``renew`` later."""
+
+    def __init__(
+        self, node: str, config: Section, net: Net, threads: Threads, clock: Clock, pki: Pki, draw: random.Random
+    ) -> None:
+        self._node = node
+        self._config = config
+        self._net = net
+        self._threads = threads
+        self._clock = clock
+        self._pki = pki
+        self._random = draw
+        self._files = _Files(Path(config["tlsCaFile"]), Path(config["tlsCertFile"]), Path(config["tlsPrivateKeyFile"]))
+
+    async def ensure(self) -> None:
+        """Join if there is no certificate yet. Raises JoinError."""
+        if await self._threads.run(self._files.settle):
+            return
+        token = str(self._config.get("token") or "")
+        parts = token.split(".")
+        if len(parts) != 4:
+            raise JoinError("there is no certificate and no join token (four parts, as `edgesite token` prints it)")
+        ca = await self._fetch_ca(parts[0])
+        trusted = client_context(ca=ca)
+        certificate, key = await self._apply(trusted, {"Authorization": f"Bearer {'.'.join(parts[1:])}"})
+        await self._threads.run(self._save, ca, certificate, key)
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS context for the hub: our certificate, and the cloud verified. Raises JoinError."""
+        try:
+            return client_context(ca=self._files.ca, certificate=self._files.certificate, key=self._files.key)
+        except OSError as exc:
+            raise JoinError(f"the certificate files cannot be used: {exc}") from exc
+
+    def renewal_at(self) -> float:
+        """When to renew, on the wall clock: somewhere from 70 to 90 % of the certificate's life. Raises JoinError."""
+        try:
+            facts = pem.facts(self._files.certificate.read_bytes())
+        except (OSError, ValueError) as exc:
+            raise JoinError(f"{self._files.certificate} is no certificate: {exc}") from exc
+        return facts.not_before + (facts.not_after - facts.not_before) * (0.7 + 0.2 * self._random.random())
+
+    async def renew(self) -> None:
+        """Get a new certificate by the present one. Raises JoinError."""
+        certificate, key = await self._apply(self.context(), {})
+        await self._threads.run(self._save, None, certificate, key)
+
+    # -- the bootstrap server ------------------------------------------------------------------------------------
+
+    async def _fetch_ca(self, expected: str) -> bytes:
+        status, body = await self._get("/ca.crt", client_context(verify=False), {}, b"")
+        if status != 200:
+            raise JoinError(f"the cloud answered {status} to the request for its CA")
+        if pem.fingerprint(body) != expected:
+            raise JoinError(
+                "the cloud's CA is not the one that the token names: wrong cloud, or a token of another one"
+            )
+        return pem.from_der(body)
+
+    async def _apply(self, tls: ssl.SSLContext, headers: dict[str, str]) -> tuple[bytes, bytes]:
+        try:
+            request = await self._pki.make_csr(f"system:node:{self._node}", organizations=["system:nodes"])
+        except (PkiError, OSError) as exc:
+            raise JoinError(f"no key could be made: {exc}") from exc
+        status, body = await self._get(
+            "/edge.crt", tls, {"NodeName": self._node, **headers}, pem.to_der(request.request)
+        )
+        if status in (400, 401):
+            raise JoinError(f"the cloud refused the token or certificate: {body[:200].decode('utf-8', 'replace')}")
+        if status != 200 or not body:  # a Go cloud says 200 without a body when it could not sign
+            raise JoinError(f"the cloud gave no certificate (status {status})")
+        certificate = pem.from_der(body)
+        try:
+            pem.facts(certificate)
+        except ValueError as exc:
+            raise JoinError(f"the cloud sent what is no certificate: {exc}") from exc
+        return certificate, request.key
+
+    async def _get(self, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        address = urlsplit(str(self._config["httpServer"]))
+        host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
+        try:
+            with anyio.fail_after(_DEADLINE_S):
+                async with HttpClient(self._net, f"{host}:{address.port or 10002}", tls=tls) as client:
+                    answer = await client.request("GET", path, headers, body)
+        except (OSError, NetError) as exc:
+            raise JoinError(f"{address.geturl()}{path}: {exc or 'no answer in time'}") from exc
+        return answer.status, answer.body
+
+    def _save(self, ca: bytes | None, certificate: bytes, key: bytes) -> None:
+        """Replace the files so that a crash at any point leaves a pair that fits (see `_Files.settle`)."""
+        files = self._files
+        if ca is not None:
+            _write_fresh(files.ca, ca, 0o644)
+            os.replace(_fresh(files.ca), files.ca)
+        _write_fresh(files.key, key, 0o600)
+        _write_fresh(files.certificate, certificate, 0o644)
+        os.replace(_fresh(files.key), files.key)
+        os.replace(_fresh(files.certificate), files.certificate)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
+
+
+def _write_fresh(path: Path, data: bytes, mode: int) -> None:
+    """Write beside ``path``, durable on return."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = _fresh(path)
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""Drives one connection to the cloud: bytes and time between a WebSocket and an `EdgeSession`, which decides everything."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from edgesite.net.websocket import SocketClosed, WebSocket
+from edgesite.wire.edge_session import EdgeSession
+from edgesite.wire.events import Closed, Event
+from edgesite.wire.message import InvalidMessage, Message
+
+if TYPE_CHECKING:
+    from edgesite.context import Clock
+
+__all__ = ["Connection"]
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_WRITE_S: Final = 30.0  #: a cloud that takes nothing for so long is lost
+
+
+class Connection:
+    """``run`` serves until the connection is over; ``on_event`` gets what the session tells."""
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        session: EdgeSession,
+        clock: Clock,
+        on_event: Callable[[Event], Awaitable[None]],
+        log: Log,
+    ) -> None:
+        self._socket = socket
+        self.session = session
+        self._clock = clock
+        self._on_event = on_event
+        self._log = log
+        self._wake = anyio.Event()
+        self._room = anyio.Event()
+        self._dropped = ""
+        self.refused = 0
+
+    async def run(self) -> str:
+        """Serve; returns why it ended."""
+        reason = ""
+
+        async def until_end(work: Callable[[], Awaitable[str]]) -> None:
+            nonlocal reason
+            ended = await work()
+            reason = reason or ended
+            tasks.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(until_end, self._read)
+                tasks.start_soon(until_end, self._write)
+        finally:
+            self._socket.abort()
+            self._room.set()
+        return self._dropped or reason
+
+    async def send(self, message: Message) -> None:
+        """Queue a message, waiting while too many requests wait already."""
+        while not self.session.has_room and not self.session.closed:
+            self._room = anyio.Event()
+            await self._room.wait()
+        self.session.send(message, self._clock.monotonic())
+        self.wake()
+
+    def wake(self) -> None:
+        """There is more to write."""
+        self._wake.set()
+
+    def drop(self, reason: str) -> None:
+        """End the connection from this side."""
+        self._dropped = reason
+        self._socket.abort()
+
+    async def _read(self) -> str:
+        while True:
+            try:
+                received = await self._socket.recv()
+            except SocketClosed as exc:
+                return str(exc)
+            try:
+                message = Message.from_json(received.data)
+            except InvalidMessage as exc:
+                self.refused += 1
+                self._log.warning("the cloud sent what is no message: %s", exc)
+                continue
+            self.session.receive(message, self._clock.monotonic())
+            if (ended := await self._tell()) is not None:
+                return ended
+            self.wake()
+
+    async def _tell(self) -> str | None:
+        while self.session.events:
+            event = self.session.events.popleft()
+            if isinstance(event, Closed):
+                return event.reason
+            await self._on_event(event)
+        return None
+
+    async def _write(self) -> str:
+        while True:
+            self._wake = anyio.Event()
+            now = self._clock.monotonic()
+            self.session.handle_timer(now)
+            if (ended := await self._tell()) is not None:
+                return ended
+            while (message := self.session.take(now)) is not None:
+                try:
+                    with anyio.fail_after(_WRITE_S):
+                        await self._socket.send(message.to_json(), text=True)
+                except TimeoutError:
+                    return f"the cloud has taken nothing for {_WRITE_S:g} s"
+                except SocketClosed as exc:
+                    return str(exc)
+            self._room.set()
+            due = self.session.next_timer()
+            wait = math.inf if due is None else max(0.0, due - self._clock.monotonic())
+            with anyio.move_on_after(wait):
+                await self._wake.wait()

@@ -1,0 +1,237 @@
+"""The module ``edgehub``: keeps a connection to CloudHub and carries messages both ways.
+
+    group hub ──> EdgeSession ──> WebSocket ──> cloud
+    cloud ──> WebSocket ──> EdgeSession ──> waiting call, or the group that `routing` tells
+
+In one process with the cloud it connects to ``mem:cloudhub``, else to ``wss://`` as configured, with the certificate of
+`certificates`. Without a link requests are refused at once, so that nobody waits for the cloud; acknowledgements are dropped,
+for the cloud repeats what was not acknowledged.
+
+Ready at once: an edge works without a cloud.
+
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.1 and 8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from edgesite.context import Context, Section
+from edgesite.edge.edgehub.certificates import Certificates, JoinError
+from edgesite.edge.edgehub.connection import Connection
+from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
+from edgesite.edge.edgehub.routing import target_of
+from edgesite.edge.metamanager.meta import Holdings
+from edgesite.kube.errors import unavailable
+from edgesite.net import websocket
+from edgesite.net.errors import NetError
+from edgesite.net.pki import Pki, RealPki
+from edgesite.wire.edge_session import EdgeLimits, EdgeSession
+from edgesite.wire.events import Answer, Event, Greeted, Received
+from edgesite.wire.greeting import HOLDINGS
+from edgesite.wire.message import Message, MessageMaker, Operation
+
+if TYPE_CHECKING:
+    import ssl
+
+    from edgesite.context import Role
+
+__all__ = ["MEM_ADDRESS", "EdgeHub"]
+
+MEM_ADDRESS: Final = "mem:cloudhub"
+_GROUPS: Final = ("meta", "twin", "bus", "edgestream")
+_FIRST_WAIT_S: Final = 0.2
+_MOST_WAIT_S: Final = 30.0
+_STABLE_S: Final = 60.0  #: a connection that held this long makes the next wait short again
+_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_EXPECTS_ANSWER: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connected = Gauge("edgesite_edgehub_connected", "Whether there is a link to the cloud", registry=registry)
+        self.connects = Counter("edgesite_edgehub_connects", "Connections made to the cloud", registry=registry)
+
+
+class EdgeHub:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "edgehub"
+    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
+    section: ClassVar[str] = "modules.edgeHub"
+
+    def __init__(self) -> None:
+        self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+
+    def enabled(self, settings: Section) -> bool:
+        section = settings.get("modules", {}).get("edgeHub", {})
+        return bool(section.get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        self._metrics = self._metrics or _Metrics(ctx.metrics)
+        await _Run(ctx, self._metrics).run()
+
+
+class _Run:
+    """One run of the module. Implements `Link`."""
+
+    def __init__(self, ctx: Context, metrics: _Metrics) -> None:
+        self._ctx = ctx
+        self._metrics = metrics
+        self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
+        self._connection: Connection | None = None
+        self._in_process = bool(ctx.site.get("single_process"))
+        self._certificates: Certificates | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def own_peer(self) -> bool:
+        return self._connection is not None and self._connection.session.own_peer
+
+    async def run(self) -> None:
+        ctx = self._ctx
+        if not self._in_process:
+            pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
+            self._certificates = Certificates(
+                ctx.node_name, ctx.config, ctx.net, ctx.threads, ctx.clock, pki, ctx.random
+            )
+        inbox = ctx.bus.join("websocket", "hub")
+        ctx.services.provide(Link, self)  # type: ignore[type-abstract]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_connected)
+            if self._certificates is not None and ctx.config.get("rotateCertificates", True):
+                tasks.start_soon(self._keep_certificate, self._certificates)
+            ctx.ready()
+            async for message in inbox:
+                if self._connection is not None:
+                    await self._connection.send(message)
+                else:
+                    self._refuse(message)
+
+    def _refuse(self, message: Message) -> None:
+        if message.operation in _EXPECTS_ANSWER and not message.parent_msg_id:
+            self._ctx.bus.respond(self._maker.error(message, unavailable("there is no link to the cloud")))
+
+    # -- connecting ----------------------------------------------------------------------------------------------
+
+    async def _keep_connected(self) -> None:
+        wait, said = _FIRST_WAIT_S, ""
+        while True:
+            started = self._ctx.clock.monotonic()
+            try:
+                socket = await self._dial()
+            except (OSError, NetError, JoinError) as exc:
+                reason = str(exc) or type(exc).__name__
+                if reason != said:  # not each attempt
+                    self._ctx.log.warning("no connection to the cloud: %s", reason)
+                    said = reason
+            else:
+                said = ""
+                reason = await self._serve(socket)
+                self._ctx.log.warning("the connection to the cloud ended: %s", reason)
+            if self._ctx.clock.monotonic() - started > _STABLE_S:
+                wait = _FIRST_WAIT_S
+            await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2))
+            wait = min(wait * 2, _MOST_WAIT_S)
+
+    async def _dial(self) -> websocket.WebSocket:
+        """Connect. Raises OSError, NetError, JoinError."""
+        config, node = self._ctx.config, self._ctx.node_name
+        address, tls = MEM_ADDRESS, None
+        if self._certificates is not None:
+            await self._certificates.ensure()
+            address, tls = str(config["websocket"]["server"]), self._certificates.context()
+        project = str(config.get("projectID") or "e632aba927ea4ac2b575ec1603d56f10")
+        headers = {"Node_id": node, "Project_id": project, "Connectionuse": "msg"}
+        with anyio.fail_after(float(config.get("websocket", {}).get("handshakeTimeout") or 30)):
+            return await self._open(address, f"/{project}/{node}/events", headers, tls)
+
+    async def _open(
+        self, address: str, path: str, headers: dict[str, str], tls: ssl.SSLContext | None
+    ) -> websocket.WebSocket:
+        return await websocket.connect(self._ctx.net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES)
+
+    async def _serve(self, socket: websocket.WebSocket) -> str:
+        ctx = self._ctx
+        connection = Connection(socket, self._new_session(), ctx.clock, self._on_event, ctx.log)
+        self._connection = connection
+        self._metrics.connected.set(1)
+        self._metrics.connects.inc()
+        ctx.log.info("connected to the cloud")
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._announce, CONNECTED)
+                reason = await connection.run()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._connection = None
+            self._metrics.connected.set(0)
+            for request in connection.session.close():
+                ctx.bus.respond(self._maker.error(request, unavailable("the link to the cloud was lost")))
+        await self._announce(DISCONNECTED)
+        return reason
+
+    def _new_session(self) -> EdgeSession:
+        config = self._ctx.config
+        limits = EdgeLimits(
+            heartbeat_s=float(config.get("heartbeat") or 15),
+            rate=0.0 if self._in_process else float(config.get("messageQPS") or 0),
+            burst=int(config.get("messageBurst") or 60),
+        )
+        return EdgeSession(self._maker, now=self._ctx.clock.monotonic(), limits=limits)
+
+    async def _announce(self, content: str) -> None:
+        message = self._maker.make("edgehub", "resource", Operation.CONNECT, "node/connection", content)
+        for group in _GROUPS:
+            await self._ctx.bus.send_group(group, message)
+
+    # -- what the session tells ----------------------------------------------------------------------------------
+
+    async def _on_event(self, event: Event) -> None:
+        match event:
+            case Received(message):
+                await self._route(message)
+            case Answer(message):
+                if not self._ctx.bus.respond(message):
+                    self._ctx.log.debug("an answer came too late: resource=%s", message.resource)
+            case Greeted(features=features) if HOLDINGS in features:
+                holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
+                if holdings is not None and self._connection is not None:
+                    self._connection.session.tell_holdings(holdings.holdings())
+
+    async def _route(self, message: Message) -> None:
+        target = target_of(message)
+        if target.group:
+            await self._ctx.bus.send_group(target.group, message)
+            return
+        try:
+            await self._ctx.bus.send(target.module, message)
+        except LookupError:
+            self._ctx.log.warning("nobody here takes messages for %s", target.module)
+
+    # -- renewal -------------------------------------------------------------------------------------------------
+
+    async def _keep_certificate(self, certificates: Certificates) -> None:
+        """Renew in time; the next connection uses the new certificate, and the present one is made anew with it."""
+        clock = self._ctx.clock
+        while True:
+            try:
+                due = certificates.renewal_at() - clock.time()
+                if due > 0:
+                    await clock.sleep(min(due, 3600.0))
+                    continue
+                await certificates.renew()
+            except JoinError as exc:
+                self._ctx.log.debug("no renewal of the certificate: %s", exc)
+                await clock.sleep(_MOST_WAIT_S * (0.5 + self._ctx.random.random() / 2))
+                continue
+            self._ctx.log.info("the certificate was renewed")
+            if self._connection is not None:
+                self._connection.drop("the certificate was renewed")
