@@ -1,36 +1,23 @@
 """What edged takes from its configuration, read once into plain values.
 
 Units   Durations are seconds; sizes are bytes.
-Errors  ValueError for a duration that cannot be read (the configuration was validated before, so this is our bug).
+Errors  InvalidTime for a duration that cannot be read (the configuration was validated before, so this is our bug).
 Source  KubeEdge EdgeCore v1alpha2, ``modules.edged`` and its ``tailoredKubeletConfig``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["EdgedSettings", "duration_s"]
+from edgesite.kube.times import parse_duration
 
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+__all__ = ["EdgedSettings"]
+
 DEFAULT_ENDPOINT: Final = "unix:///run/containerd/containerd.sock"
 DEFAULT_ROOT: Final = "/var/lib/edged"
-
-
-def duration_s(text: str | int | float) -> float:
-    """Return seconds of a Go duration ("1m30s"). Raises ValueError."""
-    if isinstance(text, int | float):
-        return float(text)
-    if text in ("", "0"):
-        return 0.0
-    parts = _PART.findall(text)
-    if "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"not a duration: {text!r}")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +62,7 @@ class EdgedSettings:
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> EdgedSettings:
-        """Read ``modules.edged``; absent members keep their defaults. Raises ValueError."""
+        """Read ``modules.edged``; absent members keep their defaults. Raises InvalidTime."""
         kubelet = section.get("tailoredKubeletConfig") or {}
         root = section.get("rootDirectory") or DEFAULT_ROOT
         logs = section.get("podLogsDirectory") or ""
@@ -85,7 +72,7 @@ class EdgedSettings:
             runtime=section.get("runtime") or "auto",
             runtime_endpoint=endpoint or DEFAULT_ENDPOINT,
             image_endpoint=section.get("remoteImageEndpoint") or kubelet.get("imageServiceEndpoint") or "",
-            runtime_request_timeout_s=duration_s(kubelet.get("runtimeRequestTimeout", "2m")),
+            runtime_request_timeout_s=parse_duration(kubelet.get("runtimeRequestTimeout", "2m0s")),
             root=None if root == DEFAULT_ROOT else Path(root),
             logs_root=Path(logs) if logs else None,
             node_ip=section.get("nodeIP") or "",
@@ -97,15 +84,15 @@ class EdgedSettings:
             cluster_dns=tuple(kubelet.get("clusterDNS") or ()),
             cluster_domain=kubelet.get("clusterDomain") or "",
             resolv_conf=kubelet.get("resolvConf", "/etc/resolv.conf"),
-            status_report_s=duration_s(kubelet.get("nodeStatusReportFrequency", "5m")),
-            status_update_s=duration_s(kubelet.get("nodeStatusUpdateFrequency", "10s")),
+            status_report_s=parse_duration(kubelet.get("nodeStatusReportFrequency", "5m0s")),
+            status_update_s=parse_duration(kubelet.get("nodeStatusUpdateFrequency", "10s")),
             lease_duration_s=kubelet.get("nodeLeaseDurationSeconds", 40),
             serialize_image_pulls=bool(kubelet.get("serializeImagePulls", True)),
             cgroup_driver=kubelet.get("cgroupDriver", "cgroupfs"),
             cgroups_per_qos=bool(kubelet.get("cgroupsPerQOS", True)),
             cgroup_root=kubelet.get("cgroupRoot") or "",
             cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
-            cpu_cfs_period_us=round(duration_s(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
+            cpu_cfs_period_us=round(parse_duration(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
             port=kubelet.get("readOnlyPort", 10350),
             reserved=tuple(dict(kubelet.get(name) or {}) for name in ("systemReserved", "kubeReserved")),
             eviction_hard=dict(kubelet.get("evictionHard") or {}),

@@ -1,0 +1,96 @@
+"""What a pod's resolv.conf and /etc/hosts say.
+
+Source  Kubernetes: "DNS for Services and Pods" (dnsPolicy, dnsConfig), "Adding entries to Pod /etc/hosts".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.runtime import DnsConfig
+
+__all__ = ["hosts_file", "parse_resolv_conf", "pod_dns", "pod_hostname"]
+
+MAX_SERVERS: Final = 3  #: More are not read by the C library.
+MAX_SEARCHES: Final = 32
+MAX_HOSTNAME: Final = 63
+
+
+def parse_resolv_conf(text: str) -> DnsConfig:
+    """Read a resolv.conf; lines that mean nothing here are passed over."""
+    servers: list[str] = []
+    searches: list[str] = []
+    options: list[str] = []
+    for line in text.splitlines():
+        word, *rest = line.split("#", 1)[0].split(";", 1)[0].split() or [""]
+        if word == "nameserver" and rest:
+            servers.append(rest[0])
+        elif word == "search":
+            searches = [one.rstrip(".") or "." for one in rest]
+        elif word == "options":
+            options = rest
+    return DnsConfig(tuple(servers), tuple(searches), tuple(options))
+
+
+def pod_dns(pod: Pod, host: DnsConfig, cluster_dns: Sequence[str], cluster_domain: str) -> DnsConfig:
+    """Return what the pod's resolv.conf shall hold. Without a cluster DNS, ClusterFirst means the host's."""
+    policy = pod.spec.get("dnsPolicy") or "ClusterFirst"
+    if policy == "ClusterFirst" and pod.host_network:
+        policy = "Default"
+    if policy == "None":
+        base = DnsConfig()
+    elif policy == "Default" or not cluster_dns:
+        base = host
+    else:
+        base = _cluster(pod, host, cluster_dns, cluster_domain)
+    extra = pod.spec.get("dnsConfig") or {}
+    servers = _unique((*base.servers, *(extra.get("nameservers") or ())))
+    searches = _unique((*base.searches, *(extra.get("searches") or ())))
+    options = {name.partition(":")[0]: name for name in base.options}
+    for option in extra.get("options") or ():
+        name, value = option.get("name", ""), option.get("value")
+        options[name] = name if value is None else f"{name}:{value}"
+    return DnsConfig(servers[:MAX_SERVERS], searches[:MAX_SEARCHES], tuple(options.values()))
+
+
+def _cluster(pod: Pod, host: DnsConfig, servers: Sequence[str], domain: str) -> DnsConfig:
+    searches = (f"{pod.namespace}.svc.{domain}", f"svc.{domain}", domain) if domain else ()
+    return DnsConfig(tuple(servers), (*searches, *host.searches), ("ndots:5",))
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def pod_hostname(pod: Pod, node_name: str) -> str:
+    """Return the host name that the pod's containers see."""
+    if pod.host_network:
+        return node_name
+    name = pod.spec.get("hostname") or pod.name
+    return name[:MAX_HOSTNAME].rstrip("-.")
+
+
+def hosts_file(pod: Pod, ips: Sequence[str], hostname: str, cluster_domain: str, host_text: str) -> str:
+    """Return the pod's /etc/hosts; ``host_text`` is the node's own, which pods in its network get."""
+    if pod.host_network:
+        lines = ["# Managed by edged: the node's own file.", host_text.rstrip("\n")]
+    else:
+        lines = [
+            "# Managed by edged.",
+            "127.0.0.1\tlocalhost",
+            "::1\tlocalhost ip6-localhost ip6-loopback",
+            "fe00::0\tip6-localnet",
+            "fe00::0\tip6-mcastprefix",
+            "fe00::1\tip6-allnodes",
+            "fe00::2\tip6-allrouters",
+        ]
+        subdomain = pod.spec.get("subdomain")
+        full = f"{hostname}.{subdomain}.{pod.namespace}.svc.{cluster_domain}" if subdomain and cluster_domain else ""
+        lines += [f"{ip}\t{full}\t{hostname}" if full else f"{ip}\t{hostname}" for ip in ips]
+    aliases: list[dict[str, Any]] = pod.spec.get("hostAliases") or []
+    if aliases:
+        lines += ["", "# From the pod's hostAliases."]
+        lines += ["\t".join((one.get("ip", ""), *(one.get("hostnames") or ()))) for one in aliases]
+    return "\n".join(lines) + "\n"

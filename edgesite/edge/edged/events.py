@@ -1,0 +1,84 @@
+"""Events about pods and about the node: made here, kept and delivered by metamanager.
+
+The same thing said again within ten minutes raises the count of the first Event instead of making another.
+
+State   The last `HELD` events, in memory.
+Source  core/v1 Event; names as client-go makes them (object name, dot, hexadecimal nanoseconds).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from edgesite.kube.times import format_time
+
+if TYPE_CHECKING:
+    from edgesite.context import Clock
+    from edgesite.edge.metamanager.meta import Meta
+
+__all__ = ["NORMAL", "WARNING", "Events"]
+
+NORMAL: Final = "Normal"
+WARNING: Final = "Warning"
+HELD: Final = 512
+SAME_S: Final = 600.0
+COMPONENT: Final = "edged"
+
+
+class Events:
+    """Reports events. ``report`` never raises for a lost link: metamanager keeps them."""
+
+    def __init__(self, meta: Meta, clock: Clock, node_name: str) -> None:
+        self._meta, self._clock, self._node_name = meta, clock, node_name
+        self._recent: OrderedDict[tuple[str, ...], tuple[float, dict[str, Any]]] = OrderedDict()
+        self._last_ns = 0
+
+    async def report(
+        self, about: Mapping[str, Any], type: str, reason: str, message: str, container: str = "", *, init: bool = False
+    ) -> None:
+        """``about`` is an object reference; ``container`` makes it speak of one container of that pod."""
+        now = self._clock.time()
+        reference = dict(about)
+        if container:
+            reference["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+        key = (
+            reference.get("uid", ""),
+            reference.get("name", ""),
+            reference.get("fieldPath", ""),
+            type,
+            reason,
+            message,
+        )
+        first_at, event = self._recent.pop(key, (now, None))
+        if event is None or now - first_at > SAME_S:
+            first_at, event = now, self._new(reference, type, reason, message, now)
+        else:
+            event = event | {"count": event["count"] + 1, "lastTimestamp": format_time(now)}
+        self._recent[key] = (first_at, event)
+        while len(self._recent) > HELD:
+            self._recent.popitem(last=False)
+        await self._meta.report_event(event)
+
+    def _new(self, reference: dict[str, Any], type: str, reason: str, message: str, now: float) -> dict[str, Any]:
+        self._last_ns = max(int(now * 1e9), self._last_ns + 1)  # two in one moment get two names
+        stamp = format_time(now)
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{reference.get('name', '')}.{self._last_ns:x}",
+                "namespace": reference.get("namespace") or "default",
+            },
+            "involvedObject": reference,
+            "reason": reason,
+            "message": message[:1024],
+            "type": type,
+            "source": {"component": COMPONENT, "host": self._node_name},
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "reportingComponent": COMPONENT,
+            "reportingInstance": self._node_name,
+        }

@@ -1,0 +1,189 @@
+"""Getting images: present, pulled, or why not.
+
+A pull runs beside the pod's worker, which is told when it is over; the same image is pulled once at a time, whoever wants it.
+
+Units   Seconds.
+State   Back-off per image in memory; a pull that fails is tried again when its pod is looked at after the back-off.
+Source  Kubernetes: "Images" (pull policies, ImagePullBackOff); reasons and texts as kubelet words them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from edgesite.context import Clock
+from edgesite.edge.edged.backoff import Backoff
+from edgesite.edge.edged.events import NORMAL, WARNING, Events
+from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
+from edgesite.edge.edged.objects import Objects
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.runtime import Image, InvalidReference, RegistryAuth, Runtime, RuntimeFault
+from edgesite.edge.edged.state import Waiting
+from edgesite.kube.times import format_duration
+
+__all__ = ["Images", "Pull"]
+
+MAX_PARALLEL: Final = 4  #: Pulls at once where the configuration does not want them one by one.
+FAILED_S: Final = 3.0  #: How long ErrImagePull is shown before ImagePullBackOff takes its place.
+
+
+@dataclass(slots=True)
+class Pull:
+    """What one start of a container needs; `checked` is set as soon as it is known whether there is a wait."""
+
+    reference: str
+    checked: anyio.Event = field(default_factory=anyio.Event)
+    pulling: bool = False
+    image: Image | None = None
+    waiting: Waiting | None = None  #: why there is no image
+    retry_at: float | None = None  #: monotonic: when another try makes sense
+
+    @property
+    def over(self) -> bool:
+        return self.image is not None or self.waiting is not None
+
+
+class Images:
+    """One for the node. ``tasks`` is where pulls run."""
+
+    def __init__(
+        self, runtime: Runtime, events: Events, objects: Objects, clock: Clock, tasks: TaskGroup, *, one_by_one: bool
+    ) -> None:
+        self._runtime, self._events, self._objects, self._clock, self._tasks = runtime, events, objects, clock, tasks
+        self._backoff: Backoff[str] = Backoff()
+        self._failures: dict[str, tuple[float, str]] = {}  # reference -> when (monotonic), what was said
+        self._limit = anyio.Semaphore(1 if one_by_one else MAX_PARALLEL)
+        self._locks: dict[str, tuple[anyio.Lock, list[Pull]]] = {}
+
+    def request(self, pod: Pod, container: Mapping[str, Any], done: Callable[[], None], *, init: bool = False) -> Pull:
+        """Begin to look for a container's image; ``done`` is called when a pull is over."""
+        pull = Pull(str(container.get("image", "")))
+        self._tasks.start_soon(self._find, pod, container, pull, done, init)
+        return pull
+
+    async def _find(
+        self, pod: Pod, container: Mapping[str, Any], pull: Pull, done: Callable[[], None], init: bool
+    ) -> None:
+        async def say(type: str, reason: str, message: str) -> None:
+            await self._events.report(pod.reference(), type, reason, message, str(container["name"]), init=init)
+
+        try:
+            await self._get(pod, container, pull, say)
+        except (InvalidImageName, InvalidReference) as exc:
+            text = f'Failed to apply default image tag "{pull.reference}": {exc}'
+            pull.waiting = Waiting("InvalidImageName", text)
+            await say(WARNING, "InspectFailed", text)
+            await say(WARNING, "Failed", "Error: InvalidImageName")
+        except RuntimeFault as exc:
+            pull.waiting = Waiting("ImageInspectError", str(exc))
+            pull.retry_at = self._clock.monotonic() + 10.0
+        finally:
+            pull.checked.set()
+            done()
+
+    async def _get(
+        self, pod: Pod, container: Mapping[str, Any], pull: Pull, say: Callable[[str, str, str], Awaitable[None]]
+    ) -> None:
+        reference = normalized(pull.reference)
+        policy = container.get("imagePullPolicy") or default_pull_policy(pull.reference)
+        if policy != "Always":
+            pull.image = await self._runtime.image_status(reference)
+            if pull.image is not None:
+                pull.checked.set()
+                await say(NORMAL, "Pulled", f'Container image "{pull.reference}" already present on machine')
+                return
+        if policy == "Never":
+            text = f'Container image "{pull.reference}" is not present with pull policy of Never'
+            pull.waiting = Waiting("ErrImageNeverPull", text)
+            pull.retry_at = self._clock.monotonic() + 10.0
+            await say(WARNING, "ErrImageNeverPull", text)
+            await say(WARNING, "Failed", "Error: ErrImageNeverPull")
+            return
+        if await self._held_back(reference, pull, say):
+            return
+        pull.pulling = True
+        pull.checked.set()
+        await self._pull(pod, reference, pull, say, policy)
+
+    async def _held_back(self, reference: str, pull: Pull, say: Callable[[str, str, str], Awaitable[None]]) -> bool:
+        failed_at, why = self._failures.get(reference, (0.0, ""))
+        until = self._backoff.waits_until(reference, failed_at, self._clock.monotonic())
+        if until is None:
+            return False
+        text = f'Back-off pulling image "{pull.reference}"'
+        pull.waiting = Waiting("ImagePullBackOff", f"{text}: ErrImagePull: {why}" if why else text)
+        pull.retry_at = until
+        await say(NORMAL, "BackOff", text)
+        await say(WARNING, "Failed", "Error: ImagePullBackOff")
+        return True
+
+    async def _pull(
+        self, pod: Pod, reference: str, pull: Pull, say: Callable[[str, str, str], Awaitable[None]], policy: str
+    ) -> None:
+        lock, waiters = self._locks.setdefault(reference, (anyio.Lock(), []))
+        waiters.append(pull)
+        try:
+            async with lock:
+                if policy != "Always" and (image := await self._runtime.image_status(reference)) is not None:
+                    pull.image = image  # somebody else's pull has brought it meanwhile
+                    return
+                await say(NORMAL, "Pulling", f'Pulling image "{pull.reference}"')
+                asked_at = self._clock.monotonic()
+                async with self._limit:
+                    began_at = self._clock.monotonic()
+                    image_id = await self._fetch(pod, reference)
+                image = await self._runtime.image_status(image_id or reference)
+                if image is None:
+                    raise RuntimeFault(f'image "{reference}" is gone after it was pulled')
+                pull.image = image
+                self._backoff.forget(reference)
+                self._failures.pop(reference, None)
+                now = self._clock.monotonic()
+                took, waited = (format_duration(round(one, 3)) for one in (now - began_at, now - asked_at))
+                await say(
+                    NORMAL,
+                    "Pulled",
+                    f'Successfully pulled image "{pull.reference}" in {took} ({waited} including waiting). '
+                    f"Image size: {image.size_bytes} bytes.",
+                )
+        except RuntimeFault as exc:
+            await self._failed(reference, pull, str(exc), say)
+        finally:
+            waiters.remove(pull)
+            if not waiters:
+                self._locks.pop(reference, None)
+
+    async def _failed(
+        self, reference: str, pull: Pull, why: str, say: Callable[[str, str, str], Awaitable[None]]
+    ) -> None:
+        now = self._clock.monotonic()
+        self._backoff.forget_before(now)
+        self._failures = {name: one for name, one in self._failures.items() if self._backoff.delay_s(name)}
+        self._backoff.next(reference, now)
+        self._failures[reference] = (now, why)
+        pull.waiting = Waiting("ErrImagePull", why)
+        pull.retry_at = now + FAILED_S
+        await say(WARNING, "Failed", f'Failed to pull image "{pull.reference}": {why}')
+        await say(WARNING, "Failed", "Error: ErrImagePull")
+
+    async def _fetch(self, pod: Pod, reference: str) -> str:
+        """Pull with each credential that fits, at last without one. Raises RuntimeFault."""
+        tries: list[RegistryAuth | None] = [*credentials(reference, iter(await self._pull_secrets(pod)))]
+        failure: RuntimeFault | None = None
+        for auth in tries or [None]:
+            try:
+                return await self._runtime.pull_image(reference, auth)
+            except RuntimeFault as exc:
+                failure = exc
+        assert failure is not None
+        raise failure
+
+    async def _pull_secrets(self, pod: Pod) -> list[Mapping[str, Any]]:
+        names = [one.get("name", "") for one in pod.spec.get("imagePullSecrets") or ()]
+        found = [await self._objects.get("secret", pod.namespace, name) for name in names if name]
+        return [one for one in found if one is not None]

@@ -1,0 +1,41 @@
+"""Where edged keeps what belongs to pods, laid out as kubelet does, so that either finds the other's.
+
+<root>/pods/<uid>/volumes/kubernetes.io~configmap/<volume>
+<root>/pods/<uid>/containers/<container>/<attempt>        termination message
+<root>/pods/<uid>/etc-hosts
+<logs>/<namespace>_<name>_<uid>/<container>/<attempt>.log
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesite.edge.edged.pod import Pod
+
+__all__ = ["Paths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    root: Path
+    logs: Path
+
+    @property
+    def pods(self) -> Path:
+        return self.root / "pods"
+
+    def pod(self, uid: str) -> Path:
+        return self.pods / uid
+
+    def volume(self, uid: str, plugin: str, name: str) -> Path:
+        return self.pod(uid) / "volumes" / f"kubernetes.io~{plugin}" / name
+
+    def termination_message(self, uid: str, container: str, attempt: int) -> Path:
+        return self.pod(uid) / "containers" / container / str(attempt)
+
+    def etc_hosts(self, uid: str) -> Path:
+        return self.pod(uid) / "etc-hosts"
+
+    def pod_logs(self, pod: Pod) -> Path:
+        return self.logs / pod.log_directory_name

@@ -1,0 +1,84 @@
+"""From requests and limits to cgroups: QoS classes, CPU shares and quotas, memory limits, OOM scores, parent cgroups.
+
+Units   CPU periods and quotas are microseconds.
+Source  Kubernetes: "Pod Quality of Service Classes"; kubelet's conversion of CPU (1 CPU = 1024 shares, at least 2) and its OOM scores.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edgesite.edge.edged.pod import Pod, amount_nano
+from edgesite.edge.edged.runtime import LinuxResources
+
+__all__ = ["cgroup_parent", "linux_resources", "oom_score_adj", "qos_class"]
+
+GUARANTEED: Final = "Guaranteed"
+BURSTABLE: Final = "Burstable"
+BEST_EFFORT: Final = "BestEffort"
+NODE_CRITICAL: Final = 2_000_000_000  #: Priority from which on a pod is killed last.
+_MIN_SHARES: Final = 2
+_MAX_SHARES: Final = 262_144
+_MIN_QUOTA_US: Final = 1000
+_NANO: Final = 10**9
+
+
+def qos_class(pod: Pod) -> str:
+    """Return Guaranteed, Burstable or BestEffort."""
+    containers = pod.init_containers + pod.containers
+    named = [(one, resource) for one in containers for resource in ("cpu", "memory")]
+    if not any(amount_nano(one, kind, resource) for one, resource in named for kind in ("requests", "limits")):
+        return BEST_EFFORT
+    for one, resource in named:
+        limit = amount_nano(one, "limits", resource)
+        request = amount_nano(one, "requests", resource)
+        if not limit or request not in (0, limit):
+            return BURSTABLE
+    return GUARANTEED
+
+
+def oom_score_adj(pod: Pod, container: dict[str, Any], memory_capacity_bytes: int) -> int:
+    """Return how early the kernel shall kill this container when memory runs out."""
+    if (pod.spec.get("priority") or 0) >= NODE_CRITICAL:
+        return -997
+    qos = qos_class(pod)
+    if qos == GUARANTEED:
+        return -997
+    if qos == BEST_EFFORT:
+        return 1000
+    request = amount_nano(container, "requests", "memory") // _NANO
+    score = 1000 - 1000 * request // max(memory_capacity_bytes, 1)
+    # Kept apart from the classes on both sides.
+    return min(max(score, 3), 999)
+
+
+def linux_resources(
+    pod: Pod, container: dict[str, Any], memory_capacity_bytes: int, *, cfs_quota: bool = True, period_us: int = 100_000
+) -> LinuxResources:
+    """Return the limits of one container."""
+    request = amount_nano(container, "requests", "cpu")
+    limit = amount_nano(container, "limits", "cpu")
+    milli = -(-(request or limit) // 10**6)
+    shares = min(max(milli * 1024 // 1000, _MIN_SHARES), _MAX_SHARES)
+    quota = 0
+    if limit and cfs_quota:
+        quota = max(-(-limit // 10**6) * period_us // 1000, _MIN_QUOTA_US)
+    return LinuxResources(
+        cpu_period_us=period_us if quota else 0,
+        cpu_quota_us=quota,
+        cpu_shares=shares,
+        memory_bytes=amount_nano(container, "limits", "memory") // _NANO,
+        oom_score_adj=oom_score_adj(pod, container, memory_capacity_bytes),
+    )
+
+
+def cgroup_parent(pod: Pod, driver: str, root: str = "") -> str:
+    """Return the cgroup that holds the pod's containers, in the form that the driver (cgroupfs, systemd) wants."""
+    qos = qos_class(pod)
+    if driver == "systemd":
+        base = "kubepods" if qos == GUARANTEED else f"kubepods-{qos.lower()}"
+        return f"{base}-pod{pod.uid.replace('-', '_')}.slice"
+    base = f"{root.rstrip('/')}/kubepods"
+    if qos != GUARANTEED:
+        base = f"{base}/{qos.lower()}"
+    return f"{base}/pod{pod.uid}"

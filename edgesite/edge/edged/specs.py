@@ -1,0 +1,248 @@
+"""From a pod to what a runtime is asked to make: `SandboxConfig` and `ContainerConfig`. Nothing here does I/O.
+
+Source  core/v1 PodSecurityContext and SecurityContext; labels and annotations as kubelet sets them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edgesite.edge.edged.environment import expand
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.runtime import (
+    ANNOTATION_HASH,
+    ANNOTATION_RESTARTS,
+    ANNOTATION_TERMINATION_PATH,
+    ANNOTATION_TERMINATION_POLICY,
+    LABEL_CONTAINER,
+    LABEL_POD_NAME,
+    LABEL_POD_NAMESPACE,
+    LABEL_POD_UID,
+    Capabilities,
+    ContainerConfig,
+    ContainerSecurity,
+    DnsConfig,
+    Image,
+    LinuxResources,
+    Mount,
+    NamespaceMode,
+    Namespaces,
+    PortMapping,
+    SandboxConfig,
+    SeccompProfile,
+)
+from edgesite.kube import json
+
+__all__ = [
+    "LABEL_NODE",
+    "SpecError",
+    "container_config",
+    "container_hash",
+    "host_ports",
+    "sandbox_config",
+    "security_of",
+]
+
+#: Which edge role a sandbox belongs to: several may share one runtime.
+LABEL_NODE: Final = "edgesite.kubeedge.io/node"
+TERMINATION_PATH: Final = "/dev/termination-log"
+_MASKED: Final = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+_READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+class SpecError(Exception):
+    """The pod asks for what cannot be made; the text is for its status."""
+
+
+def container_hash(container: Mapping[str, Any]) -> str:
+    """Return what tells two versions of a container apart: a running one with another hash is replaced.
+
+    Only what the API lets change in place counts, so that new defaults never restart what runs.
+    """
+    text = json.dumps([container.get("name"), container.get("image")])
+    return hashlib.sha256(text).hexdigest()[:8]
+
+
+def host_ports(pod: Pod) -> tuple[PortMapping, ...]:
+    """Return the ports that the pod takes on the node, by mapping or by being in the node's network."""
+    return tuple(
+        PortMapping(
+            one.get("containerPort", 0),
+            one.get("hostPort") or (one.get("containerPort", 0) if pod.host_network else 0),
+            one.get("protocol") or "TCP",
+            one.get("hostIP") or "",
+        )
+        for container in (*pod.init_containers, *pod.containers)
+        for one in container.get("ports") or ()
+        if one.get("hostPort") or pod.host_network
+    )
+
+
+def sandbox_config(
+    pod: Pod, attempt: int, *, node_name: str, hostname: str, log_directory: str, dns: DnsConfig, cgroup_parent: str
+) -> SandboxConfig:
+    """Return what the pod's sandbox is made from."""
+    context = pod.spec.get("securityContext") or {}
+    privileged = any(
+        (one.get("securityContext") or {}).get("privileged") for one in (*pod.init_containers, *pod.containers)
+    )
+    return SandboxConfig(
+        name=pod.name,
+        namespace=pod.namespace,
+        uid=pod.uid,
+        attempt=attempt,
+        hostname=hostname,
+        log_directory=log_directory,
+        dns=dns,
+        ports=() if pod.host_network else host_ports(pod),
+        labels={
+            **pod.labels,
+            LABEL_POD_NAME: pod.name,
+            LABEL_POD_NAMESPACE: pod.namespace,
+            LABEL_POD_UID: pod.uid,
+            LABEL_NODE: node_name,
+        },
+        annotations=dict(pod.annotations),
+        cgroup_parent=cgroup_parent,
+        sysctls={one["name"]: one["value"] for one in context.get("sysctls") or ()},
+        security=ContainerSecurity(
+            user=context.get("runAsUser"),
+            group=context.get("runAsGroup") if context.get("runAsUser") is not None else None,
+            groups=tuple(context.get("supplementalGroups") or ()),
+            privileged=privileged,
+            namespaces=_namespaces(pod),
+            seccomp=SeccompProfile("RuntimeDefault"),
+        ),
+        runtime_handler=pod.spec.get("runtimeClassName") or "",
+    )
+
+
+def container_config(
+    pod: Pod,
+    container: Mapping[str, Any],
+    *,
+    attempt: int,
+    image: Image,
+    env: Mapping[str, str],
+    mounts: Sequence[Mount],
+    resources: LinuxResources,
+    seccomp_default: bool = False,
+    seccomp_root: str = "",
+) -> ContainerConfig:
+    """Return what one container is made from. Raises SpecError."""
+    name = container["name"]
+    return ContainerConfig(
+        name=name,
+        image=image.id,
+        attempt=attempt,
+        user_image=container.get("image", ""),
+        command=tuple(expand(one, env) for one in container.get("command") or ()),
+        args=tuple(expand(one, env) for one in container.get("args") or ()),
+        working_dir=container.get("workingDir") or "",
+        envs=tuple(env.items()),
+        mounts=tuple(mounts),
+        labels={
+            LABEL_POD_NAME: pod.name,
+            LABEL_POD_NAMESPACE: pod.namespace,
+            LABEL_POD_UID: pod.uid,
+            LABEL_CONTAINER: name,
+        },
+        annotations={
+            ANNOTATION_HASH: container_hash(container),
+            ANNOTATION_RESTARTS: str(attempt),
+            ANNOTATION_TERMINATION_PATH: container.get("terminationMessagePath") or TERMINATION_PATH,
+            ANNOTATION_TERMINATION_POLICY: container.get("terminationMessagePolicy") or "File",
+        },
+        log_path=f"{name}/{attempt}.log",
+        stdin=bool(container.get("stdin")),
+        stdin_once=bool(container.get("stdinOnce")),
+        tty=bool(container.get("tty")),
+        resources=resources,
+        security=security_of(pod, container, image, seccomp_default, seccomp_root),
+        stop_signal=((container.get("lifecycle") or {}).get("stopSignal")) or "",
+    )
+
+
+def security_of(
+    pod: Pod, container: Mapping[str, Any], image: Image, seccomp_default: bool = False, seccomp_root: str = ""
+) -> ContainerSecurity:
+    """Return who the container runs as: its own context first, then the pod's, then the image's. Raises SpecError."""
+    above, own = pod.spec.get("securityContext") or {}, container.get("securityContext") or {}
+
+    def first(member: str) -> Any:
+        value = own.get(member)
+        return above.get(member) if value is None else value
+
+    user = first("runAsUser")
+    username = ""
+    if user is None:
+        user, username = image.user, image.username if image.user is None else ""
+    if first("runAsNonRoot"):
+        _require_not_root(user, username)
+    privileged = bool(own.get("privileged"))
+    capabilities = own.get("capabilities") or {}
+    group = first("runAsGroup")
+    groups = tuple(above.get("supplementalGroups") or ())
+    if (fs_group := above.get("fsGroup")) is not None and fs_group not in groups:
+        groups = (*groups, fs_group)
+    unmasked = privileged or own.get("procMount") == "Unmasked"
+    return ContainerSecurity(
+        user=user,
+        group=group if user is not None else None,  # a group alone is refused by runtimes
+        username=username,
+        groups=groups,
+        privileged=privileged,
+        readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
+        no_new_privileges=own.get("allowPrivilegeEscalation") is False,
+        capabilities=Capabilities(tuple(capabilities.get("add") or ()), tuple(capabilities.get("drop") or ())),
+        namespaces=_namespaces(pod),
+        seccomp=_seccomp(first("seccompProfile"), privileged, seccomp_default, seccomp_root),
+        masked_paths=() if unmasked else _MASKED,
+        readonly_paths=() if unmasked else _READONLY,
+    )
+
+
+def _require_not_root(user: int | None, username: str) -> None:
+    if username:
+        raise SpecError(
+            f"container has runAsNonRoot and image has non-numeric user ({username}), cannot verify user is non-root"
+        )
+    if not user:
+        raise SpecError("container has runAsNonRoot and image will run as root")
+
+
+def _namespaces(pod: Pod) -> Namespaces:
+    pid = NamespaceMode.CONTAINER
+    if pod.spec.get("hostPID"):
+        pid = NamespaceMode.NODE
+    elif pod.spec.get("shareProcessNamespace"):
+        pid = NamespaceMode.POD
+    return Namespaces(
+        network=NamespaceMode.NODE if pod.host_network else NamespaceMode.POD,
+        pid=pid,
+        ipc=NamespaceMode.NODE if pod.spec.get("hostIPC") else NamespaceMode.POD,
+    )
+
+
+def _seccomp(profile: Mapping[str, Any] | None, privileged: bool, default: bool, root: str) -> SeccompProfile | None:
+    if privileged:
+        return SeccompProfile("Unconfined")
+    if not profile:
+        return SeccompProfile("RuntimeDefault" if default else "Unconfined")
+    kind = profile.get("type", "Unconfined")
+    return SeccompProfile(kind, f"{root}/{profile.get('localhostProfile', '')}" if kind == "Localhost" else "")

@@ -1,0 +1,111 @@
+"""What edged knows of one pod: the wanted version, and what the runtime showed last.
+
+State   In memory only. Everything here is found again after a restart, from the runtime and from the stored pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgesite.edge.edged.pod import FINAL_PHASES, Pod
+from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxConfig, SandboxInfo, SandboxState
+
+__all__ = ["PodState", "Rejection", "Seen", "StageWait", "Waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a container does not run, in kubelet's words."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why this node does not take the pod; it fails for good."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One container as the runtime showed it, in the sandbox that it belongs to."""
+
+    status: ContainerStatus
+    sandbox_id: str
+
+
+class StageWait(Exception):
+    """A stage cannot go on now. The pod is looked at again when something changes, or after ``retry_s``."""
+
+    def __init__(self, why: str, retry_s: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_s = retry_s
+
+
+@dataclass(slots=True)
+class PodState:
+    """Changed by the pod's worker alone."""
+
+    pod: Pod
+    sandboxes: list[SandboxInfo] = field(default_factory=list)  #: newest first
+    containers: dict[str, Seen] = field(default_factory=dict)  #: by id
+    waiting: dict[str, Waiting] = field(default_factory=dict)  #: by container name
+    ips: tuple[str, ...] = ()
+    sandbox_config: SandboxConfig | None = None  #: of the sandbox that is ready
+    rejection: Rejection | None = None
+    volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
+    ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
+    started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id
+    unhealthy: dict[str, str] = field(
+        default_factory=dict
+    )  #: containers to be restarted, by id, with what is said of them
+    messages: dict[str, str] = field(default_factory=dict)  #: termination messages by container id
+    start_time: str = ""
+    reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent
+
+    @property
+    def sandbox(self) -> SandboxInfo | None:
+        """The newest sandbox if it is ready."""
+        newest = self.sandboxes[0] if self.sandboxes else None
+        return newest if newest is not None and newest.state is SandboxState.READY else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the pod has come to its end and starts nothing any more."""
+        return self.rejection is not None or self.reported.get("phase") in FINAL_PHASES
+
+    def all_of(self, name: str) -> list[ContainerStatus]:
+        """Every container that the runtime has under this name, the last started first."""
+        found = [one.status for one in self.containers.values() if one.status.name == name]
+        return sorted(found, key=lambda one: (one.attempt, one.created_ns), reverse=True)
+
+    def latest(self, name: str) -> ContainerStatus | None:
+        return next(iter(self.all_of(name)), None)
+
+    def current(self, name: str) -> ContainerStatus | None:
+        """The latest container of this name in the sandbox that is ready."""
+        sandbox = self.sandbox
+        if sandbox is None:
+            return None
+        return next((one for one in self.all_of(name) if self.containers[one.id].sandbox_id == sandbox.id), None)
+
+    def running(self) -> Iterator[ContainerStatus]:
+        for one in self.containers.values():
+            if one.status.state in (ContainerState.RUNNING, ContainerState.UNKNOWN):
+                yield one.status
+
+    def reported_restarts(self, name: str) -> int:
+        """Restarts of a container as the pod's status last told, for when the runtime has forgotten them; -1 if none told."""
+        for status in (self.reported, self.pod.status):
+            for member in ("containerStatuses", "initContainerStatuses"):
+                for one in status.get(member) or ():
+                    if one.get("name") == name and (
+                        one.get("containerID") or one.get("lastState", {}).get("terminated")
+                    ):
+                        return int(one.get("restartCount") or 0)
+        return -1

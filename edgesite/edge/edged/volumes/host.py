@@ -1,0 +1,114 @@
+"""The host's side of volumes: mounts in memory, checks of hostPath types, safe sub-paths. Blocking: call it in a thread.
+
+Errors  OSError; VolumeError with kubelet's words where a check fails.
+Source  mount(2); core/v1 HostPathType.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from edgesite.edge.edged.volumes.payload import VolumeError
+
+__all__ = ["is_mount", "mount_memory", "prepare_host_path", "remove_tree", "resolve_sub_path", "unmount"]
+
+_MS_NOSUID, _MS_NODEV = 2, 4
+_MNT_DETACH = 2
+_KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket file"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
+}
+
+
+def mount_memory(target: Path, size_bytes: int = 0) -> bool:
+    """Mount a tmpfs at ``target`` and return whether that was possible: it takes root. Raises OSError."""
+    target.mkdir(parents=True, exist_ok=True)
+    if is_mount(target):
+        return True
+    options = f"size={size_bytes}" if size_bytes else ""
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode())
+    if done == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (1, 13):  # EPERM, EACCES: not root, or a container without the right
+        return False
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def unmount(target: Path) -> None:
+    """Take away what is mounted at ``target``; nothing there is fine. Raises OSError."""
+    if not is_mount(target):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def is_mount(path: Path) -> bool:
+    return path.is_dir() and os.path.ismount(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with everything below it, mounts first. Raises OSError."""
+    if not path.exists():
+        return
+    below = f"{path}/"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        mounts = [target for line in lines if (target := line.split(" ", 5)[4]).startswith(below)]
+    for target in reversed(mounts):
+        unmount(Path(target))
+    shutil.rmtree(path)
+
+
+def prepare_host_path(path: str, kind: str) -> None:
+    """Check, or make, what a hostPath volume of ``kind`` points at. Raises VolumeError."""
+    if kind == "":
+        return  # no check: the runtime makes a missing folder, as it always has
+    if kind == "DirectoryOrCreate":
+        if not os.path.exists(path):
+            os.makedirs(path, 0o755, exist_ok=True)
+        kind = "Directory"
+    elif kind == "FileOrCreate":
+        if not os.path.exists(path):
+            _touch(path)
+        kind = "File"
+    if kind not in _KINDS:
+        raise VolumeError(f"hostPath type check failed: unknown type {kind}")
+    matches, words = _KINDS[kind]
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        raise VolumeError(f"hostPath type check failed: {path} is not {words}") from exc
+    if not matches(mode):
+        raise VolumeError(f"hostPath type check failed: {path} is not {words}")
+
+
+def _touch(path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    except OSError as exc:
+        raise VolumeError(f"hostPath type check failed: {path}: {exc.strerror}") from exc
+
+
+def resolve_sub_path(volume: Path, sub_path: str) -> Path:
+    """Return what a subPath means, links followed, made as a folder if missing; never outside the volume. Raises VolumeError."""
+    if sub_path.startswith("/") or ".." in Path(sub_path).parts:
+        raise VolumeError(f"subPath {sub_path!r} must be a relative path inside the volume")
+    root = volume.resolve()
+    wanted = (volume / sub_path).resolve()
+    if wanted != root and root not in wanted.parents:
+        raise VolumeError(f"subPath {sub_path!r} leads out of its volume")
+    if not wanted.exists():
+        wanted.mkdir(parents=True, mode=0o750)
+    return wanted
