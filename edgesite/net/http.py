@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -157,7 +157,7 @@ class HttpServer:
         self._upgraded.add(transport)
         self.forget(connection)
 
-    def spawn(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run a handler's task."""
         assert self._tasks is not None, "the server serves only within its async with block"
         self._tasks.start_soon(function, *args)

@@ -119,6 +119,10 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request is being answered."""
         return self._answering is not None
 
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._transport is None or self._transport.is_closing()
+
     def close(self) -> None:
         """Take no more requests; close once what was written is sent."""
         self._leaving = True
@@ -264,6 +268,8 @@ class ServerConnection(asyncio.Protocol):
             if data:
                 self._upgraded.data_received(data)
             return
+        if self._leaving:
+            return  # it was declined
         if self._tail is None:
             self._tail = []
         self._tail.append(data)
@@ -330,7 +336,7 @@ class ServerConnection(asyncio.Protocol):
             Headers(self._headers),
             body,
             self._peer,
-            parser.should_keep_alive(),
+            parser.should_keep_alive() and not parser.should_upgrade(),  # one that is declined ends the connection
             parser.get_http_version() == "1.1",
         )
         if self._answering is None and not self._queue and not self.write_paused:
@@ -407,7 +413,7 @@ class ServerConnection(asyncio.Protocol):
         except ValueError as exc:
             response = self._server.failed(request, exc)
             block, body, extra = encode_headers(response.headers), response.body, b""
-        keep = request.keep_alive and self._tail is None and not self._server.closing
+        keep = request.keep_alive and not self._server.closing
         if not keep:
             extra += _CLOSE
         elif not request.chunked_ok:
@@ -490,7 +496,7 @@ class ServerConnection(asyncio.Protocol):
         """See `Request.open_stream`."""
         self._check(request)
         chunked = request.chunked_ok
-        keep = chunked and request.keep_alive and self._tail is None and not self._server.closing
+        keep = chunked and request.keep_alive and not self._server.closing
         request.keep_alive = keep
         coding = b"transfer-encoding: chunked\r\n" if chunked else b""
         lines = encode_headers(headers) + (coding if keep else coding + _CLOSE)
@@ -533,7 +539,7 @@ class ServerConnection(asyncio.Protocol):
         return transport
 
     def _check(self, request: Request) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self.is_closing():
             raise ClosedByPeer("the client left")
         if self._answering is not request or self._writer is not None:
             raise RuntimeError("this request is answered already")

@@ -217,7 +217,7 @@ class BodyWriter:
     def write_nowait(self, data: bytes | Frame) -> None:
         """Send a piece without waiting. Raises ClosedByPeer; WouldBlock if the client is too far behind: then nothing was sent."""
         connection = self._connection
-        if self.closed:
+        if self.closed or connection.is_closing():
             raise ClosedByPeer("the client left")
         if connection.write_paused and connection.buffered_bytes() > connection.limits.stream_buffer_bytes:
             raise WouldBlock("the client reads too slowly")
@@ -225,7 +225,7 @@ class BodyWriter:
 
     async def write(self, data: bytes | Frame) -> None:
         """Send a piece and wait until the client has taken most of what waits. Raises ClosedByPeer."""
-        if self.closed:
+        if self.closed or self._connection.is_closing():
             raise ClosedByPeer("the client left")
         self._put(data)
         await self.drain()

@@ -152,7 +152,7 @@ class MemTransport(asyncio.Transport):
         peer._protocol.data_received(data)
 
     def _resume_writer(self) -> None:
-        if self._writing_paused and self._size <= self._low:
+        if self._writing_paused and not self._closing and self._size <= self._low:
             self._writing_paused = False
             self._protocol.resume_writing()
 

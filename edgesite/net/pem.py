@@ -123,7 +123,7 @@ def _time(data: bytes, at: int) -> tuple[float, int]:
     if len(text) != 14 or not text.isdigit():
         raise ValueError(f"not a certificate: time {text!r}")
     fields = [int(text[:4])] + [int(text[i : i + 2]) for i in range(4, 14, 2)]
-    return float(calendar.timegm((*fields, 0, 0, 0))), end  # type: ignore[arg-type]
+    return float(calendar.timegm((*fields, 0, 0, 0))), end
 
 
 def _names(subject: bytes) -> tuple[tuple[str, str], ...]:

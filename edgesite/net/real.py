@@ -115,9 +115,9 @@ class RealNet:
             options |= {"ssl_handshake_timeout": _HANDSHAKE_S, "ssl_shutdown_timeout": _GOODBYE_S}
         if at.kind == "unix":
             sock = _bind_unix(at.host)
-            server = await loop.create_unix_server(factory, sock=sock, **options)  # type: ignore[arg-type]
+            server = await loop.create_unix_server(factory, sock=sock, **options)
             return _SocketListener(server, address, at.host)
-        server = await loop.create_server(factory, at.host or None, at.port, **options)  # type: ignore[arg-type]
+        server = await loop.create_server(factory, at.host or None, at.port, **options)
         bound = server.sockets[0].getsockname()[1]
         return _SocketListener(server, addresses.join(at.host, bound))
 
@@ -142,8 +142,8 @@ class RealNet:
                 "ssl_shutdown_timeout": _GOODBYE_S,
             }
         if at.kind == "unix":
-            return await loop.create_unix_connection(factory, at.host, **options)  # type: ignore[return-value]
-        return await loop.create_connection(factory, at.host, at.port, **options)  # type: ignore[return-value]
+            return await loop.create_unix_connection(factory, at.host, **options)
+        return await loop.create_connection(factory, at.host, at.port, **options)
 
     async def _connect_mem(
         self, loop: asyncio.AbstractEventLoop, factory: Callable[[], P], name: str
