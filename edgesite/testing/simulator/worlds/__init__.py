@@ -1,0 +1,1 @@
+"""Scenarios: what happens in a world and what must hold there."""
