@@ -81,7 +81,7 @@ class HttpServer:
         self._on_failure = on_failure
         self._date = (0, b"")
         self._connections: set[ServerConnection] = set()
-        self._upgraded: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._upgraded: weakref.WeakSet[asyncio.Protocol] = weakref.WeakSet()
         self._listeners: list[Listener] = []
         self._tasks: anyio.abc.TaskGroup | None = None
         self._empty: asyncio.Event | None = None
@@ -110,8 +110,9 @@ class HttpServer:
             self._tasks.cancel_scope.cancel()
             for connection in tuple(self._connections):
                 connection.abort()
-            for transport in tuple(self._upgraded):
-                transport.abort()
+            for protocol in tuple(self._upgraded):
+                if (abort := getattr(protocol, "abort", None)) is not None:
+                    abort()
         return await self._tasks.__aexit__(kind, error, trace)
 
     async def _shut(self) -> None:
@@ -152,9 +153,9 @@ class HttpServer:
         if not self._connections and self._empty is not None:
             self._empty.set()
 
-    def hand_over(self, connection: ServerConnection, transport: asyncio.Transport) -> None:
+    def hand_over(self, connection: ServerConnection, protocol: asyncio.Protocol) -> None:
         """A connection was upgraded: its new protocol owns it, until the server ends."""
-        self._upgraded.add(transport)
+        self._upgraded.add(protocol)
         self.forget(connection)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:

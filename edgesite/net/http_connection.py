@@ -524,7 +524,7 @@ class ServerConnection(asyncio.Protocol):
         assert transport is not None
         self.put(b"%b%bconnection: Upgrade\r\n\r\n" % (status_line(status), encode_headers(headers)))
         self._stop_timers()
-        self._server.hand_over(self, transport)
+        self._server.hand_over(self, protocol)
         self._upgraded = protocol
         self._answering = None
         self._transport = None

@@ -171,7 +171,7 @@ class Request:
         self, protocol: asyncio.Protocol, headers: HeaderBlock | None = None, status: int = 101
     ) -> asyncio.Transport:
         """Answer 101 and hand the connection to ``protocol``, whose ``connection_made`` is called before this returns;
-        what the client has sent already follows at once. Raises ClosedByPeer."""
+        what the client has sent already follows at once. Its ``abort()``, if it has one, is called when the server ends. Raises ClosedByPeer."""
         return self._live().upgrade(self, protocol, headers, status)
 
     def _live(self) -> ServerConnection:
