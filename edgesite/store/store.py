@@ -78,9 +78,7 @@ class Store:
         self._wide = Watchers()  # watches on prefixes that span buckets
         self._floor = contents.floor
         self._slots = Slots(limits.retain, used=(one.slot for one in contents.versions), floor=contents.floor)
-        self._load(contents, index)
-        newest = contents.versions[-1].revision if contents.versions else 0
-        self._revision = self._assigned = max(contents.reserved, newest)
+        self._revision = self._assigned = self._load(contents, index)
         self._mark = self._revision  # what is older may be forgotten at the next upkeep
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(
@@ -378,16 +376,19 @@ class Store:
 
     # loading
 
-    def _load(self, contents: Contents, index: Index | None) -> None:
-        """Replay the versions: the newest of each key is its state, those above the floor are history."""
-        newest = max(contents.reserved, contents.versions[-1].revision if contents.versions else 0)
+    def _load(self, contents: Contents, index: Index | None) -> int:
+        """Replay the versions: the newest of each key is its state, those above the floor are history. Return the revision."""
         gaps: set[str] = set()  # buckets some of whose versions were never on disk
         for version in contents.versions:
             if version.flags & VOLATILE:
                 gaps.add(bucket_name(version.key))
             self._replay(version, index)
+        newest = max(contents.reserved, contents.versions[-1].revision if contents.versions else 0)
+        if gaps:
+            newest += 1  # who saw the last revision may have seen volatile versions that are lost: it must list again
         for name, bucket in self._buckets.items():
             bucket.compact(newest if name in gaps else contents.floor)
+        return newest
 
     def _replay(self, version: Version, index: Index | None) -> None:
         key, value, deleted = version.key, version.value, bool(version.flags & DELETED)

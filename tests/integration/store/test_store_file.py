@@ -96,7 +96,8 @@ async def test_volatile_rows_are_kept_by_a_clean_stop(reopen: Open) -> None:
     row = store.get("/leases/node/a")
     assert row is not None
     assert row.value == b"at 5"
-    assert store.revision == 5
+    with pytest.raises(Compacted):  # versions in between were never on disk, as far as a restart can tell
+        store.watch("/leases/", after=5)
 
 
 async def test_writers_share_commits_and_one_of_two_loses(reopen: Open) -> None:

@@ -1,0 +1,112 @@
+"""Run worlds from seeds: ``python -m edgesite.testing.simulator --seeds 200``.
+
+Every tenth seed is run twice, in different processes, and must give the same trace. Exit codes: 0 all well, 1 a failure, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Final
+
+from edgesite.testing.simulator.world import Outcome, run
+
+WORLDS: Final = {"store": "edgesite.testing.simulator.worlds.store"}
+REPLAY_EVERY: Final = 10
+
+
+def main() -> int:
+    """Parse the command line and run. Returns the exit code."""
+    options = _parse()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings must have one order in all runs
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "edgesite.testing.simulator", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
+    worlds = [options.world] if options.world else list(WORLDS)
+    if options.seed is not None:
+        return max(_show(world, options.seed, options.verbose) for world in worlds)
+    return max(_run_many(world, range(options.first, options.first + options.seeds), options.jobs) for world in worlds)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m edgesite.testing.simulator", description="Simulate sites under seeded faults."
+    )
+    parser.add_argument("--world", choices=sorted(WORLDS), help="only this world (default: all)")
+    parser.add_argument("--seeds", type=int, default=200, metavar="N", help="how many seeds (default: 200)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (default: 0)")
+    parser.add_argument("--seed", type=int, help="replay this one")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per CPU)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the trace of --seed")
+    return parser.parse_args()
+
+
+def play(world: str, seed: int, echo: bool = False) -> Outcome:
+    """Run one seed of one world."""
+    return run(importlib.import_module(WORLDS[world]).scenario, seed, echo=echo)
+
+
+def _show(world: str, seed: int, echo: bool) -> int:
+    outcome = play(world, seed, echo)
+    if outcome.failure is not None and not echo:
+        print("\n".join(outcome.last_lines))
+    if outcome.failure is not None:
+        print(outcome.failure)
+    print(
+        f"{world} seed={seed} {outcome.digest} virtual={outcome.virtual_s:.1f} s steps={outcome.steps} {_tally(outcome.counts)}"
+    )
+    return 0 if outcome.failure is None else 1
+
+
+def _run_many(world: str, seeds: range, jobs: int) -> int:
+    started = time.monotonic()
+    tally: Counter[str] = Counter()
+    virtual_s, done, failed = 0.0, 0, 0
+    for outcome, again in _outcomes(world, seeds, jobs):
+        done += 1
+        virtual_s += outcome.virtual_s
+        tally.update(outcome.counts)
+        failure = outcome.failure
+        if again is not None and again.digest != outcome.digest and failure is None:
+            failure = f"a second run differs: {outcome.digest} and {again.digest}"
+        if failure is not None:
+            failed += 1
+            _report(world, outcome, failure)
+    took = time.monotonic() - started
+    print(f"{world}: seeds={done} failed={failed} virtual={virtual_s:.0f} s real={took:.1f} s {_tally(tally)}")
+    return 1 if failed else 0
+
+
+def _outcomes(world: str, seeds: range, jobs: int) -> Iterator[tuple[Outcome, Outcome | None]]:
+    if jobs == 1:
+        for seed in seeds:
+            yield play(world, seed), play(world, seed) if seed % REPLAY_EVERY == 0 else None
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        first = [pool.submit(play, world, seed) for seed in seeds]
+        again = {seed: pool.submit(play, world, seed) for seed in seeds if seed % REPLAY_EVERY == 0}
+        for seed, future in zip(seeds, first, strict=True):
+            yield future.result(), again[seed].result() if seed in again else None
+
+
+def _report(world: str, outcome: Outcome, failure: str) -> None:
+    print(f"{world} seed={outcome.seed} FAILED at {outcome.virtual_s:.3f} s")
+    print("\n".join(outcome.last_lines[-20:]))
+    print(failure.strip().rsplit("\n", 1)[-1])
+    print(f"replay: python -m edgesite.testing.simulator --world {world} --seed {outcome.seed} -v")
+
+
+def _tally(counts: dict[str, int]) -> str:
+    return " ".join(f"{name.replace(' ', '-')}={number}" for name, number in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
