@@ -2,9 +2,10 @@
 
     apply(group, version, kind, obj)      in place; obj is as `schema_decode` leaves it
     add_default_tolerations(pod)          what admission adds to a new pod
+    add_job_selector(job)                 what the registry adds to a new Job
 
 Only defaults that follow from the object alone are here; what needs other objects or an allocator (cluster IPs, service
-accounts, priorities, a job's generated selector) belongs to the registry.
+accounts, priorities) belongs to the registry.
 
 Errors  None raised.
 Source  Defaults of kube-apiserver 1.36 (values only).
@@ -17,8 +18,9 @@ from typing import Any, Final
 
 from edgesite.kube import defaults_workloads
 from edgesite.kube.defaults_pod import add_default_tolerations, claim_spec_defaults, fill, pod_defaults
+from edgesite.kube.defaults_workloads import add_job_selector
 
-__all__ = ["add_default_tolerations", "apply"]
+__all__ = ["add_default_tolerations", "add_job_selector", "apply"]
 
 Object = dict[str, Any]
 _RBAC: Final = "rbac.authorization.k8s.io"

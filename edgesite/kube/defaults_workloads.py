@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edgesite.kube.defaults_pod import claim_spec_defaults, fill, pod_spec_defaults
 
-__all__ = ["DEFAULTS", "OTHER_VERSIONS"]
+__all__ = ["DEFAULTS", "OTHER_VERSIONS", "add_job_selector"]
 
 Object = dict[str, Any]
 _NO_LIMIT: Final = 2**31 - 1
@@ -94,6 +94,19 @@ def _job(obj: Object) -> None:
     if labels and not obj["metadata"].get("labels"):
         obj["metadata"]["labels"] = dict(labels)
     obj.setdefault("status", {})
+
+
+def add_job_selector(job: Object) -> None:
+    """Give a new Job, which has its uid already, the selector and labels by which it knows its pods, unless told not to."""
+    spec, meta = job["spec"], job["metadata"]
+    if spec.get("manualSelector"):
+        return
+    prefix = "batch.kubernetes.io/"
+    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+    for name, value in (("controller-uid", meta["uid"]), ("job-name", meta["name"])):
+        labels.setdefault(name, value)
+        labels.setdefault(prefix + name, value)
+    spec["selector"] = {"matchLabels": {f"{prefix}controller-uid": meta["uid"]}}
 
 
 def _cron_job(obj: Object) -> None:
