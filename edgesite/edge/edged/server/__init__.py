@@ -1,0 +1,1 @@
+"""The kubelet HTTP API of a node: logs, pods, health. `LogSource` is what it asks of edged."""

@@ -1,0 +1,55 @@
+"""What the kubelet API needs of edged: `LogSource`, a service of the edge role that edged provides.
+
+ctx.services.provide(LogSource, source)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["CommandResult", "ContainerLog", "LogSource", "api_address"]
+
+
+def api_address(node_name: str) -> str:
+    """Return the in-process address of a node's kubelet API."""
+    return f"mem:kubelet/{node_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLog:
+    """Where one attempt of a container writes its log, in CRI's format."""
+
+    path: Path
+    running: Callable[[], bool]  #: False once the container has ended: a follower then stops at the end of the file
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command in a container gave."""
+
+    exit_code: int
+    output: bytes  #: stdout, then stderr
+
+
+class LogSource(Protocol):
+    """Pods of this node, as edged sees them now."""
+
+    async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> ContainerLog:
+        """Find a log. Raises ApiError in kubelet's words: 404 for a pod or container that is not here, 400 for a container
+        that is waiting to start, or that has no previous attempt."""
+        ...
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Every pod of this node with its status, for /pods."""
+        ...
+
+    def running_pods(self) -> list[dict[str, Any]]:
+        """Pods that have running containers, reduced to metadata and containers, for /runningpods."""
+        ...
+
+    async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:
+        """Run a command to its end. Raises ApiError: 404 as above, 500 when the runtime fails."""
+        ...
