@@ -25,7 +25,7 @@ __all__ = ["RateLimiter", "WorkQueue"]
 
 K = TypeVar("K", bound=Hashable)
 FIRST_S: Final = 0.005  #: back-off after the first failure of a key; doubles
-MOST_S: Final = 300.0  #: most that a key waits between two attempts
+MOST_S: Final = 60.0  #: most that a key waits between two attempts: a site must recover soon after its API does
 QPS: Final = 10.0  #: retries of all keys of one queue, once the burst is used up
 BURST: Final = 100
 

@@ -71,11 +71,18 @@ class FakeApi:
         self._now = now
         self._history: list[tuple[int, str, str, Object]] = []
         self._watchers: list[_Watcher] = []
-        self._failures: deque[Exception] = deque()
+        self._failures: list[tuple[Exception, str]] = []
 
-    def fail(self, *errors: Exception) -> None:
-        """Answer the next requests with these errors, one each."""
-        self._failures.extend(errors)
+    def fail(self, *errors: Exception, only: str = "") -> None:
+        """Answer the next requests with these errors, one each; ``only``: those that begin so ("POST /api/v1")."""
+        self._failures.extend((error, only) for error in errors)
+
+    def _failure(self, method: str, target: str) -> Exception | None:
+        for at, (error, only) in enumerate(self._failures):
+            if f"{method} {target}".startswith(only):
+                del self._failures[at]
+                return error
+        return None
 
     def compact(self) -> None:
         """Forget history: a watch from an older version is Expired."""
@@ -98,8 +105,8 @@ class FakeApi:
         self.requests.append((method, target))
         await anyio.lowlevel.checkpoint()
         try:
-            if self._failures:
-                raise self._failures.popleft()
+            if (failure := self._failure(method, target)) is not None:
+                raise failure
             return 200, {}, json.dumps(self._answer(method, target, headers, json.loads(body) if body else None))
         except ApiError as exc:
             return exc.code, {}, json.dumps(exc.status())
@@ -110,14 +117,15 @@ class FakeApi:
     ) -> AsyncIterator[_Stream]:
         self.requests.append((method, target))
         await anyio.lowlevel.checkpoint()
-        if self._failures and not isinstance(self._failures[0], ApiError):
-            raise self._failures.popleft()
+        failure = self._failure(method, target)
+        if failure is not None and not isinstance(failure, ApiError):
+            raise failure
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         watcher = _Watcher(unquote(url.path), _selector(query))
         try:
-            if self._failures:
-                raise self._failures.popleft()
+            if failure is not None:
+                raise failure
             after = int(query.get("resourceVersion") or self.revision)
             if after < self.compacted:
                 raise expired(f"too old resource version: {after} ({self.compacted})")

@@ -1,0 +1,1 @@
+"""The ReplicaSet controller: keeps so many pods of one template."""
