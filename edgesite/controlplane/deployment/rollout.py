@@ -128,8 +128,12 @@ def proportional(deployment: Object, sets: Sequence[Object], new: Object | None)
         part = _part(deployment, one, limits.most, to_add - added)
         added += part
         sizes[one["metadata"]["name"]] = max(replicas_of(one) + part, 0)
-    first = ordered[0]["metadata"]["name"]
-    sizes[first] = max(sizes[first] + to_add - added, 0)
+    rest = to_add - added  # what rounding left over goes to the largest, as far as it has enough to give
+    for one in ordered:
+        name = one["metadata"]["name"]
+        part = max(rest, -sizes[name])
+        sizes[name] += part
+        rest -= part
     return sizes
 
 
