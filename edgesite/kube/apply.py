@@ -117,13 +117,15 @@ class Applier:
     ) -> dict[str, Any]:
         """The object with the configuration in it and without what the manager gave up."""
         skipped = {element[2:] for element, node in (reset or {}).items() if not node}
-        merged = self._walker.merge(stored, {name: value for name, value in config.items() if name not in skipped})
+        config = {name: value for name, value in config.items() if name not in skipped}
+        merged = self._walker.merge(stored, config)
         if previous is None or not previous.fields:
             return merged
         kept = wanted
         for one in others:
             kept = union(kept, one.fields)
-        return self._walker.prune(merged, previous.fields, kept)
+        pruned = self._walker.prune(merged, previous.fields, kept)
+        return self._walker.merge(pruned, config)  # what the configuration names is there, even if empty
 
     def _refuse_conflicts(
         self, live: Mapping[str, Any], others: Sequence[Entry], changed: FieldSet, manager: str
