@@ -1,7 +1,7 @@
 """The edge's side of the connection to the cloud, without I/O.
 
     modules of the edge ──> send ──> lanes ──> take ──> transport
-    transport ──> receive ──> events: Received, Answer, Greeted, Closed
+    transport ──> receive ──> events: Received, Answer, Greeted
 
 A message that came must be acknowledged by whoever stored it: `send` the acknowledgement (`MessageMaker.ack`). The same message
 coming again meanwhile is left out; coming again afterwards, it is acknowledged again at once and has no other effect.
@@ -23,7 +23,7 @@ from typing import Final
 
 from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef
-from edgesite.wire.events import Answer, Closed, Event, Greeted, Received
+from edgesite.wire.events import Answer, Event, Greeted, Received
 from edgesite.wire.message import Message, MessageMaker, Operation
 
 __all__ = ["EdgeLimits", "EdgeSession"]
@@ -51,6 +51,7 @@ class EdgeSession:
     def __init__(self, maker: MessageMaker, *, now: float, limits: EdgeLimits | None = None) -> None:
         self.limits = limits or EdgeLimits()
         self.closed = False
+        self.reason = ""  #: why it closed by itself
         self.own_peer = False  #: the cloud has greeted
         self.events: deque[Event] = deque()
         self._maker = maker
@@ -176,7 +177,7 @@ class EdgeSession:
     def handle_timer(self, now: float) -> None:
         """Give up a cloud that answers keepalives and has fallen silent."""
         if not self.closed and self.own_peer and now >= self._lost_at:
-            self.events.append(Closed(f"nothing heard for {now - self._heard_at:.0f} s"))
+            self.reason = f"nothing heard for {now - self._heard_at:.0f} s"
             self.closed = True
 
     def close(self) -> list[Message]:

@@ -69,7 +69,7 @@ class Certificates:
         self._threads = threads
         self._clock = clock
         self._pki = pki
-        self._random = draw
+        self._renew_after = 0.7 + 0.2 * draw.random()
         self._files = _Files(Path(config["tlsCaFile"]), Path(config["tlsCertFile"]), Path(config["tlsPrivateKeyFile"]))
 
     async def ensure(self) -> None:
@@ -92,13 +92,13 @@ class Certificates:
         except OSError as exc:
             raise JoinError(f"the certificate files cannot be used: {exc}") from exc
 
-    def renewal_at(self) -> float:
-        """When to renew, on the wall clock: somewhere from 70 to 90 % of the certificate's life. Raises JoinError."""
+    async def renewal_at(self) -> float:
+        """When to renew, on the wall clock: at a random point from 70 to 90 % of the certificate's life. Raises JoinError."""
         try:
-            facts = pem.facts(self._files.certificate.read_bytes())
+            facts = pem.facts(await self._threads.run(self._files.certificate.read_bytes))
         except (OSError, ValueError) as exc:
             raise JoinError(f"{self._files.certificate} is no certificate: {exc}") from exc
-        return facts.not_before + (facts.not_after - facts.not_before) * (0.7 + 0.2 * self._random.random())
+        return facts.not_before + (facts.not_after - facts.not_before) * self._renew_after
 
     async def renew(self) -> None:
         """Get a new certificate by the present one. Raises JoinError."""

@@ -11,7 +11,7 @@ import anyio
 
 from edgesite.net.websocket import SocketClosed, WebSocket
 from edgesite.wire.edge_session import EdgeSession
-from edgesite.wire.events import Closed, Event
+from edgesite.wire.events import Event
 from edgesite.wire.message import InvalidMessage, Message
 
 if TYPE_CHECKING:
@@ -93,25 +93,17 @@ class Connection:
                 self._log.warning("the cloud sent what is no message: %s", exc)
                 continue
             self.session.receive(message, self._clock.monotonic())
-            if (ended := await self._tell()) is not None:
-                return ended
+            while self.session.events:
+                await self._on_event(self.session.events.popleft())
             self.wake()
-
-    async def _tell(self) -> str | None:
-        while self.session.events:
-            event = self.session.events.popleft()
-            if isinstance(event, Closed):
-                return event.reason
-            await self._on_event(event)
-        return None
 
     async def _write(self) -> str:
         while True:
             self._wake = anyio.Event()
             now = self._clock.monotonic()
             self.session.handle_timer(now)
-            if (ended := await self._tell()) is not None:
-                return ended
+            if self.session.closed:
+                return self.session.reason
             while (message := self.session.take(now)) is not None:
                 try:
                     with anyio.fail_after(_WRITE_S):

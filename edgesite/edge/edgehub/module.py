@@ -223,7 +223,7 @@ class _Run:
         clock = self._ctx.clock
         while True:
             try:
-                due = certificates.renewal_at() - clock.time()
+                due = await certificates.renewal_at() - clock.time()
                 if due > 0:
                     await clock.sleep(min(due, 3600.0))
                     continue

@@ -1,0 +1,1 @@
+"""CloudHub: where the edges connect, and where they get their certificates."""

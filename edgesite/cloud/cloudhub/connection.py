@@ -1,0 +1,143 @@
+"""Drives one node's connection: bytes and time between a WebSocket and a `NodeSession`, by callbacks, without a task of its own.
+
+What the edge sends is handed to the hub's line at once; while that line is long, the edge is not read from. What the session
+wants to write is written as long as the peer takes it; a slow peer gets a task that waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edgesite.net.websocket import Message as Frame
+from edgesite.net.websocket import SocketClosed, WebSocket
+from edgesite.wire.events import Closed, Event
+from edgesite.wire.message import InvalidMessage, Message
+from edgesite.wire.node_session import NodeSession
+
+if TYPE_CHECKING:
+    from edgesite.context import Clock
+
+__all__ = ["HubSide", "NodeConnection"]
+
+_BUFFERED_BYTES: Final = 256 * 1024
+
+
+class HubSide(Protocol):
+    """What a connection needs of its hub."""
+
+    def on_event(self, connection: NodeConnection, event: Event) -> None: ...
+
+    def on_end(self, connection: NodeConnection, reason: str) -> None: ...
+
+    def arm(self, connection: NodeConnection) -> None: ...
+
+    def when_drained(self, connection: NodeConnection) -> None:
+        """Call ``flush`` when the peer has taken what was written."""
+        ...
+
+
+class NodeConnection:
+    """``identity`` is the name in the node's certificate, "" without one."""
+
+    def __init__(
+        self, node: str, identity: str, socket: WebSocket, session: NodeSession, clock: Clock, hub: HubSide
+    ) -> None:
+        self.node = node
+        self.identity = identity
+        self.session = session
+        self.timer_at = math.inf
+        self.waiting_upstream = 0  #: messages of this node in the hub's line
+        self._socket = socket
+        self._clock = clock
+        self._hub = hub
+        self._draining = False
+        self._ended = False
+        self._held = False
+        socket.on_message = self._on_frame
+        socket.on_close = self._on_close
+
+    def start(self) -> None:
+        """The hub knows the connection now."""
+        self._hub.arm(self)
+
+    def send(self, message: Message) -> None:
+        """Give the session a message for the edge."""
+        self.session.send(message, self._clock.monotonic())
+        self._settle()
+
+    def hold(self, hold: bool) -> None:
+        """Stop or go on reading from the edge."""
+        if hold != self._held:
+            self._held = hold
+            (self._socket.pause if hold else self._socket.resume)()
+
+    def drop(self, reason: str) -> None:
+        """End the connection from this side."""
+        self.session.close(reason)
+        self._settle()
+
+    def _on_frame(self, frame: Frame) -> None:
+        try:
+            message = Message.from_json(frame.data)
+        except InvalidMessage:
+            self.session.refused += 1
+            return
+        self.session.receive(message, self._clock.monotonic())
+        self._settle()
+
+    def _on_close(self, closed: SocketClosed) -> None:
+        self._end(str(closed))
+
+    def next_timer(self) -> float | None:
+        return None if self._ended else self.session.next_timer()
+
+    def on_timer(self, now: float) -> None:
+        self.session.handle_timer(now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Act on what the last call to the session has brought."""
+        events = self.session.events
+        while events:
+            event = events.popleft()
+            if isinstance(event, Closed):
+                self._end(event.reason)
+                return
+            self._hub.on_event(self, event)
+        self.flush()
+        self._hub.arm(self)
+
+    def flush(self) -> None:
+        """Write what may leave."""
+        if self._draining or self._ended:
+            return
+        now = self._clock.monotonic()
+        try:
+            while (message := self.session.take(now)) is not None:
+                self._socket.send_nowait(message.to_json(), text=True)
+                if self._socket.buffered_bytes > _BUFFERED_BYTES:
+                    self._draining = True
+                    self._hub.when_drained(self)
+                    return
+        except SocketClosed as exc:
+            self._end(str(exc))
+
+    async def drain(self) -> None:
+        """Wait for a slow peer, then go on. Run as a task by the hub."""
+        try:
+            await self._socket.drain()
+        except SocketClosed as exc:
+            self._end(str(exc))
+            return
+        self._draining = False
+        self.flush()
+        self._hub.arm(self)
+
+    def _end(self, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self.session.close(reason)
+        self._socket.abort()
+        self._hub.on_end(self, reason)

@@ -1,0 +1,236 @@
+"""All connected nodes: admission, messages to them, and messages from them to the cloud's modules.
+
+    edge ──> NodeConnection ──> line ──> bus: group edgecontroller, devicecontroller, …
+    bus: module cloudhub ──> `send` ──> NodeConnection ──> edge
+
+State   One connection per node; a new one ends the old. The line of messages from edges is bounded per node: a node that
+        sends faster than the modules take is not read from.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.1, 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from edgesite.cloud.cloudhub.connection import NodeConnection
+from edgesite.cloud.cloudhub.records import DeliveryRecords
+from edgesite.cloud.cloudhub.timers import Timers
+from edgesite.kube.errors import unavailable
+from edgesite.kube.names import dns1123_subdomain_problems
+from edgesite.net.http import Request, Response
+from edgesite.net.websocket import HandshakeError, accept
+from edgesite.wire import resource
+from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Removed
+from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.node_session import NodeSession, SessionLimits
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from edgesite.context import Bus, Clock
+
+__all__ = ["Hub"]
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_IDENTITY: Final = "system:node:"
+_LEGACY_NAMES: Final = frozenset({"", "kubeedge.io"})  #: KubeEdge before v1.16 names no node in its certificates
+_VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
+_CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
+_LINE_PER_NODE: Final = 256
+_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+
+
+class Hub:
+    """Implements `ConnectedNodes` and `HubSide`; ``handle`` is the HTTP handler of all its listeners."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        draw: random.Random,
+        records: Callable[[], DeliveryRecords | None],
+        limits: SessionLimits,
+        node_limit: int,
+        tasks: TaskGroup,
+        log: Log,
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._random = draw
+        self._records = records
+        self._limits = limits
+        self._node_limit = node_limit
+        self._tasks = tasks
+        self._log = log
+        self._maker = MessageMaker(clock.time, draw.getrandbits)
+        self._connections: dict[str, NodeConnection] = {}
+        self._open: set[str] = set()
+        self._timers = Timers(clock)
+        self._line: deque[tuple[NodeConnection | None, Message]] = deque()
+        self._line_filled = anyio.Event()
+
+    async def run(self) -> None:
+        """Serve timers and the line until cancelled."""
+        self._tasks.start_soon(self._timers.run)
+        while True:
+            if not self._line:
+                self._line_filled = anyio.Event()
+                await self._line_filled.wait()
+            connection, message = self._line.popleft()
+            if connection is None:
+                await self._bus.send_group("synccontroller", message)
+                continue
+            connection.waiting_upstream -= 1
+            if connection.waiting_upstream < _LINE_PER_NODE // 4:
+                connection.hold(False)
+            await self._dispatch(connection, message)
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.drop("the hub stops")
+
+    # -- ConnectedNodes ------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[str]:
+        return list(self._open)
+
+    def identity(self, node: str) -> str:
+        connection = self._connections.get(node)
+        return connection.identity if connection is not None else ""
+
+    def is_own(self, node: str) -> bool:
+        connection = self._connections.get(node)
+        return connection is not None and bool(connection.session.own_peer)
+
+    # -- admission -----------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Response | None:
+        """Answer an edge's opening handshake. The path is not looked at, as KubeEdge's hub does not either."""
+        node = (request.headers.get("node_id") or "").strip()
+        identity = "" if request.peer.in_process else request.peer.common_name
+        refusal = self._refusal(node, identity)
+        if refusal is not None:
+            self._log.warning("refused a connection: node=%r certificate=%r: %s", node, identity, refusal[1])
+            return Response(refusal[0], {"Content-Type": "text/plain"}, refusal[1].encode())
+        try:
+            socket = accept(request, max_message_bytes=_MESSAGE_BYTES)
+        except HandshakeError as exc:
+            return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
+        old = self._connections.pop(node, None)
+        if old is not None:
+            old.drop("the node has connected again")
+        session = NodeSession(
+            node,
+            self._maker,
+            now=self._clock.monotonic(),
+            version_at_edge=lambda uid: self._version_at_edge(node, uid),
+            jitter=self._random.random,
+            limits=self._limits,
+        )
+        connection = NodeConnection(node, identity, socket, session, self._clock, self)
+        self._connections[node] = connection
+        connection.start()
+        return None
+
+    def _refusal(self, node: str, identity: str) -> tuple[int, str] | None:
+        if not node or dns1123_subdomain_problems(node):
+            return 400, "the header node_id must name a node"
+        if identity not in _LEGACY_NAMES and identity != _IDENTITY + node:
+            return 403, "the certificate is another node's"
+        if len(self._connections) >= self._node_limit and node not in self._connections:
+            return 503, f"{self._node_limit} nodes are connected, which is the limit"
+        return None
+
+    def _version_at_edge(self, node: str, uid: str) -> int | None:
+        records = self._records()
+        return records.version_at_edge(node, uid) if records is not None else None
+
+    # -- to the edges --------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Give a message to the session of its node; without one it is dropped: the next session begins with a comparison."""
+        connection = self._connections.get(resource.node_of(message.resource))
+        if connection is not None:
+            connection.send(message)
+
+    # -- HubSide -------------------------------------------------------------------------------------------------
+
+    def arm(self, connection: NodeConnection) -> None:
+        self._timers.arm(connection)
+
+    def when_drained(self, connection: NodeConnection) -> None:
+        self._tasks.start_soon(connection.drain)
+
+    def on_event(self, connection: NodeConnection, event: Event) -> None:
+        records, node = self._records(), connection.node
+        match event:
+            case Received(message):
+                self._add_to_line(connection, message)
+            case Answer(message):
+                self._bus.respond(message)
+            case Delivered(ref) if records is not None:
+                records.delivered(node, ref)
+            case Removed(ref) if records is not None:
+                records.removed(node, ref.uid)
+            case Holdings(objects) if records is not None:
+                records.replace(node, objects)
+            case Opened():
+                self._open.add(node)
+                self._tell(node, Operation.CONNECTED)
+            case Greeted(own=own):
+                self._log.info("node %s connected (%s)", node, "edgesite" if own else "KubeEdge")
+
+    def on_end(self, connection: NodeConnection, reason: str) -> None:
+        if self._connections.get(connection.node) is connection:
+            del self._connections[connection.node]
+            self._open.discard(connection.node)
+            self._tell(connection.node, Operation.DISCONNECTED)
+        self._log.info("node %s disconnected: %s", connection.node, reason)
+
+    def _tell(self, node: str, operation: Operation) -> None:
+        message = self._maker.make("cloudhub", "resource", operation, f"node/{node}")
+        self._line.append((None, message))
+        self._line_filled.set()
+
+    def _add_to_line(self, connection: NodeConnection, message: Message) -> None:
+        self._line.append((connection, message))
+        self._line_filled.set()
+        connection.waiting_upstream += 1
+        if connection.waiting_upstream >= _LINE_PER_NODE:
+            connection.hold(True)
+
+    # -- to the modules ------------------------------------------------------------------------------------------
+
+    async def _dispatch(self, connection: NodeConnection, message: Message) -> None:
+        if message.source in _CLOUD_SOURCES:
+            self._log.debug("left alone: source=%s resource=%s", message.source, message.resource)
+            return
+        if _VOLUME.fullmatch(message.resource):
+            self._bus.respond(message)
+            return
+        message = message.with_resource(resource.add_node(connection.node, message.resource))
+        try:
+            if message.operation == Operation.UPLOAD and message.group == "user":
+                await self._bus.send("router", message)
+            elif message.source == "metaserver":
+                await self._bus.send("dynamiccontroller", message)
+            elif message.source == "twin":
+                await self._bus.send_group("devicecontroller", message)
+            else:
+                await self._bus.send_group("edgecontroller", message)
+        except LookupError:
+            self._refuse(connection, message)
+
+    def _refuse(self, connection: NodeConnection, message: Message) -> None:
+        """No module takes it: tell an edge of ours, so that it does not wait. A Go edge would not understand."""
+        self._log.debug("no module for a message: source=%s resource=%s", message.source, message.resource)
+        if connection.session.own_peer and not message.parent_msg_id:
+            error: Any = unavailable("the cloud has no module for this request")
+            connection.send(self._maker.error(message, error))

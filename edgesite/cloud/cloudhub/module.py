@@ -1,0 +1,139 @@
+"""The module ``cloudhub``: listens for edges and carries messages between them and the cloud's modules.
+
+    mem:cloudhub     edges in this process; trusted
+    port 10000       WebSocket on TLS; a client certificate of our CA is required
+    port 10002       HTTPS: the CA, and certificates for edges that join
+
+Ready when edges can connect. In one process with an edge that is at once: the network listeners follow in the background,
+for their certificates may have to be made first; one that cannot be opened is tried again and stops nobody.
+
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2, 3 and 4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+
+from edgesite.client import Client
+from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
+from edgesite.cloud.cloudhub.bootstrap import Bootstrap
+from edgesite.cloud.cloudhub.hub import Hub
+from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
+from edgesite.cloud.cloudhub.waiting import service
+from edgesite.context import Context, Section
+from edgesite.kube.errors import ApiError
+from edgesite.net.http import HttpServer, Limits
+from edgesite.net.pki import Pki, PkiError, RealPki
+from edgesite.net.tls import server_context
+from edgesite.wire.node_session import SessionLimits
+
+if TYPE_CHECKING:
+    from edgesite.context import Role
+
+__all__ = ["MEM_ADDRESS", "CloudHub"]
+
+MEM_ADDRESS: Final = "mem:cloudhub"
+_RETRY_S: Final = 1.0
+_RETRY_MOST_S: Final = 60.0
+_BOOTSTRAP_BYTES: Final = 2 << 20
+
+
+class CloudHub:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "cloudhub"
+    roles: ClassVar[frozenset[Role]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset({"edgecontroller"})
+    section: ClassVar[str] = "modules.cloudHub"
+
+    def enabled(self, settings: Section) -> bool:
+        section = settings.get("modules", {}).get("cloudHub", {})
+        return bool(section.get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        await _Run(ctx).run()
+
+
+class _Run:
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._pki: Pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
+
+    async def run(self) -> None:
+        ctx, config = self._ctx, self._ctx.config
+        inbox = ctx.bus.join("cloudhub", "cloudhub", size=4096)
+        async with anyio.create_task_group() as tasks:
+            hub = Hub(
+                ctx.bus,
+                ctx.clock,
+                ctx.random,
+                lambda: ctx.services.find(DeliveryRecords),  # type: ignore[type-abstract]
+                SessionLimits(keepalive_s=float(config.get("keepaliveInterval") or 30)),
+                int(config.get("nodeLimit") or 1000),
+                tasks,
+                ctx.log,
+            )
+            limits = Limits(connections=1_000_000, idle_timeout_s=30.0)
+            async with HttpServer(hub.handle, limits, log=ctx.log) as server:
+                await server.listen(ctx.net, MEM_ADDRESS)
+                ctx.services.provide(ConnectedNodes, hub)  # type: ignore[type-abstract]
+                tasks.start_soon(hub.run)
+                outside = anyio.Event()
+                tasks.start_soon(self._serve_outside, server, outside)
+                if not ctx.site.get("single_process"):
+                    await outside.wait()
+                ctx.ready()
+                try:
+                    async for message in inbox:
+                        hub.send(message)
+                finally:
+                    hub.close()
+
+    # -- the network ---------------------------------------------------------------------------------------------
+
+    async def _serve_outside(self, hub_server: HttpServer, listening: anyio.Event) -> None:
+        """Open the network listeners as configured, then keep the join token fresh."""
+        ctx, config = self._ctx, self._ctx.config
+        keeper = AuthorityKeeper(
+            (await service(ctx, Client)).named("cloudhub"), config, self._pki, ctx.threads, ctx.clock
+        )
+        authority = await self._retry("certificates", keeper.load)
+        bootstrap = Bootstrap(
+            authority, self._pki, ctx.clock, int(config.get("edgeCertSigningDuration") or 365), ctx.log
+        )
+        limits = Limits(body_bytes=_BOOTSTRAP_BYTES)
+        async with HttpServer(bootstrap, limits, clock=ctx.clock, log=ctx.log) as https:
+            if config.get("websocket", {}).get("enable", True):
+                await self._retry("websocket", lambda: self._listen(hub_server, "websocket", authority, require=True))
+            if config.get("https", {}).get("enable", True):
+                await self._retry("https", lambda: self._listen(https, "https", authority, require=False))
+            wait = await self._retry("join token", lambda: keeper.renew_token(authority))
+            listening.set()
+            while True:
+                await ctx.clock.sleep(wait)
+                wait = await self._retry("join token", lambda: keeper.renew_token(authority))
+
+    async def _listen(self, server: HttpServer, section: str, authority: Authority, *, require: bool) -> None:
+        place = self._ctx.config[section]
+        host = str(place.get("address") or "0.0.0.0")
+        host = f"[{host}]" if ":" in host else host
+        context = server_context(
+            authority.server.certificate,
+            authority.server.key,
+            client_ca=authority.ca.certificate,
+            require_client=require,
+        )
+        listener = await server.listen(self._ctx.net, f"{host}:{int(place['port'])}", tls=context)
+        self._ctx.log.info("%s listens on %s", section, listener.address)
+
+    async def _retry(self, what: str, work: Any) -> Any:
+        wait = _RETRY_S
+        while True:
+            try:
+                return await work()
+            except (ApiError, OSError, PkiError, ValueError) as exc:
+                self._ctx.log.error("%s: %s; next try in %.0f s", what, exc, wait)
+            await self._ctx.clock.sleep(wait * (0.75 + self._ctx.random.random() / 2))
+            wait = min(wait * 2, _RETRY_MOST_S)

@@ -1,0 +1,44 @@
+"""Interfaces between CloudHub and its neighbours: what an edge is known to hold, and which nodes are connected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from edgesite.wire.delivery import ObjectRef
+
+__all__ = ["ConnectedNodes", "DeliveryRecords"]
+
+
+class DeliveryRecords(Protocol):
+    """What every edge was last known to hold. Provided by synccontroller; calls are brief and never wait."""
+
+    def version_at_edge(self, node: str, uid: str) -> int | None: ...
+
+    def delivered(self, node: str, ref: ObjectRef) -> None:
+        """The edge has acknowledged this version."""
+        ...
+
+    def removed(self, node: str, uid: str) -> None:
+        """The edge has acknowledged the end of the object."""
+        ...
+
+    def replace(self, node: str, refs: Iterable[ObjectRef]) -> None:
+        """The edge has told all that it holds."""
+        ...
+
+
+class ConnectedNodes(Protocol):
+    """Provided by cloudhub."""
+
+    def nodes(self) -> list[str]:
+        """Nodes whose session is open for objects."""
+        ...
+
+    def identity(self, node: str) -> str:
+        """The common name in the certificate of a connected node; "" over a trusted link or when it is not connected."""
+        ...
+
+    def is_own(self, node: str) -> bool:
+        """Whether the node is connected and is one of ours, which understands answers that KubeEdge's does not."""
+        ...

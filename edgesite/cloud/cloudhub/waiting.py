@@ -1,0 +1,23 @@
+"""Services of other cloud modules that may start later, or be away for a moment while they restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from edgesite.context import Context
+
+__all__ = ["service"]
+
+T = TypeVar("T")
+_FIRST_S = 0.01
+_MOST_S = 1.0
+
+
+async def service(ctx: Context, interface: type[T]) -> T:
+    """Return the service as soon as some module provides it. The caller sets the deadline, if there is one."""
+    wait = _FIRST_S
+    while (found := ctx.services.find(interface)) is None:
+        await ctx.clock.sleep(wait)
+        wait = min(wait * 1.5, _MOST_S)
+    return found
