@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from edgesite.kube import json
 
-__all__ = ["encoder", "list_body", "watch_line"]
+__all__ = ["encoder", "list_body", "watch_line", "with_revision"]
 
 _TYPES: Final = ("kind", "apiVersion", "metadata")
+_MARK: Final = b'"metadata":{"resourceVersion":"'
 
 
 def encoder(obj: Mapping[str, Any]) -> Callable[[int], bytes]:
@@ -50,3 +51,9 @@ def list_body(
 def watch_line(event: str, value: bytes) -> bytes:
     """Return one event of a watch, with its newline."""
     return b'{"type":"%b","object":%b}\n' % (event.encode(), value)
+
+
+def with_revision(value: bytes, revision: int) -> bytes:
+    """Return a stored value as of another revision."""
+    start = value.index(_MARK) + len(_MARK)
+    return b"%b%d%b" % (value[:start], revision, value[value.index(b'"', start) :])

@@ -22,8 +22,8 @@ Conversion = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def prefix_of(group: str, plural: str) -> str:
-    """Where the objects of a resource are stored."""
-    return f"/{group or 'core'}/{plural}/"
+    """Where the objects of a resource are stored: one path segment, which is one bucket of the store."""
+    return f"/{plural}.{group}/" if group else f"/{plural}/"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

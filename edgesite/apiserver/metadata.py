@@ -48,9 +48,16 @@ def shape(obj: Any, resource: Resource) -> dict[str, Any]:
             f"({resource.api_version}, Kind={resource.kind})"
         )
     if not isinstance(obj.get("metadata"), dict | None):
-        raise errors.bad_request(f"{resource.kind} in version \"{resource.version}\" cannot be handled as a {resource.kind}: metadata must be an object")
+        raise errors.bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: metadata must be an object'
+        )
     metadata = obj.get("metadata") or {}
-    return {"kind": kind, "apiVersion": version, "metadata": metadata, **{key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}}
+    return {
+        "kind": kind,
+        "apiVersion": version,
+        "metadata": metadata,
+        **{key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")},
+    }
 
 
 def identify(metadata: dict[str, Any], *, now_s: float, rng: random.Random, generation: bool) -> None:

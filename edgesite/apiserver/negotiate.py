@@ -59,7 +59,9 @@ def _clauses(accept: str) -> list[tuple[str, dict[str, str]]]:
     weighted: list[tuple[float, str, dict[str, str]]] = []
     for clause in accept.split(","):
         media, *raw = (part.strip() for part in clause.split(";"))
-        params = {key.strip().lower(): value.strip().strip('"') for key, _, value in (one.partition("=") for one in raw)}
+        params = {
+            key.strip().lower(): value.strip().strip('"') for key, _, value in (one.partition("=") for one in raw)
+        }
         try:
             weight = float(params.pop("q", "1"))
         except ValueError:

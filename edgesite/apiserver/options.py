@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from edgesite.apiserver.selection import parse_fields, parse_labels
 from edgesite.kube import errors, json, selectors
 from edgesite.kube.errors import ApiError
 
@@ -51,7 +52,13 @@ def parse_revision(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit()) or int(text) > 2**63 - 1:
-        raise _options_invalid("ListOptions", "resourceVersion", text, "FieldValueInvalid", f'Invalid value: "{text}": invalid resource version')
+        raise _options_invalid(
+            "ListOptions",
+            "resourceVersion",
+            text,
+            "FieldValueInvalid",
+            f'Invalid value: "{text}": invalid resource version',
+        )
     return int(text)
 
 
@@ -79,8 +86,8 @@ class ListOptions:
         limit, timeout_s = _int(query, "limit"), _int(query, "timeoutSeconds")
         label_text, field_text = _one(query, "labelSelector"), _one(query, "fieldSelector")
         made = cls(
-            labels=selectors.parse_labels(label_text) if label_text else None,
-            fields=selectors.parse_fields(field_text) if field_text else None,
+            labels=parse_labels(label_text) if label_text else None,
+            fields=parse_fields(field_text) if field_text else None,
             revision=parse_revision(_one(query, "resourceVersion")),
             match=_one(query, "resourceVersionMatch"),
             limit=max(limit or 0, 0),
@@ -92,6 +99,10 @@ class ListOptions:
         made._check(watch)
         return made
 
+    def named(self, name: str) -> ListOptions:
+        """The same for one object."""
+        return replace(self, fields=parse_fields(f"metadata.name={name}"))
+
     def _check(self, watch: bool) -> None:
         def refuse(path: str, message: str) -> ApiError:
             return _options_invalid("ListOptions", path, "", "FieldValueForbidden", f"Forbidden: {message}")
@@ -99,9 +110,14 @@ class ListOptions:
         if not watch and self.initial_events is not None:
             raise refuse("sendInitialEvents", "sendInitialEvents is forbidden for list")
         if watch and self.initial_events is not None and self.match != "NotOlderThan":
-            raise refuse("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            raise refuse(
+                "resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            )
         if watch and self.initial_events is None and self.match:
-            raise refuse("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+            raise refuse(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            )
         if watch or not self.match:
             return
         if self.match not in ("Exact", "NotOlderThan"):
@@ -138,7 +154,7 @@ class WriteOptions:
             raise _options_invalid(kind, "fieldValidation", validation, "FieldValueNotSupported", message)
         manager = _one(query, "fieldManager")
         if len(manager) > _MANAGER_MAX:
-            message = f'Too long: may not be more than {_MANAGER_MAX} bytes'
+            message = f"Too long: may not be more than {_MANAGER_MAX} bytes"
             raise _options_invalid(kind, "fieldManager", manager, "FieldValueTooLong", message)
         if not manager.isprintable():
             message = f'Invalid value: "{manager}": should only contain printable characters'
@@ -181,7 +197,9 @@ class DeleteOptions:
             message = f'Unsupported value: "{made.propagation}": supported values: "Foreground", "Background", "Orphan", "nil"'
             raise _options_invalid("DeleteOptions", "propagationPolicy", "", "FieldValueNotSupported", message)
         if made.propagation and made.orphan is not None:
-            message = f'Invalid value: "{made.propagation}": orphanDependents and deletionPropagation cannot be both set'
+            message = (
+                f'Invalid value: "{made.propagation}": orphanDependents and deletionPropagation cannot be both set'
+            )
             raise _options_invalid("DeleteOptions", "propagationPolicy", "", "FieldValueInvalid", message)
         return made
 
@@ -195,7 +213,11 @@ class DeleteOptions:
         if not isinstance(body, dict) or body.get("kind", "DeleteOptions") != "DeleteOptions":
             raise errors.bad_request("the body of a delete request must be DeleteOptions")
         grace, conditions = body.get("gracePeriodSeconds"), body.get("preconditions") or {}
-        propagation, orphan, runs = body.get("propagationPolicy") or "", body.get("orphanDependents"), body.get("dryRun") or []
+        propagation, orphan, runs = (
+            body.get("propagationPolicy") or "",
+            body.get("orphanDependents"),
+            body.get("dryRun") or [],
+        )
         right = (
             (grace is None or (isinstance(grace, int) and not isinstance(grace, bool)))
             and isinstance(conditions, dict)

@@ -9,20 +9,19 @@ Source  Kubernetes API conventions (spec and status, generation); API reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from edgesite.apiserver.authn import User
+from edgesite.kube import validation
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
     from edgesite.apiserver.registry import Registry
 
-__all__ = ["Strategy", "Write", "content_changed"]
+__all__ = ["Strategy", "Write"]
 
 Object = dict[str, Any]
-_NOT_CONTENT: Final = frozenset({"metadata", "status", "kind", "apiVersion"})
 
 
 @dataclass(slots=True)
@@ -40,21 +39,14 @@ class Write:
     dry_run: bool = False
     manager: str = ""
     field_validation: str = "Warn"
+    applied: bool = False  #: by server-side apply: managedFields are made already
     warnings: list[str] = field(default_factory=list)
-
-
-def content_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether anything but metadata and status differs."""
-    return {key: value for key, value in old.items() if key not in _NOT_CONTENT} != {
-        key: value for key, value in new.items() if key not in _NOT_CONTENT
-    }
 
 
 @dataclass(slots=True)
 class Strategy:
     """Behaviour of one kind. Subclasses override methods; plain variations are fields."""
 
-    generation: bool = False  #: whether metadata.generation counts changes of the content
     status_on_create: bool = False  #: whether a client may create an object with its status
     volatile: bool = False  #: whether a crash may lose the newest state (renewals)
     create_on_update: bool = False
@@ -75,7 +67,7 @@ class Strategy:
                 new["status"] = old["status"]
             else:
                 new.pop("status", None)
-        if self.generation and content_changed(old, new):
+        if validation.bumps_generation(write.kind.resource, new, old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def prepare_status(self, write: Write, old: Object, new: Object) -> None:

@@ -51,7 +51,6 @@ def _amount(text: Any) -> Any:
 
 @dataclass(slots=True)
 class PodStrategy(Strategy):
-    generation: bool = True
     returns_deleted: bool = True
 
     def prepare_create(self, write: Write, obj: Object) -> None:
@@ -110,7 +109,9 @@ def bind(pod: Object, binding: Object, now_s: float) -> None:
     target = binding.get("target") or {}
     wanted = target.get("name")
     if not wanted or target.get("kind", "Node") not in ("", "Node"):
-        raise errors.invalid("Binding", name, [{"reason": "FieldValueRequired", "message": "Required value", "field": "target.name"}])
+        raise errors.invalid(
+            "Binding", name, [{"reason": "FieldValueRequired", "message": "Required value", "field": "target.name"}]
+        )
     uid = (binding.get("metadata") or {}).get("uid")
     if uid and uid != metadata["uid"]:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}"
@@ -118,7 +119,7 @@ def bind(pod: Object, binding: Object, now_s: float) -> None:
     if metadata.get("deletionTimestamp"):
         raise errors.conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
     if spec.get("nodeName"):
-        raise errors.conflict("pods/binding", name, f"pod {name} is already assigned to node \"{spec['nodeName']}\"")
+        raise errors.conflict("pods/binding", name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
     if spec.get("schedulingGates"):
         raise errors.conflict("pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
     spec["nodeName"] = wanted

@@ -141,7 +141,9 @@ class ServiceStrategy(Strategy):
             if new.get("clusterIP") and new.get("clusterIPs") and new["clusterIPs"][0] != new["clusterIP"]:
                 new["clusterIPs"] = [new["clusterIP"]]
         if new.get("type") in _NODE_PORT_TYPES and old.get("type") in _NODE_PORT_TYPES:
-            known = {(one.get("protocol", "TCP"), one.get("port")): one.get("nodePort") for one in old.get("ports") or ()}
+            known = {
+                (one.get("protocol", "TCP"), one.get("port")): one.get("nodePort") for one in old.get("ports") or ()
+            }
             for one in new.get("ports") or ():
                 kept = known.get((one.get("protocol", "TCP"), one.get("port")))
                 if not one.get("nodePort") and kept:
@@ -169,7 +171,12 @@ class ServiceStrategy(Strategy):
         spec["clusterIPs"] = spec.get("clusterIPs") or [spec["clusterIP"]]
         spec.setdefault("ipFamilies", ["IPv6" if ":" in spec["clusterIP"] or self._v6(spec) else "IPv4"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
-        self._complete_ports(write, spec, set(_node_ports(before)))
+        try:
+            self._complete_ports(write, spec, set(_node_ports(before)))
+        except ApiError:
+            if not write.dry_run:
+                self.settle({"spec": {"clusterIPs": [one for one in _cluster_ips(spec) if one not in had]}}, None)
+            raise
 
     def _v6(self, spec: Object) -> bool:
         return spec["clusterIP"] == _HEADLESS and self.addresses.network.version == 6

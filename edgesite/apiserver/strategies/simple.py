@@ -11,7 +11,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from edgesite.apiserver.strategies.base import Strategy, Write, content_changed
+from edgesite.apiserver.strategies.base import Strategy, Write
 
 __all__ = ["DeploymentStrategy", "EventStrategy", "NodeStrategy", "PhaseStrategy", "SecretStrategy", "WorkloadStrategy"]
 
@@ -20,9 +20,8 @@ Object = dict[str, Any]
 
 @dataclass(slots=True)
 class WorkloadStrategy(Strategy):
-    """Kinds that controllers bring about: a generation, an empty status, metadata untouched by status updates."""
+    """Kinds that controllers bring about: an empty status, metadata untouched by status updates."""
 
-    generation: bool = True
     status_keeps_metadata: bool = True
 
     def prepare_create(self, write: Write, obj: Object) -> None:
@@ -37,8 +36,7 @@ class DeploymentStrategy(WorkloadStrategy):
 
     def prepare_update(self, write: Write, old: Object, new: Object) -> None:
         WorkloadStrategy.prepare_update(self, write, old, new)
-        noted = new["metadata"].get("annotations") != old["metadata"].get("annotations")
-        if noted and not content_changed(old, new):
+        if new["metadata"].get("annotations") != old["metadata"].get("annotations"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 

@@ -21,26 +21,6 @@ from edgesite.apiserver.strategies.simple import (
 __all__ = ["strategy_of"]
 
 _RBAC: Final = "rbac.authorization.k8s.io"
-_WITH_GENERATION: Final = frozenset(
-    {
-        ("", "podtemplates"),
-        ("networking.k8s.io", "ingresses"),
-        ("networking.k8s.io", "ingressclasses"),
-        ("networking.k8s.io", "networkpolicies"),
-        ("policy", "poddisruptionbudgets"),
-        ("scheduling.k8s.io", "priorityclasses"),
-        ("discovery.k8s.io", "endpointslices"),
-        ("apiextensions.k8s.io", "customresourcedefinitions"),
-        ("flowcontrol.apiserver.k8s.io", "flowschemas"),
-        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
-        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
-        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
-        ("reliablesyncs.kubeedge.io", "objectsyncs"),
-        ("reliablesyncs.kubeedge.io", "clusterobjectsyncs"),
-    }
-)
 _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     ("", "pods"): PodStrategy,
     ("", "namespaces"): NamespaceStrategy,
@@ -50,7 +30,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     ("", "events"): EventStrategy,
     ("", "endpoints"): lambda: Strategy(create_on_update=True),
     ("", "limitranges"): lambda: Strategy(create_on_update=True),
-    ("", "podtemplates"): lambda: Strategy(generation=True, create_on_update=True, returns_deleted=True),
+    ("", "podtemplates"): lambda: Strategy(create_on_update=True, returns_deleted=True),
     ("", "resourcequotas"): lambda: Strategy(create_on_update=True, returns_deleted=True),
     ("", "serviceaccounts"): lambda: Strategy(returns_deleted=True),
     ("", "persistentvolumes"): PhaseStrategy,
@@ -69,13 +49,11 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     (_RBAC, "rolebindings"): lambda: Strategy(create_on_update=True),
     (_RBAC, "clusterroles"): lambda: Strategy(create_on_update=True),
     (_RBAC, "clusterrolebindings"): lambda: Strategy(create_on_update=True),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): lambda: Strategy(
-        generation=True, unconditional_update=False
-    ),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): lambda: Strategy(unconditional_update=False),
 }
 
 
 def strategy_of(group: str, plural: str) -> Strategy:
     """Make the strategy of a resource."""
     maker = _MAKERS.get((group, plural))
-    return maker() if maker is not None else Strategy(generation=(group, plural) in _WITH_GENERATION)
+    return maker() if maker is not None else Strategy()

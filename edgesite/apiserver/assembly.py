@@ -1,0 +1,144 @@
+"""Puts the parts of the API server together; what the module, tests and the simulator all use.
+
+State   None but the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgesite.apiserver.admission import Admissions
+from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
+from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
+from edgesite.apiserver.conversion import conversions
+from edgesite.apiserver.documents import Documents
+from edgesite.apiserver.kinds import Kind, Kinds, prefix_of
+from edgesite.apiserver.logs import NodeRoads
+from edgesite.apiserver.metrics import ApiMetrics
+from edgesite.apiserver.nodeauth import NodeAuthorizer, NodeRestriction
+from edgesite.apiserver.openapi import add_openapi
+from edgesite.apiserver.plugins import DefaultTolerations, Priorities, ServiceAccounts
+from edgesite.apiserver.reads import Reads
+from edgesite.apiserver.registry import Registry
+from edgesite.apiserver.reviews import Reviews
+from edgesite.apiserver.scheme import Scheme
+from edgesite.apiserver.server import ApiServer, Parts
+from edgesite.apiserver.strategies.services import Addresses, Ports, ServiceStrategy
+from edgesite.apiserver.strategies.table import strategy_of
+from edgesite.apiserver.subresources import Subresources
+from edgesite.apiserver.views import Views
+from edgesite.apiserver.watch import Watches
+from edgesite.apiserver.writes import Writes
+from edgesite.kube import json
+from edgesite.kube.resources import BUILTIN, SERVICES, Resource
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from edgesite.context import Clock, NodeConnector
+    from edgesite.hookspecs import Admission
+    from edgesite.kube.schema import Schemas
+    from edgesite.store import Store
+
+__all__ = ["Assembly", "Ranges", "assemble", "serve_kinds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What Services are given from."""
+
+    addresses: str = "10.96.0.0/16"
+    first_port: int = 30000
+    last_port: int = 32767
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts that others need to reach."""
+
+    server: ApiServer
+    registry: Registry
+    watches: Watches
+    documents: Documents
+    metrics: ApiMetrics
+
+
+def serve_kinds(schemas: Schemas, extra: Iterable[Resource] = (), ranges: Ranges = Ranges()) -> Kinds:
+    """Make the table of built-in kinds and those of plugins. Raises ValueError for ranges that make no sense."""
+    kinds = Kinds()
+    rows = (*BUILTIN, *extra)
+    by_path = {(row.group, row.version, row.plural): row for row in rows}
+    strategies = {(row.group, row.plural): strategy_of(row.group, row.plural) for row in rows if row.stored_as is None}
+    strategies["", "services"] = ServiceStrategy(
+        addresses=Addresses(ranges.addresses), ports=Ports(ranges.first_port, ranges.last_port)
+    )
+    for row in rows:
+        stored = by_path[row.stored_as] if row.stored_as is not None else row
+        definition = schemas.definition_of(row.group, row.version, row.kind)
+        to_stored, from_stored = conversions(row, stored)
+        strategy = strategies[stored.group, stored.plural]
+        prefix = prefix_of(stored.group, stored.plural)
+        kinds.add([Kind(row, strategy, prefix, stored, definition, to_stored, from_stored)])
+    return kinds
+
+
+def assemble(
+    store: Store,
+    kinds: Kinds,
+    schemas: Schemas,
+    *,
+    clock: Clock,
+    random: random.Random,
+    version: str,
+    address: str = "127.0.0.1:6443",
+    tokens: Mapping[str, User] | None = None,
+    plugins: Sequence[Admission] = (),
+    authenticators: Sequence[Authenticator] = (),
+    authorizers: Sequence[Authorizer] = (),
+    connector: Callable[[], NodeConnector | None] = lambda: None,
+    max_in_flight: int = 400,
+) -> Assembly:
+    """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
+    builtin = [
+        ServiceAccounts(store, kinds),
+        Priorities(store, kinds),
+        DefaultTolerations(store, kinds),
+        NodeRestriction(),
+    ]
+    registry = Registry(store, kinds, Scheme(schemas), Admissions(builtin, plugins), clock, random)
+    _load_allocators(store, kinds)
+    views = Views(clock)
+    watches = Watches(store, views, clock, random)
+    writes = Writes(registry, views, clock)
+    static = StaticTokens(tokens or {})
+    reviews = Reviews(registry.scheme, [static], clock)
+    documents = Documents(kinds, version=version, address=address)
+    add_openapi(documents, kinds, schemas, version)
+    metrics = ApiMetrics(lambda: len(watches))
+    parts = Parts(
+        kinds=kinds,
+        reads=Reads(registry, views, watches),
+        writes=writes,
+        subresources=Subresources(registry, writes, NodeRoads(registry, connector)),
+        reviews=reviews,
+        documents=documents,
+        metrics=metrics,
+    )
+    server = ApiServer(
+        parts,
+        authenticators=(ClientCertificates(), static, *authenticators),
+        authorizers=(Masters(), DiscoveryRoles(), NodeAuthorizer(store, kinds), *authorizers),
+        clock=clock,
+        max_in_flight=max_in_flight,
+    )
+    reviews.allowed = server.allowed
+    return Assembly(server, registry, watches, documents, metrics)
+
+
+def _load_allocators(store: Store, kinds: Kinds) -> None:
+    kind = kinds.of(SERVICES)
+    if isinstance(kind.strategy, ServiceStrategy):
+        kind.strategy.load(json.loads(row.value) for row in store.list(kind.prefix).rows)

@@ -1,0 +1,190 @@
+"""The module ``apiserver``: opens the store, makes credentials, bootstraps, serves, and provides the cloud role's client.
+
+Units   Durations in the configuration are Go's ("1h").
+Errors  Whatever keeps it from serving is raised; its supervisor starts it again.
+State   ``state.db`` and ``pki/`` in the role's data folder; the administrator's kubeconfig where the configuration says.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+from prometheus_client import CollectorRegistry
+
+from edgesite.apiserver import credentials as creds
+from edgesite.apiserver.assembly import Assembly, Ranges, assemble, serve_kinds
+from edgesite.apiserver.authn import User, read_token_file
+from edgesite.apiserver.bootstrap import bootstrap
+from edgesite.apiserver.events import EventSweeper
+from edgesite.apiserver.health import add_health, add_metrics
+from edgesite.apiserver.selection import indexer
+from edgesite.apiserver.transport import InProcessTransport
+from edgesite.client import Client
+from edgesite.context import NodeConnector, Settings
+from edgesite.kube import schema, times
+from edgesite.net import address as addresses
+from edgesite.net.http import HttpServer, Limits
+from edgesite.net.pki import Pki, RealPki
+from edgesite.net.tls import server_context
+from edgesite.store import Limits as StoreLimits
+from edgesite.store import Store
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+    from edgesite.context import Context, Section
+
+__all__ = ["ApiServerModule"]
+
+#: Who the modules of this process are to the API. Their user agents tell them apart.
+MODULE_USER: Final = User("system:edgesite", ("system:masters", "system:authenticated"))
+
+
+class ApiServerModule:
+    """Serves the API of the site."""
+
+    name: ClassVar[str] = "apiserver"
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+    section: ClassVar[str] = "api"
+
+    def enabled(self, settings: Section) -> bool:
+        """Wanted unless the configuration names another API server."""
+        api = settings.get("api")
+        return api is not None and bool(api.get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        """Serve until cancelled. Raises OSError, ValueError, PkiError, apsw.Error and others when it cannot."""
+        config = ctx.config
+        schemas = schema.load()
+        kinds = serve_kinds(schemas, ctx.hooks.resources(), _ranges(config))
+        with _metrics(ctx.metrics) as metrics:
+            store = await Store.open(
+                ctx.data_dir / "state.db",
+                clock=ctx.clock,
+                threads=ctx.threads,
+                disk=ctx.disk,
+                metrics=metrics,
+                index=indexer(kinds),
+                limits=_store_limits(config),
+            )
+            async with store:
+                made = assemble(
+                    store,
+                    kinds,
+                    schemas,
+                    clock=ctx.clock,
+                    random=ctx.random,
+                    version=str(ctx.site.get("version", "0")),
+                    address=_advertised(config),
+                    tokens=read_token_file(Path(config.tokenAuthFile)) if config.tokenAuthFile else {},
+                    plugins=ctx.hooks.admission(Settings(api=config, cloud=ctx.settings)),
+                    connector=lambda: ctx.services.find(NodeConnector),  # type: ignore[type-abstract]
+                    max_in_flight=config.maxRequestsInFlight,
+                )
+                metrics.register(made.metrics)
+                await self._serve(ctx, store, made)
+
+    async def _serve(self, ctx: Context, store: Store, made: Assembly) -> None:
+        """Open the listener, then tell the world; the store is open for as long as this runs."""
+        config = ctx.config
+        add_health(made.documents, ctx.health)
+        add_metrics(made.documents, ctx.metrics)
+        ctx.health.add_check("etcd", lambda: store.failure)  # the name under which clients look for the storage
+        credentials = await _credentials(ctx)
+        limits = Limits(body_bytes=config.maxRequestBytes, connections=config.maxConnections)
+        async with (
+            HttpServer(
+                made.server.handle,
+                limits,
+                clock=ctx.clock,
+                threads=ctx.threads,
+                log=ctx.log,
+                on_reject=made.server.rejected,
+                on_failure=made.server.failed,
+            ) as http,
+            anyio.create_task_group() as tasks,
+        ):
+            listener = await http.listen(ctx.net, config.address, tls=_tls(credentials))
+            at = addresses.parse(listener.address)
+            reachable = config.advertiseAddress or _reachable(at.host)
+            _write_kubeconfig(ctx, credentials, addresses.join(reachable, at.port))
+            await bootstrap(made.registry, service_ip=_service_ip(config), address=reachable, port=at.port)
+            ctx.services.provide(Client, Client(InProcessTransport(made.server, MODULE_USER)))
+            tasks.start_soon(store.run)
+            tasks.start_soon(made.watches.run)
+            tasks.start_soon(EventSweeper(store, ctx.clock, times.parse_duration(config.eventTTL)).run)
+            ctx.log.info("serving the API address=%s", listener.address)
+            ctx.ready()
+            await anyio.sleep_forever()
+
+
+@contextmanager
+def _metrics(parent: CollectorRegistry) -> Iterator[CollectorRegistry]:
+    """The metrics of one run: a restart of the module begins with new ones."""
+    own = CollectorRegistry()
+    parent.register(own)
+    try:
+        yield own
+    finally:
+        parent.unregister(own)
+
+
+def _ranges(config: Section) -> Ranges:
+    """Raises ValueError."""
+    first, _, last = config.serviceNodePortRange.partition("-")
+    return Ranges(config.serviceClusterIPRange, int(first), int(last or first))
+
+
+def _service_ip(config: Section) -> str:
+    """The first address of the range belongs to the API itself."""
+    return str(ip_network(config.serviceClusterIPRange)[1])
+
+
+def _store_limits(config: Section) -> StoreLimits:
+    """Upkeep is one round for both: the sooner of the two asked for."""
+    asked = (times.parse_duration(config.leaseSnapshotInterval), times.parse_duration(config.historyRetention))
+    return StoreLimits(upkeep_s=max(1.0, min(asked)))
+
+
+def _reachable(host: str) -> str:
+    """An address for clients, of a host that is listened on."""
+    try:
+        return str(ip_address(host)) if not ip_address(host).is_unspecified else "127.0.0.1"
+    except ValueError:
+        return "127.0.0.1"
+
+
+def _advertised(config: Section) -> str:
+    at = addresses.parse(config.address)
+    return addresses.join(config.advertiseAddress or _reachable(at.host), at.port)
+
+
+async def _credentials(ctx: Context) -> creds.Credentials:
+    config = ctx.config
+    pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
+    host = addresses.parse(config.address).host
+    names = creds.server_names(host, config.advertiseAddress, config.certSANs, _service_ip(config))
+    return await creds.load_or_make(ctx.data_dir / "pki", names, pki, ctx.clock.time())
+
+
+def _tls(credentials: creds.Credentials) -> ssl.SSLContext:
+    server = credentials.server
+    return server_context(server.certificate, server.key, client_ca=credentials.ca.certificate)
+
+
+def _write_kubeconfig(ctx: Context, credentials: creds.Credentials, address: str) -> None:
+    """Write the administrator's kubeconfig unless it is there already. Raises OSError."""
+    path = Path(ctx.config.adminKubeconfig or ctx.data_dir / "admin.kubeconfig")
+    wanted = creds.kubeconfig(credentials, address, ctx.config.clusterName)
+    try:
+        if path.read_bytes() == wanted:
+            return
+    except FileNotFoundError:
+        ctx.log.debug("writing %s", path)
+    creds.write_private(path, wanted)

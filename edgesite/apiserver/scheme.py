@@ -1,0 +1,80 @@
+"""Bodies to objects: decoding, field validation, defaults, validation and conversion, along the schemas of `edgesite.kube`.
+
+Errors  ApiError BadRequest for what cannot be decoded, Invalid for what the kind's rules refuse.
+State   The schemas, read once.
+Source  Kubernetes API concepts (field validation); API reference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgesite.apiserver.managers import Managers
+from edgesite.apiserver.negotiate import BodyFormat
+from edgesite.kube import defaults, errors, json, schema_decode, validation
+
+if TYPE_CHECKING:
+    from edgesite.apiserver.kinds import Kind
+    from edgesite.kube.schema import Schemas
+
+__all__ = ["Scheme", "parse_body"]
+
+Object = dict[str, Any]
+
+
+def parse_body(body: bytes, form: BodyFormat) -> Any:
+    """Return the value that a body holds. Raises ApiError (BadRequest)."""
+    if form is BodyFormat.JSON:
+        try:
+            return json.loads(body)
+        except json.InvalidJson as exc:
+            if body.lstrip()[:1] not in (b"{", b"["):
+                raise errors.bad_request(f"couldn't get version/kind; json parse error: {exc}") from None
+            raise errors.bad_request(f"error decoding the body: json parse error: {exc}") from None
+    from edgesite.apiserver import yamlbody  # YAML costs a megabyte; most processes never see a body in it
+
+    return yamlbody.parse(body)
+
+
+class Scheme:
+    """What is known of kinds beyond their rows."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self.schemas = schemas
+        self.managers = Managers(schemas)
+
+    def decode(self, kind: Kind, obj: Object, field_validation: str, warnings: list[str], body: bytes = b"") -> Object:
+        """Check types and unknown fields; ``body`` is searched for fields given twice. Raises ApiError."""
+        row = kind.resource
+        if kind.custom is not None:
+            decoded, problems = kind.custom.decode(obj)
+        else:
+            result = schema_decode.decode(self.schemas, row.group, row.version, row.kind, obj)
+            decoded, problems = result.object, result.warnings()
+        if field_validation == "Ignore":
+            return decoded
+        if body:
+            problems = [*problems, *schema_decode.duplicate_fields(body)]
+        if problems and field_validation == "Strict":
+            raise schema_decode.strict_error(row.kind, row.version, problems)
+        warnings.extend(problems)
+        return decoded
+
+    def default(self, kind: Kind, obj: Object) -> None:
+        """Fill in what the client left out."""
+        row = kind.resource
+        if kind.custom is not None:
+            kind.custom.default(obj)
+        else:
+            defaults.apply(row.group, row.version, row.kind, obj)
+
+    def validate(self, kind: Kind, new: Object, old: Object | None, subresource: str = "") -> None:
+        """Raises ApiError (Invalid) with every cause."""
+        row = kind.resource
+        causes = (
+            validation.validate(row, new) if old is None else validation.validate_update(row, new, old, subresource)
+        )
+        if kind.custom is not None:
+            causes = [*causes, *kind.custom.validate(new)]
+        if causes:
+            raise errors.invalid(row.kind, new["metadata"].get("name") or "", causes, row.group)

@@ -1,0 +1,276 @@
+"""The embedded API server's front: from a request to who asks, what is asked, whether they may, and who answers.
+
+Reads are answered at once, writes by a task of the HTTP server. `ApiServer.handle` is the handler for ``edgesite.net.http.HttpServer`` and
+for the in-process transport alike.
+
+Errors  None leave: every failure is answered with a Status.
+State   Counts of requests under way; caches of parsed paths.
+Source  Kubernetes API concepts; flow control by a plain bound on requests under way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from edgesite.apiserver import authn, authz
+from edgesite.apiserver.authz import Attributes
+from edgesite.apiserver.call import Call, error_response
+from edgesite.apiserver.kinds import NOT_SERVED
+from edgesite.apiserver.requestinfo import RequestInfo, Route, parse_path, request_info
+from edgesite.kube import errors
+from edgesite.kube.errors import ApiError
+from edgesite.net.errors import ClosedByPeer
+from edgesite.net.http import Request, Response
+from edgesite.store.errors import StoreError, WriteFailed
+
+if TYPE_CHECKING:
+    from edgesite.apiserver.authn import Authenticator, User
+    from edgesite.apiserver.authz import Authorizer
+    from edgesite.apiserver.documents import Documents
+    from edgesite.apiserver.kinds import Kinds
+    from edgesite.apiserver.metrics import ApiMetrics
+    from edgesite.apiserver.reads import Reads
+    from edgesite.apiserver.reviews import Reviews
+    from edgesite.apiserver.subresources import Subresources
+    from edgesite.apiserver.writes import Writes
+    from edgesite.context import Clock
+
+__all__ = ["ApiServer", "Parts"]
+
+logger = logging.getLogger(__name__)
+Answer = Response | None | Awaitable[Response | None]
+WRITE_DEADLINE_S: Final = 60.0
+_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+_TRUE: Final = ("true", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the front hands requests to."""
+
+    kinds: Kinds
+    reads: Reads
+    writes: Writes
+    subresources: Subresources
+    reviews: Reviews
+    documents: Documents
+    metrics: ApiMetrics
+
+
+class ApiServer:
+    """Answers requests."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        authenticators: Sequence[Authenticator],
+        authorizers: Sequence[Authorizer],
+        clock: Clock,
+        max_in_flight: int = 400,
+    ) -> None:
+        self._parts = parts
+        self._authenticators = authenticators
+        self._authorizers = authorizers
+        self._clock = clock
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._route = lru_cache(maxsize=4096)(parse_path)
+
+    def handle(self, request: Request) -> Answer:
+        """Answer a request; a read without a task. None: the answer is streamed."""
+        try:
+            return self._handle(request)
+        except ApiError as exc:
+            return self._error(request, exc)
+        except ClosedByPeer:
+            return None
+        except Exception as exc:
+            return self.failed(request, exc)
+
+    def failed(self, request: Request, exc: Exception) -> Response:
+        """Answer what should not have happened; the client learns that it did, the log why."""
+        if isinstance(exc, ApiError):
+            return self._error(request, exc)
+        if isinstance(exc, WriteFailed):
+            logger.error("the store cannot write: %s", exc)
+            return self._error(request, errors.internal("the storage does not accept writes"))
+        if isinstance(exc, StoreError):
+            return self._error(request, errors.unavailable("the storage is not available"))
+        logger.error("%s %s failed", request.method, request.path, exc_info=exc)
+        return self._error(request, errors.internal("the request could not be carried out; the server's log says why"))
+
+    def rejected(self, status: int, message: str) -> Response:
+        """Word the refusal of a request that breaks HTTP's rules or our limits."""
+        if status == 413:
+            return error_response(None, errors.too_large(3 * 1024 * 1024))
+        reasons = {
+            400: "BadRequest",
+            408: "Timeout",
+            429: "TooManyRequests",
+            431: "RequestHeaderFieldsTooLarge",
+            503: "ServiceUnavailable",
+        }
+        return error_response(None, ApiError(status, reasons.get(status, "Unknown"), message))
+
+    def _error(self, request: Request, error: ApiError, warnings: list[str] | None = None) -> Response:
+        self._parts.metrics.failed(request.method, error.code)
+        return error_response(request, error, warnings)
+
+    def _handle(self, request: Request) -> Answer:
+        route = self._route(request.target.partition("?")[0])
+        info = request_info(request.method, route, watch=_asks_for_watch(request, route))
+        user = self._user(request)
+        if not info.is_resource:
+            authz.authorize(self._authorizers, user, self._plain(request, info))
+            return self._parts.documents.answer(request, user)
+        if not user.is_master:
+            authz.authorize(self._authorizers, user, self._attributes(request, info))
+        kind = self._parts.kinds.get(route.group, route.version, route.resource)
+        self._parts.metrics.seen(info.verb, route)
+        return self._dispatch(Call(request, route, info.verb, user, kind))
+
+    # who
+
+    def _user(self, request: Request) -> User:
+        """Raises ApiError."""
+        user = getattr(request, "user", None)
+        if user is None:
+            user = authn.authenticate(self._authenticators, request)
+        wanted = authn.impersonation(request) if b"impersonate-" in _header_names(request) else None
+        if wanted is None:
+            return user
+        for group, resource, name, namespace in wanted.needs:
+            attributes = Attributes("impersonate", group=group, resource=resource, name=name, namespace=namespace)
+            authz.authorize(self._authorizers, user, attributes)
+        return wanted.user
+
+    def _plain(self, request: Request, info: RequestInfo) -> Attributes:
+        address = request.peer.address
+        loopback = request.peer.in_process or address.startswith(_LOOPBACK)
+        return Attributes(info.verb, request.path, loopback=loopback)
+
+    def _attributes(self, request: Request, info: RequestInfo) -> Attributes:
+        route = info.route
+        selector = request.query.get("fieldSelector", [""])[0] if request.raw_query else ""
+        return Attributes(
+            verb=info.verb,
+            path=route.path,
+            group=route.group,
+            version=route.version,
+            resource=route.resource,
+            subresource=route.subresource,
+            namespace=route.namespace,
+            name=route.name,
+            field_selector=selector,
+        )
+
+    def allowed(self, user: User, wanted: Attributes) -> tuple[bool, str]:
+        """Whether a user may do something, for reviews."""
+        return authz.check(self._authorizers, user, wanted)
+
+    # what
+
+    def _dispatch(self, call: Call) -> Answer:
+        """Hand the call to who answers it. Raises ApiError, ClosedByPeer."""
+        kind, route, verb = call.kind, call.route, call.verb
+        if kind.resource.namespaced and route.namespace == "" and verb not in ("list", "watch", "deletecollection"):
+            raise self._unnamed_namespace(call)
+        if route.subresource:
+            return self._subresource(call)
+        if verb not in kind.resource.verbs:
+            raise errors.method_not_allowed()
+        if verb == "get":
+            return self._parts.reads.get(call)
+        if verb == "list":
+            return self._parts.reads.list(call)
+        if verb == "watch":
+            return self._parts.reads.watch(call)
+        if verb == "create" and route.name:
+            raise errors.method_not_allowed()
+        if verb in ("update", "patch") and not route.name:
+            raise errors.method_not_allowed()
+        return self._task(call, self._writer(call))
+
+    def _unnamed_namespace(self, call: Call) -> ApiError:
+        if call.verb == "create" and not call.route.name:
+            row = call.kind.resource
+            return errors.bad_request(f"an empty namespace may not be set during creation of {row.plural}")
+        return ApiError(404, "NotFound", NOT_SERVED, {})
+
+    def _writer(self, call: Call) -> Callable[[Call], Coroutine[Any, Any, Response]]:
+        writes = self._parts.writes
+        reviewer = self._parts.reviews.of(call.kind) if call.verb == "create" else None
+        if reviewer is not None:
+            return reviewer
+        return {
+            "create": writes.create,
+            "update": writes.update,
+            "patch": writes.patch,
+            "delete": writes.delete,
+            "deletecollection": writes.delete_collection,
+        }[call.verb]
+
+    def _subresource(self, call: Call) -> Answer:
+        """Raises ApiError."""
+        kind, name = call.kind, call.route.subresource
+        if name not in kind.resource.subresources:
+            raise ApiError(404, "NotFound", NOT_SERVED, {})
+        handler = self._parts.subresources.find(name, call.verb)
+        if handler is None:
+            raise errors.method_not_allowed()
+        if name == "status" and call.verb == "get":
+            return self._parts.reads.get(call)
+        return self._task(call, handler, bounded=name not in ("log", "proxy"))
+
+    async def _task(
+        self, call: Call, work: Callable[[Call], Coroutine[Any, Any, Response | None]], *, bounded: bool = True
+    ) -> Response | None:
+        """Carry out a write, counted and with a deadline; long-running ones are neither."""
+        if not bounded:
+            return await self._guarded(call, work)
+        if self._in_flight >= self._max_in_flight:
+            busy = ApiError(429, "TooManyRequests", "Too many requests, please try again later.", {}, retry_after_s=1)
+            return self._error(call.request, busy)
+        self._in_flight += 1
+        try:
+            with anyio.fail_after(WRITE_DEADLINE_S):
+                return await self._guarded(call, work)
+        except TimeoutError:
+            message = "Timeout: request did not complete within the allotted timeout"
+            return self._error(call.request, ApiError(504, "Timeout", message))
+        finally:
+            self._in_flight -= 1
+
+    async def _guarded(
+        self, call: Call, work: Callable[[Call], Coroutine[Any, Any, Response | None]]
+    ) -> Response | None:
+        try:
+            return await work(call)
+        except ApiError as exc:
+            return self._error(call.request, exc, call.warnings)
+        except ClosedByPeer:
+            return None
+        except TimeoutError:
+            raise
+        except Exception as exc:
+            return self.failed(call.request, exc)
+
+
+def _asks_for_watch(request: Request, route: Route) -> bool:
+    if route.watch:
+        return True
+    if not request.raw_query or "watch=" not in request.raw_query:
+        return False
+    return request.query.get("watch", ["false"])[0].lower() in _TRUE
+
+
+def _header_names(request: Request) -> bytes:
+    """All header names as one text, to look for a prefix; empty for most requests is not worth a parse."""
+    return b"\n".join([name for name, _ in request.headers.raw]).lower()
