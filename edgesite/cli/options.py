@@ -144,11 +144,11 @@ def prepare(arguments: argparse.Namespace, *, quiet: bool = False) -> tuple[Plug
 
 def run_plan(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None) -> int:
     """Run the process and turn start-up failures into a line and an exit code."""
-    from edgesite.runtime.site import DataDirInUse, run
+    from edgesite.runtime.site import DataDirInUse, SiteFailed, run
 
     try:
         return run(plan, plugins, beside=beside)
-    except DataDirInUse as exc:
+    except (DataDirInUse, SiteFailed) as exc:
         print(f"edgesite: {exc}", file=sys.stderr)
     except PermissionError as exc:
         print(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from edgesite.runtime.site import SiteFailed
+
 if TYPE_CHECKING:
     from edgesite.client.client import Client
     from edgesite.runtime.site import Site
@@ -59,7 +61,9 @@ async def site_client(site: Site) -> Client:
     from edgesite.client.client import Client
 
     assert site.cloud is not None
-    api = next(one for one in site.cloud.running if one.module.name in ("apiserver", "kubeapi"))
+    api = next((one for one in site.cloud.running if one.module.name in ("apiserver", "kubeapi")), None)
+    if api is None:
+        raise SiteFailed("no module of this process serves or reaches an API; edgesite plugins lists what was refused")
     await api.ready.wait()
     return site.cloud.services.get(Client)
 

@@ -39,15 +39,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _token(kubeconfig: Path) -> str:
-    from edgesite.client.kubeconfig import connect
+    from edgesite.client.client import Client
+    from edgesite.client.http import HttpTransport
+    from edgesite.client.kubeconfig import load
     from edgesite.kube.errors import ApiError
     from edgesite.kube.resources import SECRETS
-    from edgesite.net.real import RealNet
+    from edgesite.net.real import RealClock, RealNet
 
     with anyio.fail_after(_DEADLINE_S):
-        async with connect(kubeconfig, RealNet()) as client:
+        async with HttpTransport(RealNet(), RealClock(), load(kubeconfig)) as transport:
             try:
-                secret = await client.get(SECRETS, _SECRET, _NAMESPACE)
+                secret = await Client(transport).get(SECRETS, _SECRET, _NAMESPACE)
             except ApiError as exc:
                 raise LookupError(exc.message) from None
     data = (secret.get("data") or {}).get("tokendata")

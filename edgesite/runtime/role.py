@@ -103,13 +103,12 @@ class RoleHost:
                 )
                 break
             except (MissingModule, CycleError) as exc:
-                unmet = [one for one in running if _cannot_start(one, running, exc)]
+                unmet = {one.module.name: why for one in running if (why := _why_not(one, running, exc))}
                 if not unmet or refuse is None:
                     raise
-                reason = MissingModule(cycle_text(exc)) if isinstance(exc, CycleError) else exc
-                for one in unmet:
-                    refuse(one.module.name, reason)
-                running = [one for one in running if one not in unmet]
+                for name, why in unmet.items():
+                    refuse(name, MissingModule(why))
+                running = [one for one in running if one.module.name not in unmet]
         for one in running:
             up.labels(one.module.name).set_function(lambda one=one: float(one.problem() is None))  # type: ignore[misc]
         return supervisor
@@ -174,10 +173,12 @@ def _wanted(
     return list(chosen.values())
 
 
-def _cannot_start(one: Running, running: list[Running], exc: Exception) -> bool:
+def _why_not(one: Running, running: list[Running], exc: Exception) -> str:
+    """Why this module cannot start beside the others; "" if it can."""
     if isinstance(exc, CycleError):
-        return one.module.name in exc.args[1]
-    return bool(one.module.needs - {other.module.name for other in running})
+        return cycle_text(exc) if one.module.name in exc.args[1] else ""
+    missing = one.module.needs - {other.module.name for other in running}
+    return f"needs {', '.join(sorted(missing))}, which no plugin provides or which is off" if missing else ""
 
 
 def _at(settings: Section, path: str) -> Section:

@@ -1,6 +1,6 @@
 """A process with one or both roles: locks the data folder, runs the roles, handles signals, says when the node is Ready.
 
-Errors  DataDirInUse: another process has the data folder.
+Errors  DataDirInUse: another process has the data folder. SiteFailed: the process ends, with the reason on its last line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from edgesite.context import Module
 
-__all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "run"]
+__all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "SiteFailed", "run"]
 
 logger = logging.getLogger(__name__)
 GRACE_S: Final = 10.0
@@ -38,6 +38,10 @@ GRACE_S: Final = 10.0
 
 class DataDirInUse(RuntimeError):
     """Another edgesite process runs on this data folder."""
+
+
+class SiteFailed(RuntimeError):
+    """The site cannot do what it was started for; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +170,20 @@ async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Corout
                 tasks.start_soon(beside, site)
             tasks.start_soon(_until_signal, tasks.cancel_scope)
             tasks.start_soon(site.run)
+    except BaseExceptionGroup as group:
+        raise _reason(group) from None
     finally:
         with anyio.move_on_after(GRACE_S, shield=True):
             await threads.close()
     return 0
+
+
+def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a person should be told: a `SiteFailed` in the group, else the group itself."""
+    failed: BaseException = group.subgroup(SiteFailed) or group
+    while isinstance(failed, BaseExceptionGroup):
+        failed = failed.exceptions[0]
+    return failed if isinstance(failed, SiteFailed) else group
 
 
 async def _until_signal(scope: anyio.CancelScope) -> None:

@@ -1,0 +1,20 @@
+"""Plugin ``cloud``: the modules of KubeEdge's cloud side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edgesite.hookspecs import impl
+
+if TYPE_CHECKING:
+    from edgesite.context import Module, Settings
+
+
+@impl
+def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
+    if settings.cloud is None:
+        return []
+    from edgesite.cloud.cloudhub.module import CloudHub
+
+    return [CloudHub]

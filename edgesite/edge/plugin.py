@@ -1,0 +1,35 @@
+"""Plugin ``edge``: the modules of KubeEdge's edge side, and the built-in pod runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edgesite.hookspecs import impl
+
+if TYPE_CHECKING:
+    from edgesite.context import Module, Section, Settings
+    from edgesite.hookspecs import RuntimeFactory
+
+
+@impl
+def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
+    if not settings.edges:
+        return []
+    from edgesite.edge.edgehub.module import EdgeHub
+    from edgesite.edge.metamanager.module import MetaManager
+
+    return [EdgeHub, MetaManager]
+
+
+@impl
+def edgesite_runtime(name: str, config: Section) -> RuntimeFactory | None:
+    if name == "cri":
+        from edgesite.edge.edged import cri
+
+        return cri.factory
+    if name == "process":
+        from edgesite.edge.edged import process
+
+        return process.factory
+    return None
