@@ -40,6 +40,7 @@ __all__ = ["HandshakeError", "Message", "SocketClosed", "UpgradeRefused", "WebSo
 
 MESSAGE_BYTES: Final = 16 * 1024 * 1024  #: default limit of one received message
 QUEUE_BYTES: Final = 1024 * 1024
+_MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
 _CLOSE_S: Final = 5.0  #: for the peer's half of the closing handshake
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -85,6 +86,9 @@ class WebSocket(asyncio.Protocol):
         self.on_message: Callable[[Message], None] | None = None
         self.on_close: Callable[[SocketClosed], None] | None = None  #: called once, when the connection is over
         self.on_pong: Callable[[bytes], None] | None = None
+        self.on_drain: Callable[[], None] | None = (
+            None  #: called when a peer that was behind has taken most of what was sent
+        )
         self._loop = asyncio.get_running_loop()
         self._core = Protocol(side, max_size=max_message_bytes)
         self._transport: asyncio.Transport | None = None
@@ -191,7 +195,7 @@ class WebSocket(asyncio.Protocol):
                 raise self._over
             await _wait(self._loop, self._readers)
         message = self._queue.popleft()
-        self._queued -= len(message.data)
+        self._queued -= len(message.data) + _MESSAGE_OVERHEAD
         self._adjust_reading()
         return message
 
@@ -279,6 +283,8 @@ class WebSocket(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         _wake(self._writers)
+        if self.on_drain is not None:
+            self.on_drain()
 
     def eof_received(self) -> bool:
         self._feed_eof()
@@ -323,7 +329,7 @@ class WebSocket(asyncio.Protocol):
             self.on_message(message)
             return
         self._queue.append(message)
-        self._queued += len(message.data)
+        self._queued += len(message.data) + _MESSAGE_OVERHEAD
         self._adjust_reading()
         _wake(self._readers)
 

@@ -1,0 +1,163 @@
+"""The kubelet HTTP API: what is served, and how failures are answered.
+
+    GET  /healthz                                       ok
+    GET  /pods, /runningpods/                           PodList
+    GET  /containerLogs/{namespace}/{pod}/{container}   the log, as text; see `LogOptions` for the query
+    POST /run/{namespace}/{pod}/{container}?cmd=        runs a command to its end; its output
+    GET  /metrics                                       this role's metrics
+
+Errors  ApiError becomes its code with the message as text, as kubelet answers.
+State   None.
+Source  kubelet's server (paths, parameters, texts); KubeEdge edged serves the same on 127.0.0.1:10350.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from edgesite.edge.edged.server.options import LogOptions
+from edgesite.edge.edged.server.reader import read_log
+from edgesite.kube import json
+from edgesite.kube.errors import ApiError
+from edgesite.net.http import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from prometheus_client import CollectorRegistry
+
+    from edgesite.context import Clock, Threads
+    from edgesite.edge.edged.server.source import LogSource
+
+__all__ = ["KubeletApi"]
+
+_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
+_JSON: Final = b"content-type: application/json\r\n"
+
+
+class KubeletApi:
+    """Answers requests; its ``handle`` is an HTTP handler."""
+
+    def __init__(
+        self,
+        source: LogSource,
+        clock: Clock,
+        threads: Threads,
+        metrics: CollectorRegistry,
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._threads = threads
+        self._metrics = metrics
+        self._log = log
+
+    def handle(self, request: Request) -> Response | Awaitable[Response | None]:
+        """Answer one request."""
+        if not request.peer.in_process and not _is_local_use(request):
+            return Response(403, _TEXT, b"this API is for programs on this machine, not for web pages\n")
+        route = request.path.strip("/").split("/")
+        if len(route) == 4 and route[0] == "containerLogs":
+            return self._guard(request, ("GET", "HEAD"), self._container_log, *route[1:])
+        if len(route) == 4 and route[0] == "run":
+            return self._guard(request, ("POST",), self._run, *route[1:])
+        if len(route) != 1 or route[0] not in _PLAIN:
+            return Response(404, _TEXT, b"404 page not found\n")
+        if request.method not in ("GET", "HEAD"):
+            return _wrong_method()
+        return _PLAIN[route[0]](self)
+
+    def healthz(self) -> Response:
+        return Response(200, _TEXT, b"ok")
+
+    def pods(self) -> Response:
+        return _pod_list(self._source.pods())
+
+    def running_pods(self) -> Response:
+        return _pod_list(self._source.running_pods())
+
+    def metrics(self) -> Response:
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return Response(200, {"content-type": CONTENT_TYPE_LATEST}, generate_latest(self._metrics))
+
+    def _guard(
+        self,
+        request: Request,
+        methods: tuple[str, ...],
+        serve: Callable[..., Awaitable[Response | None]],
+        *parts: str,
+    ) -> Response | Awaitable[Response | None]:
+        return self._answer(request, serve, parts) if request.method in methods else _wrong_method()
+
+    async def _answer(
+        self, request: Request, serve: Callable[..., Awaitable[Response | None]], parts: tuple[str, ...]
+    ) -> Response | None:
+        try:
+            return await serve(request, *parts)
+        except ApiError as exc:
+            return Response(exc.code, _TEXT, exc.message.encode())
+
+    async def _container_log(self, request: Request, namespace: str, pod: str, container: str) -> Response | None:
+        """Raises ApiError."""
+        options = LogOptions.from_query(request.query, self._clock.time())
+        found = await self._source.container_log(namespace, pod, container, previous=options.previous)
+        writer = await request.stream(200, _TEXT)
+        pieces = read_log(found, options, self._threads, self._clock)
+        async with contextlib.aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    await writer.write(piece)
+            except OSError as exc:
+                if not writer.closed:
+                    self._log.warning("cannot read log=%s: %s", found.path, exc)
+                    writer.abort()  # the client must see that this is not all
+                return None
+        writer.close()
+        return None
+
+    async def _run(self, request: Request, namespace: str, pod: str, container: str) -> Response:
+        """Raises ApiError."""
+        command = request.query.get("cmd", [""])[0].split()
+        if not command:
+            return Response(400, _TEXT, b"query parameter cmd names the command")
+        result = await self._source.run(namespace, pod, container, command)
+        if result.exit_code:
+            text = f"command '{' '.join(command)}' exited with {result.exit_code}: ".encode() + result.output
+            return Response(500, _TEXT, text)
+        return Response(200, _TEXT, result.output)
+
+
+_PLAIN: Final[dict[str, Callable[[KubeletApi], Response]]] = {
+    "healthz": KubeletApi.healthz,
+    "pods": KubeletApi.pods,
+    "runningpods": KubeletApi.running_pods,
+    "metrics": KubeletApi.metrics,
+}
+
+
+def _is_local_use(request: Request) -> bool:
+    """Whether a request without authentication may be meant: not from a web page, and not under a name that a web page could
+    have pointed at this machine."""
+    if "origin" in request.headers or request.headers.get("sec-fetch-site") not in (None, "none"):
+        return False
+    host = request.headers.get("host", "") or ""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+    if name.lower() in ("localhost", ""):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _wrong_method() -> Response:
+    return Response(405, _TEXT, b"405: Method Not Allowed\n")
+
+
+def _pod_list(items: list[dict[str, Any]]) -> Response:
+    return Response(200, _JSON, json.dumps({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))

@@ -1,0 +1,67 @@
+"""The module ``kubeletapi``: serves the kubelet HTTP API of a node in-process, and on a loopback port.
+
+    mem:kubelet/<node>     for edgestream
+    127.0.0.1:10350        for programs on the machine; ``readOnlyPort: 0`` switches it off. No authentication, as KubeEdge's
+
+A port that is in use is reported and tried again; the in-process way works meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+
+from edgesite.edge.edged.server.api import KubeletApi
+from edgesite.edge.edged.server.source import LogSource, api_address
+from edgesite.net import address
+from edgesite.net.http import HttpServer, Limits
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Role, Section
+
+__all__ = ["KubeletApiServer"]
+
+_LIMITS: Final = Limits(connections=256, body_bytes=64 * 1024)
+_RETRY_S: Final = 1.0
+_RETRY_MOST_S: Final = 60.0
+
+
+class KubeletApiServer:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "kubeletapi"
+    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset({"edged"})
+    section: ClassVar[str] = "modules.edged.tailoredKubeletConfig"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.get("modules", {}).get("edged", {}).get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        source = ctx.services.get(LogSource)  # type: ignore[type-abstract]
+        api = KubeletApi(source, ctx.clock, ctx.threads, ctx.metrics, ctx.log)
+        async with HttpServer(api.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
+            await server.listen(ctx.net, api_address(ctx.node_name))
+            ctx.ready()
+            await _listen_on_port(ctx, server)
+            await anyio.sleep_forever()
+
+
+async def _listen_on_port(ctx: Context, server: HttpServer) -> None:
+    port = int(ctx.config.get("readOnlyPort") or 0)
+    if not port:
+        return
+    at = address.join(str(ctx.config.get("address") or "127.0.0.1"), port)
+    wait_s = _RETRY_S
+    while True:
+        try:
+            await server.listen(ctx.net, at)
+        except OSError as exc:
+            level = logging.WARNING if wait_s == _RETRY_S else logging.DEBUG
+            ctx.log.log(level, "cannot listen on %s, trying again: %s", at, exc)
+        else:
+            return
+        await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
+        wait_s = min(wait_s * 2, _RETRY_MOST_S)
