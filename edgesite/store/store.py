@@ -307,7 +307,9 @@ class Store:
             parts = [bucket.events_after(after, prefix) for bucket in self._overlapping(prefix, after)]
             replay = parts[0] if len(parts) == 1 else list(heapq.merge(*parts, key=lambda event: event.revision))
         watchers = self._watchers_of(prefix)
-        watch = Watch(prefix, size or self._limits.watch_events, replay, lambda: self._revision, watchers.discard)
+        watch = Watch(
+            prefix, size or self._limits.watch_events, replay, lambda: self._revision, watchers.discard, self._loop
+        )
         watchers.add(watch)
         return watch
 

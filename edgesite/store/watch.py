@@ -41,6 +41,7 @@ class Watch:
         replay: Iterable[Event],
         newest: Callable[[], int],
         unregister: Callable[[Watch], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.prefix = prefix
         self.on_ready: Callable[[], None] | None = None  #: called on the loop when the first event waits, or the end
@@ -49,7 +50,7 @@ class Watch:
         self._limit = size + len(self._queue)  # what was asked for at the start does not count as slowness
         self._newest = newest
         self._unregister = unregister
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._closed = False
