@@ -12,7 +12,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2, 3 and 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 
@@ -29,9 +29,6 @@ from edgesite.net.pki import Pki, PkiError, RealPki
 from edgesite.net.tls import server_context
 from edgesite.wire.node_session import SessionLimits
 
-if TYPE_CHECKING:
-    from edgesite.context import Role
-
 __all__ = ["MEM_ADDRESS", "CloudHub"]
 
 MEM_ADDRESS: Final = "mem:cloudhub"
@@ -44,7 +41,7 @@ class CloudHub:
     """See the module docstring."""
 
     name: ClassVar[str] = "cloudhub"
-    roles: ClassVar[frozenset[Role]] = frozenset({"cloud"})
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset({"edgecontroller"})
     section: ClassVar[str] = "modules.cloudHub"
 

@@ -37,7 +37,6 @@ from edgesite.wire.message import Message, MessageMaker, Operation
 if TYPE_CHECKING:
     import ssl
 
-    from edgesite.context import Role
 
 __all__ = ["MEM_ADDRESS", "EdgeHub"]
 
@@ -60,7 +59,7 @@ class EdgeHub:
     """See the module docstring."""
 
     name: ClassVar[str] = "edgehub"
-    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
     section: ClassVar[str] = "modules.edgeHub"
 

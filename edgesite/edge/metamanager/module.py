@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -30,9 +30,6 @@ from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreEr
 from edgesite.wire import resource
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 from edgesite.wire.newer import Verdict
-
-if TYPE_CHECKING:
-    from edgesite.context import Role
 
 __all__ = ["MetaManager", "database_path"]
 
@@ -53,7 +50,7 @@ class MetaManager:
     """See the module docstring."""
 
     name: ClassVar[str] = "metamanager"
-    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = "modules.metaManager"
 

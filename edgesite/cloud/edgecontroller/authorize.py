@@ -1,0 +1,100 @@
+"""What a node may ask of the cloud: its own node, lease and pods, and what its pods refer to. Nothing of other nodes.
+
+The node is that of the connection, whose certificate the hub has compared. Deciding takes no request to the API: the caches
+tell, and where they may be behind, `Doubt` asks the caller to look.
+
+Source  Kubernetes node authorisation (rules by name); KubeEdge v1.18's cloudHub.authorization.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from edgesite.cloud.edgecontroller.objects import EdgeObjects
+    from edgesite.wire.resource import ResourcePath
+
+__all__ = ["Answer", "NodeRules"]
+
+LEASES: Final = "kube-node-lease"
+_POD_TYPES: Final = frozenset({"pod", "podpatch", "podstatus"})
+_NODE_TYPES: Final = frozenset({"node", "nodepatch", "nodestatus"})
+
+
+class Answer(Enum):
+    YES = "yes"
+    NO = "no"
+    ASK = "ask"  #: the cache does not know the pod, or knows it elsewhere: it may be behind
+
+
+class NodeRules:
+    """Decides by the caches."""
+
+    def __init__(self, objects: EdgeObjects) -> None:
+        self._objects = objects
+
+    def may(self, node: str, path: ResourcePath, content: Any) -> Answer:
+        """Whether ``node`` may send a request about ``path``."""
+        namespace, name = path.object_namespace, path.name
+        if path.type in _NODE_TYPES:
+            return _yes(name == node)
+        if path.type == "lease":
+            return _yes(namespace == LEASES and name == node)
+        if path.type in _POD_TYPES:
+            return self._own_pod(node, namespace, name)
+        if path.type in ("configmap", "secret"):
+            needing = self._objects.nodes_needing(path.type, namespace, name)
+            return Answer.YES if node in needing else Answer.ASK
+        if path.type == "serviceaccounttoken":
+            return self._own_token(node, namespace, name, content)
+        if path.type == "persistentvolumeclaim":
+            return _yes(node in self._objects.nodes_claiming(namespace, name))
+        if path.type == "event":
+            return self._own_event(node, namespace, content)
+        return _yes(path.type in ("persistentvolume", "volumeattachment"))  # judged by the object, see `may_have`
+
+    def _own_pod(self, node: str, namespace: str, name: str) -> Answer:
+        pod = self._objects.pods.get(name, namespace)
+        bound = (pod.get("spec") or {}).get("nodeName") if pod is not None else None
+        return Answer.YES if bound == node else Answer.ASK
+
+    def _own_token(self, node: str, namespace: str, account: str, content: Any) -> Answer:
+        """A token must be bound to a pod of the node that runs as this account."""
+        bound = ((content.get("spec") or {}).get("boundObjectRef") or {}) if isinstance(content, dict) else {}
+        if bound.get("kind") != "Pod" or not bound.get("uid"):
+            return Answer.NO
+        pod = self._objects.pods.get(str(bound.get("name") or ""), namespace)
+        if pod is None:
+            return Answer.ASK
+        spec = pod.get("spec") or {}
+        return _yes(
+            spec.get("nodeName") == node
+            and pod["metadata"].get("uid") == bound["uid"]
+            and (spec.get("serviceAccountName") or "default") == account
+        )
+
+    def _own_event(self, node: str, namespace: str, content: Any) -> Answer:
+        event = content.get("event", content) if isinstance(content, dict) else None
+        involved = event.get("involvedObject") if isinstance(event, dict) else None
+        if not isinstance(involved, dict):
+            return Answer.NO
+        if involved.get("kind") == "Node":
+            return _yes(involved.get("name") == node)
+        if involved.get("kind") != "Pod" or (involved.get("namespace") or namespace) != namespace:
+            return Answer.NO
+        pod = self._objects.pods.get(str(involved.get("name") or ""), namespace)
+        # A pod that is gone may still be spoken of: its end is often the last event.
+        return _yes(pod is None or (pod.get("spec") or {}).get("nodeName") == node)
+
+    def may_have(self, node: str, type_: str, obj: dict[str, Any]) -> bool:
+        """Whether ``node`` may be given this volume or attachment."""
+        spec = obj.get("spec") or {}
+        if type_ == "volumeattachment":
+            return bool(spec.get("nodeName") == node)
+        claim = spec.get("claimRef") or {}
+        return node in self._objects.nodes_claiming(str(claim.get("namespace") or ""), str(claim.get("name") or ""))
+
+
+def _yes(condition: bool) -> Answer:
+    return Answer.YES if condition else Answer.NO

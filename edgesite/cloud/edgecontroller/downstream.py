@@ -1,0 +1,160 @@
+"""What edges need, sent as it changes: pods, the ConfigMaps and Secrets that these refer to, and the end of a node.
+
+What a pod refers to is sent before the pod. Changes that wait are kept by object, the newest wins.
+
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed
+from edgesite.kube.resources import PODS
+from edgesite.wire import resource
+from edgesite.wire.message import Message, MessageMaker, Operation
+
+if TYPE_CHECKING:
+    from edgesite.context import Bus
+    from edgesite.kube.resources import Resource
+
+__all__ = ["Downstream", "object_message", "removal_message"]
+
+Object = dict[str, Any]
+SOURCE = "edgecontroller"
+GROUP = "resource"
+
+
+def object_message(maker: MessageMaker, node: str, operation: str, one: EdgeObject) -> Message:
+    """Return the message that brings an object to a node."""
+    return maker.make(
+        SOURCE,
+        GROUP,
+        operation,
+        resource.build(one.namespace, one.type, one.name, node=node),
+        one.obj,
+        resource_version=str(one.obj["metadata"].get("resourceVersion") or ""),
+    )
+
+
+def removal_message(maker: MessageMaker, node: str, type_: str, namespace: str, name: str, uid: str) -> Message:
+    """Return the message that ends an object of which no more is known."""
+    metadata = {"namespace": namespace, "name": name, "uid": uid}
+    path = resource.build(namespace, type_, name, node=node)
+    return maker.make(SOURCE, GROUP, Operation.DELETE, path, {"metadata": metadata})
+
+
+@dataclass(slots=True)
+class _Change:
+    operation: str
+    object: EdgeObject
+    nodes: set[str]
+
+
+class Downstream:
+    """Turns changes of the caches into messages. ``run`` sends until cancelled."""
+
+    def __init__(self, objects: EdgeObjects, bus: Bus, maker: MessageMaker) -> None:
+        self._objects = objects
+        self._bus = bus
+        self._maker = maker
+        self._waiting: dict[str, _Change] = {}  # by uid, in order
+        self._ended_nodes: list[str] = []
+        self._filled = anyio.Event()
+
+    async def run(self) -> None:
+        with ExitStack() as handlers:
+            pods = self._objects.pods
+            handlers.enter_context(pods.add_handler(self._pod_added, self._pod_updated, self._pod_deleted))
+            handlers.enter_context(self._objects.nodes.add_handler(deleted=self._node_deleted))
+            for type_, (informer, kind) in self._objects.configs.items():
+                watch = _ConfigHandler(self, type_, kind)
+                handlers.enter_context(informer.add_handler(watch.changed, watch.updated, watch.deleted))
+            while True:
+                if not self._waiting and not self._ended_nodes:
+                    self._filled = anyio.Event()
+                    await self._filled.wait()
+                await self._send_next()
+
+    async def _send_next(self) -> None:
+        if self._ended_nodes:
+            node = self._ended_nodes.pop(0)
+            path = resource.add_node(node, resource.build("namespace", "node", node))
+            await self._send(self._maker.make(SOURCE, GROUP, Operation.DELETE, path))
+            return
+        change = self._waiting.pop(next(iter(self._waiting)))
+        for node in change.nodes:
+            await self._send(object_message(self._maker, node, change.operation, change.object))
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._bus.send("cloudhub", message)
+        except LookupError:
+            return  # no hub, no session: the next one begins with a comparison
+
+    def add(self, operation: str, one: EdgeObject, nodes: Iterable[str]) -> None:
+        """Queue a change in place of an older one of the same object."""
+        targets = set(nodes)
+        if not targets or not one.uid:
+            return
+        older = self._waiting.get(one.uid)
+        if older is None:
+            self._waiting[one.uid] = _Change(operation, one, targets)
+        else:
+            keeps = older.operation == Operation.INSERT and operation == Operation.UPDATE
+            older.operation = older.operation if keeps else operation
+            older.object = one
+            older.nodes |= targets
+        self._filled.set()
+
+    # -- handlers of the informers -------------------------------------------------------------------------------
+
+    def _pod_added(self, pod: Object) -> None:
+        ending = bool(pod["metadata"].get("deletionTimestamp"))
+        self._pod(Operation.UPDATE if ending else Operation.INSERT, pod)
+
+    def _pod_updated(self, old: Object, pod: Object) -> None:
+        bound_now = not (old.get("spec") or {}).get("nodeName")
+        self._pod(Operation.INSERT if bound_now else Operation.UPDATE, pod)
+
+    def _pod_deleted(self, pod: Object) -> None:
+        self._pod(Operation.DELETE, pod)
+
+    def _pod(self, operation: str, pod: Object) -> None:
+        node = (pod.get("spec") or {}).get("nodeName")
+        if not node:
+            return
+        if operation != Operation.DELETE:
+            for needed in self._objects.needed_by(pod):
+                self.add(Operation.UPDATE, needed, (node,))
+        self.add(operation, EdgeObject("pod", typed(pod, PODS)), (node,))
+
+    def _node_deleted(self, node: Object) -> None:
+        self._ended_nodes.append(node["metadata"]["name"])
+        self._filled.set()
+
+    def config_changed(self, operation: str, type_: str, kind: Resource, obj: Object) -> None:
+        """A ConfigMap or Secret changed."""
+        one = EdgeObject(type_, typed(obj, kind))
+        self.add(operation, one, self._objects.nodes_needing(type_, one.namespace, one.name))
+
+
+class _ConfigHandler:
+    def __init__(self, downstream: Downstream, type_: str, kind: Resource) -> None:
+        self._downstream = downstream
+        self._type = type_
+        self._kind = kind
+
+    def changed(self, obj: Object) -> None:
+        self._downstream.config_changed(Operation.UPDATE, self._type, self._kind, obj)
+
+    def updated(self, old: Object, obj: Object) -> None:
+        self.changed(obj)
+
+    def deleted(self, obj: Object) -> None:
+        self._downstream.config_changed(Operation.DELETE, self._type, self._kind, obj)

@@ -1,0 +1,71 @@
+"""The module ``edgecontroller``. Ready when its caches are full: before that nothing may be judged by them.
+
+informers ──> Downstream ──> bus: cloudhub
+bus: group edgecontroller ──> Upstream ──> API ──> bus: cloudhub
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import anyio
+
+from edgesite.client import Client, SharedInformers
+from edgesite.cloud.cloudhub.records import ConnectedNodes
+from edgesite.cloud.cloudhub.waiting import service
+from edgesite.cloud.edgecontroller.authorize import NodeRules
+from edgesite.cloud.edgecontroller.downstream import Downstream
+from edgesite.cloud.edgecontroller.objects import EdgeObjects
+from edgesite.cloud.edgecontroller.upstream import Upstream
+from edgesite.context import Context, Section
+from edgesite.wire.message import Message, MessageMaker
+
+__all__ = ["EdgeController"]
+
+_AT_ONCE: Final = 64  #: requests of edges under way
+
+
+class EdgeController:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "edgecontroller"
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+    section: ClassVar[str] = "modules.edgeController"
+
+    def enabled(self, settings: Section) -> bool:
+        """CloudHub cannot do without it."""
+        section = settings.get("modules", {}).get("cloudHub", {})
+        return bool(section.get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        client = (await service(ctx, Client)).named("edgecontroller")
+        maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
+        inbox = ctx.bus.join("edgecontroller", "edgecontroller")
+
+        def is_own(node: str) -> bool:
+            nodes = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
+            return nodes is not None and nodes.is_own(node)
+
+        async with anyio.create_task_group() as tasks:
+            informers = ctx.services.find(SharedInformers)
+            if informers is None:
+                informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
+                tasks.start_soon(informers.run)
+            objects = EdgeObjects(informers)
+            await objects.wait_synced()
+            tasks.start_soon(Downstream(objects, ctx.bus, maker).run)
+            ctx.services.provide(EdgeObjects, objects)
+            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.log)
+            places = anyio.Semaphore(_AT_ONCE)
+
+            async def handle(message: Message) -> None:
+                try:
+                    await upstream.handle(message)
+                finally:
+                    places.release()
+
+            ctx.ready()
+            async for message in inbox:
+                await places.acquire()
+                tasks.start_soon(handle, message)

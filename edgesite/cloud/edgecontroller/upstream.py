@@ -1,0 +1,268 @@
+"""What edges ask and report, carried out at the API, and answered.
+
+    node, nodepatch, podpatch, lease    ObjectResp {"Object": ..., "Err": ...}
+    pod delete, node update, events     "OK"
+    queries                             the object
+
+A query that fails is answered with {"ErrStatus": ...}, but an edge of KubeEdge v1.12 would store that as if it were the object: it
+gets such an answer for its node only, where it helps, and otherwise none, as it expects.
+
+Errors  ApiError of the API goes to the edge; nothing leaves.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11 (events).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules
+from edgesite.cloud.edgecontroller.events import write_event
+from edgesite.cloud.edgecontroller.objects import typed
+from edgesite.cloud.edgecontroller.references import references_of
+from edgesite.kube import json, resources
+from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
+from edgesite.wire import resource
+from edgesite.wire.message import OK, InvalidMessage, Message, MessageMaker, Operation, error_content
+
+if TYPE_CHECKING:
+    from edgesite.client import Client
+    from edgesite.context import Bus
+    from edgesite.kube.resources import Resource
+    from edgesite.wire.resource import ResourcePath
+
+__all__ = ["Upstream"]
+
+Object = dict[str, Any]
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Work = Callable[["ResourcePath", Message], Awaitable[Any]]
+
+_QUERIED: Final[Mapping[str, Resource]] = {
+    "node": resources.NODES,
+    "configmap": resources.CONFIG_MAPS,
+    "secret": resources.SECRETS,
+    "persistentvolume": resources.PERSISTENT_VOLUMES,
+    "persistentvolumeclaim": resources.PERSISTENT_VOLUME_CLAIMS,
+    "volumeattachment": next(one for one in resources.BUILTIN if one.plural == "volumeattachments"),
+    "lease": resources.LEASES,
+}
+_AS_OBJECT_RESP: Final = frozenset(
+    {
+        ("node", "insert"),
+        ("nodepatch", "patch"),
+        ("podpatch", "patch"),
+        ("lease", "query"),
+        ("lease", "insert"),
+        ("lease", "update"),
+    }
+)
+_JUDGED_BY_OBJECT: Final = frozenset({"persistentvolume", "volumeattachment"})
+
+
+class Upstream:
+    """``handle`` takes one message of one node, with the node in front of its resource."""
+
+    def __init__(
+        self,
+        client: Client,
+        rules: NodeRules,
+        bus: Bus,
+        maker: MessageMaker,
+        is_own: Callable[[str], bool],
+        log: Log,
+    ) -> None:
+        self._client = client
+        self._rules = rules
+        self._bus = bus
+        self._maker = maker
+        self._is_own = is_own  #: whether a node is one of ours
+        self._log = log
+        self._works: dict[tuple[str, str], Work] = {
+            ("node", "insert"): self._create_node,
+            ("node", "update"): self._update_node,
+            ("nodepatch", "patch"): self._patch_node,
+            ("podpatch", "patch"): self._patch_pod,
+            ("pod", "delete"): self._delete_pod,
+            ("lease", "insert"): self._create_lease,
+            ("lease", "update"): self._update_lease,
+            ("serviceaccounttoken", "query"): self._create_token,
+            ("event", "insert"): self._write_event,
+            ("event", "update"): self._write_event,
+            ("event", "patch"): self._write_event,
+            **{(type_, "query"): self._query for type_ in _QUERIED},
+        }
+
+    async def handle(self, message: Message) -> None:
+        node = resource.node_of(message.resource)
+        path = resource.parse(resource.trim_node(message.resource))
+        work = self._works.get((path.type, message.operation))
+        if work is None:
+            self._log.info("left alone: node=%s operation=%s resource=%s", node, message.operation, message.resource)
+            if self._is_own(node) and not message.parent_msg_id:
+                await self._refuse(node, path, message, bad_request(f"no {message.operation} of {path.type!r} here"))
+            return
+        try:
+            await self._authorize(node, path, message)
+            found = await work(path, message)
+        except ApiError as exc:
+            self._log.debug("refused: node=%s resource=%s: %s", node, message.resource, exc)
+            await self._refuse(node, path, message, exc)
+        except InvalidMessage as exc:
+            await self._refuse(node, path, message, bad_request(str(exc)))
+        except Exception:
+            self._log.exception("failed: node=%s operation=%s resource=%s", node, message.operation, message.resource)
+            await self._refuse(node, path, message, internal("the request could not be carried out"))
+        else:
+            await self._answer(path, message, found)
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    async def _answer(self, path: ResourcePath, request: Message, found: Any) -> None:
+        version = ""
+        if isinstance(found, dict):
+            if path.type not in ("lease", "serviceaccounttoken") and (path.type, request.operation) != (
+                "node",
+                "insert",
+            ):
+                version = str((found.get("metadata") or {}).get("resourceVersion") or "")
+            if (path.type, request.operation) in _AS_OBJECT_RESP:
+                found = {"Object": found, "Err": None}
+        await self._send(request, found, version)
+
+    async def _refuse(self, node: str, path: ResourcePath, request: Message, error: ApiError) -> None:
+        content = error_content(error)
+        if (path.type, request.operation) in _AS_OBJECT_RESP:
+            await self._send(request, {"Object": None if path.type == "lease" else {}, "Err": content})
+        elif self._is_own(node) or path.type == "node":
+            await self._send(request, content)
+
+    async def _send(self, request: Message, content: Any, version: str = "") -> None:
+        answer = self._maker.make(
+            "edgecontroller",
+            "resource",
+            Operation.RESPONSE,
+            request.resource,
+            content,
+            parent=request.msg_id,
+            resource_version=version,
+        )
+        try:
+            await self._bus.send("cloudhub", answer)
+        except LookupError:
+            return  # the hub restarts; the edge asks again
+
+    # -- authorisation -------------------------------------------------------------------------------------------
+
+    async def _authorize(self, node: str, path: ResourcePath, message: Message) -> None:
+        """Raises ApiError Forbidden, or NotFound for a pod that is gone."""
+        content = message.object() if path.type in ("serviceaccounttoken", "event") else None
+        answer = self._rules.may(node, path, content)
+        if answer is Answer.ASK:
+            answer = await self._ask(node, path, content)
+        if answer is Answer.NO:
+            raise forbidden(path.type, path.name, f"node {node!r} has no part in it")
+
+    async def _ask(self, node: str, path: ResourcePath, content: Any) -> Answer:
+        """The cache may be behind: look at the pods as they are."""
+        namespace = path.object_namespace
+        if path.type in ("pod", "podpatch", "podstatus"):
+            pod = await self._client.get(resources.PODS, path.name, namespace)
+            return Answer.YES if (pod.get("spec") or {}).get("nodeName") == node else Answer.NO
+        if path.type == "serviceaccounttoken":
+            bound = content["spec"]["boundObjectRef"]
+            pod = await self._client.get(resources.PODS, str(bound["name"]), namespace)
+            spec = pod.get("spec") or {}
+            fits = (
+                spec.get("nodeName") == node
+                and pod["metadata"].get("uid") == bound.get("uid")
+                and (spec.get("serviceAccountName") or "default") == path.name
+            )
+            return Answer.YES if fits else Answer.NO
+        pods = await self._client.list(resources.PODS, namespace, field_selector=f"spec.nodeName={node}")
+        wanted = (path.type, path.name)
+        return Answer.YES if any(wanted in references_of(pod) for pod in pods.get("items") or ()) else Answer.NO
+
+    # -- works ---------------------------------------------------------------------------------------------------
+
+    async def _query(self, path: ResourcePath, message: Message) -> Object:
+        kind = _QUERIED[path.type]
+        namespace = path.object_namespace if kind.namespaced else ""
+        found = typed(await self._client.get(kind, path.name, namespace), kind)
+        node = resource.node_of(message.resource)
+        if path.type in _JUDGED_BY_OBJECT and not self._rules.may_have(node, path.type, found):
+            raise forbidden(kind.plural, path.name, f"node {node!r} has no part in it", kind.group)
+        return found
+
+    async def _create_node(self, path: ResourcePath, message: Message) -> Object:
+        node = message.object()
+        node = {**node, "kind": "Node", "apiVersion": "v1"}
+        node["metadata"] = {**(node.get("metadata") or {}), "name": path.name}
+        return await self._client.create(resources.NODES, node)
+
+    async def _update_node(self, path: ResourcePath, message: Message) -> str:
+        metadata = message.object().get("metadata") or {}
+        patch = {"metadata": {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}}
+        await self._client.patch(resources.NODES, path.name, patch, kind="strategic")
+        return OK
+
+    async def _patch_node(self, path: ResourcePath, message: Message) -> Object:
+        return await self._client.patch(
+            resources.NODES, path.name, _patch(message), kind="strategic", subresource="status"
+        )
+
+    async def _patch_pod(self, path: ResourcePath, message: Message) -> Object:
+        return await self._client.patch(
+            resources.PODS, path.name, _patch(message), path.object_namespace, kind="strategic", subresource="status"
+        )
+
+    async def _delete_pod(self, path: ResourcePath, message: Message) -> str:
+        """A pod that is gone, or that has another uid by now, is deleted as wanted."""
+        grace, uid = _delete_options(message)
+        try:
+            await self._client.delete(resources.PODS, path.name, path.object_namespace, grace_period_s=grace, uid=uid)
+        except ApiError as exc:
+            if exc.reason not in ("NotFound", "Conflict"):
+                raise
+        return OK
+
+    async def _create_lease(self, path: ResourcePath, message: Message) -> Object:
+        lease = typed(message.object(), resources.LEASES)
+        return await self._client.create(resources.LEASES, lease, path.object_namespace)
+
+    async def _update_lease(self, path: ResourcePath, message: Message) -> Object:
+        lease = message.object()
+        metadata = lease.get("metadata") or {}
+        if metadata.get("name") != path.name or metadata.get("namespace") != path.object_namespace:
+            raise bad_request("the lease is not the one of the resource")
+        return await self._client.update(resources.LEASES, typed(lease, resources.LEASES))
+
+    async def _create_token(self, path: ResourcePath, message: Message) -> Object:
+        request = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", **message.object()}
+        return await self._client.create(
+            resources.SERVICE_ACCOUNTS, request, path.object_namespace, name=path.name, subresource="token"
+        )
+
+    async def _write_event(self, path: ResourcePath, message: Message) -> str:
+        await write_event(self._client, path.object_namespace, path.name, message)
+        return OK
+
+
+def _patch(message: Message) -> Any:
+    """The patch in a message: JSON text. Raises InvalidMessage."""
+    if isinstance(message.content, dict):
+        return message.content
+    try:
+        return json.loads(message.data())
+    except json.InvalidJson as exc:
+        raise InvalidMessage(f"the patch of {message.resource} is not JSON: {exc}") from exc
+
+
+def _delete_options(message: Message) -> tuple[int | None, str]:
+    """DeleteOptions as an object, or from old edges the uid as text."""
+    if isinstance(message.content, str) and not message.content.startswith("{"):
+        return 0, message.content
+    options = message.object() if message.content is not None else {}
+    uid = str((options.get("preconditions") or {}).get("uid") or "")
+    grace = options.get("gracePeriodSeconds")
+    return (grace if isinstance(grace, int) else None), uid

@@ -1,0 +1,154 @@
+"""Deliveries by node, in memory, and their copies in the API: ObjectSync and ClusterObjectSync.
+
+A delivery is written down some seconds later, together with others: of several versions of an object only the last is. If the
+cloud role dies in between, an edge is sent once more what it has, which it takes without effect.
+
+    metadata.name                 <node>.<uid of the object>
+    spec                          objectAPIVersion, objectKind, objectName
+    status.objectResourceVersion  the version that the edge has acknowledged
+
+State   One small entry per node and object; `changed` holds what differs from the API.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import anyio
+
+from edgesite.wire.delivery import ObjectRef, version_number
+
+__all__ = ["Records", "sync_name", "sync_object"]
+
+Object = dict[str, Any]
+#: type word -> (apiVersion, kind) of what edges tell by its type word alone
+_KINDS: Final = {
+    "configmap": ("v1", "ConfigMap"),
+    "node": ("v1", "Node"),
+    "persistentvolume": ("v1", "PersistentVolume"),
+    "persistentvolumeclaim": ("v1", "PersistentVolumeClaim"),
+    "pod": ("v1", "Pod"),
+    "secret": ("v1", "Secret"),
+    "volumeattachment": ("storage.k8s.io/v1", "VolumeAttachment"),
+}
+
+
+def sync_name(node: str, uid: str) -> str:
+    return f"{node}.{uid}"
+
+
+def sync_object(node: str, ref: ObjectRef) -> Object | None:
+    """Return the ObjectSync or ClusterObjectSync of a delivery; None if its kind is not known."""
+    api_version, kind = (ref.api_version, ref.kind) if ref.kind else _KINDS.get(ref.type, ("", ""))
+    if not kind:
+        return None
+    metadata = {"name": sync_name(node, ref.uid)}
+    if ref.namespace:
+        metadata["namespace"] = ref.namespace
+    return {
+        "apiVersion": "reliablesyncs.kubeedge.io/v1alpha1",
+        "kind": "ObjectSync" if ref.namespace else "ClusterObjectSync",
+        "metadata": metadata,
+        "spec": {"objectAPIVersion": api_version, "objectKind": kind, "objectName": ref.name},
+        "status": {"objectResourceVersion": str(ref.version)},
+    }
+
+
+def from_sync(obj: Object) -> tuple[str, ObjectRef] | None:
+    """Read a node and a delivery back; None for an object that is not one of ours or Go's."""
+    node, _, uid = str(obj["metadata"]["name"]).rpartition(".")
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    kind = str(spec.get("objectKind") or "")
+    if not node or not uid or not kind:
+        return None
+    ref = ObjectRef(
+        uid,
+        version_number(status.get("objectResourceVersion")),
+        kind.lower(),
+        str(obj["metadata"].get("namespace") or ""),
+        str(spec.get("objectName") or ""),
+        str(spec.get("objectAPIVersion") or ""),
+        kind,
+    )
+    return node, ref
+
+
+class Records:
+    """Implements `edgesite.cloud.cloudhub.records.DeliveryRecords`."""
+
+    def __init__(self) -> None:
+        self._by_node: dict[str, dict[str, ObjectRef]] = {}
+        self.written: dict[tuple[str, str], ObjectRef] = {}  #: (node, uid) -> as it stands in the API
+        self.changed: dict[tuple[str, str], None] = {}  #: what differs from that, in order
+        self._filled = anyio.Event()
+
+    # -- DeliveryRecords -----------------------------------------------------------------------------------------
+
+    def version_at_edge(self, node: str, uid: str) -> int | None:
+        ref = self._by_node.get(node, {}).get(uid)
+        return None if ref is None else ref.version
+
+    def delivered(self, node: str, ref: ObjectRef) -> None:
+        held = self._by_node.setdefault(node, {})
+        old = held.get(ref.uid)
+        if old is None or old.version < ref.version:
+            held[ref.uid] = ref
+            self._mark(node, ref.uid)
+
+    def removed(self, node: str, uid: str) -> None:
+        if self._by_node.get(node, {}).pop(uid, None) is not None:
+            self._mark(node, uid)
+
+    def replace(self, node: str, refs: Iterable[ObjectRef]) -> None:
+        held = self._by_node.get(node, {})
+        told = {}
+        for ref in refs:
+            old = held.get(ref.uid)
+            told[ref.uid] = ref if old is None else replace(old, version=ref.version)
+        self._by_node[node] = told
+        for uid in held.keys() | told.keys():
+            if held.get(uid) != told.get(uid):
+                self._mark(node, uid)
+
+    # -- for the module ------------------------------------------------------------------------------------------
+
+    def load(self, objects: Iterable[Object]) -> None:
+        """Take what stands in the API."""
+        for obj in objects:
+            found = from_sync(obj)
+            if found is not None:
+                node, ref = found
+                self._by_node.setdefault(node, {})[ref.uid] = ref
+                self.written[node, ref.uid] = ref
+
+    def of(self, node: str) -> list[ObjectRef]:
+        return list(self._by_node.get(node, {}).values())
+
+    def find(self, node: str, uid: str) -> ObjectRef | None:
+        return self._by_node.get(node, {}).get(uid)
+
+    def holders(self, uid: str) -> Iterator[str]:
+        """Nodes that hold an object."""
+        return (node for node, held in self._by_node.items() if uid in held)
+
+    def nodes(self) -> list[str]:
+        return list(self._by_node)
+
+    def forget_node(self, node: str) -> None:
+        for uid in self._by_node.pop(node, {}):
+            self._mark(node, uid)
+
+    def _mark(self, node: str, uid: str) -> None:
+        if self._by_node.get(node, {}).get(uid) == self.written.get((node, uid)):
+            self.changed.pop((node, uid), None)
+        else:
+            self.changed[node, uid] = None
+            self._filled.set()
+
+    async def wait_changed(self) -> None:
+        while not self.changed:
+            self._filled = anyio.Event()
+            await self._filled.wait()
