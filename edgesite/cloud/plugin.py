@@ -16,5 +16,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if settings.cloud is None:
         return []
     from edgesite.cloud.cloudhub.module import CloudHub
+    from edgesite.cloud.edgecontroller.module import EdgeController
+    from edgesite.cloud.synccontroller.module import SyncController
 
-    return [CloudHub]
+    return [CloudHub, EdgeController, SyncController]
