@@ -1,7 +1,7 @@
 """Content negotiation: which form of an object a client wants, and in which encoding.
 
-Errors  ApiError NotAcceptable (406) and UnsupportedMediaType (415). Protobuf and CBOR are not offered: clients name JSON as
-        a further choice, or are told what there is.
+Errors  ApiError NotAcceptable (406) and UnsupportedMediaType (415). Answers are never protobuf or CBOR: clients name
+        JSON as a further choice, or are told what there is.
 State   None; the outcome of a header is worth caching by the caller, for clients send few different ones.
 Source  Kubernetes API concepts (resource representations, Table and PartialObjectMetadata by ``as``, ``g``, ``v``).
 """
@@ -35,6 +35,7 @@ class Form(Enum):
 class BodyFormat(Enum):
     JSON = "json"
     YAML = "yaml"
+    PROTOBUF = "protobuf"  #: of request bodies only
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ def body_format(content_type: str | None) -> BodyFormat:
         return BodyFormat.JSON
     if media == "application/yaml":
         return BodyFormat.YAML
-    raise errors.unsupported_media_type(ACCEPTED)
+    if media == "application/vnd.kubernetes.protobuf":
+        return BodyFormat.PROTOBUF
+    raise errors.unsupported_media_type(f"{ACCEPTED}, application/vnd.kubernetes.protobuf")
 
 
 def patch_type(content_type: str | None, *, strategic: bool = True) -> str:

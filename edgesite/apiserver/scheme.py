@@ -31,6 +31,10 @@ def parse_body(body: bytes, form: BodyFormat) -> Any:
             if body.lstrip()[:1] not in (b"{", b"["):
                 raise errors.bad_request(f"couldn't get version/kind; json parse error: {exc}") from None
             raise errors.bad_request(f"error decoding the body: json parse error: {exc}") from None
+    if form is BodyFormat.PROTOBUF:
+        from edgesite.apiserver import protobuf  # its tables are only worth their memory once a Go client writes
+
+        return protobuf.parse(body)
     from edgesite.apiserver import yamlbody  # YAML costs a megabyte; most processes never see a body in it
 
     return yamlbody.parse(body)
