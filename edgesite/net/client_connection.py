@@ -175,6 +175,10 @@ class ClientConnection(asyncio.Protocol):
 
     # What the client calls
 
+    def expect(self, *, head_only: bool) -> None:
+        """Begin an exchange whose request went another way, as over a tunnel."""
+        self._reset(head_only=head_only)
+
     async def send(self, head: bytes, body: bytes, *, head_only: bool) -> None:
         """Begin an exchange. Raises ClosedByPeer."""
         transport = self.transport

@@ -205,9 +205,11 @@ class Tunnel:
         self._on_end = on_end
         self._streams: dict[int, TunnelStream] = {}
         self._ended: str | None = None
-        socket.on_message = self._on_message
         socket.on_close = self._on_close
         socket.on_drain = self._on_drain
+        socket.deliver_to(self._on_message)
+        if socket.closed is not None:
+            self._on_close(socket.closed)
 
     @property
     def ended(self) -> str | None:

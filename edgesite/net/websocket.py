@@ -82,7 +82,7 @@ class WebSocket(asyncio.Protocol):
     ) -> None:
         self.subprotocol = subprotocol  #: agreed in the handshake, or ""
         self.headers: Mapping[str, str] = {}
-        #: Called with each message instead of queueing it for `recv`; set it before returning to the event loop.
+        #: Called with each message instead of queueing it for `recv`; `deliver_to` sets it.
         self.on_message: Callable[[Message], None] | None = None
         self.on_close: Callable[[SocketClosed], None] | None = None  #: called once, when the connection is over
         self.on_pong: Callable[[bytes], None] | None = None
@@ -207,6 +207,15 @@ class WebSocket(asyncio.Protocol):
             except SocketClosed:
                 return
             yield message
+
+    def deliver_to(self, on_message: Callable[[Message], None]) -> None:
+        """Set ``on_message``, and hand over what has come before."""
+        self.on_message = on_message
+        while self._queue:
+            message = self._queue.popleft()
+            self._queued -= len(message.data) + _MESSAGE_OVERHEAD
+            on_message(message)
+        self._adjust_reading()
 
     def pause(self) -> None:
         """Stop reading from the peer (for owners with ``on_message``)."""

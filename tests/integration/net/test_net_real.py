@@ -301,7 +301,7 @@ async def test_a_worker_runs_in_order_and_wakes_the_loop_for_many_at_once() -> N
     assert not [one for one in threading.enumerate() if one.name.startswith(("test", "edgesite"))]
 
 
-async def test_a_database_is_private_durable_and_waits_for_others(tmp_path: Path) -> None:
+def test_a_database_is_private_durable_and_waits_for_others(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     connection = RealDisk().connect(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.edge.edged.server.options import LogOptions
 from edgesite.edge.edged.server.reader import read_log
 from edgesite.kube import json
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.http import Request, Response
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ _JSON: Final = b"content-type: application/json\r\n"
 
 
 class KubeletApi:
-    """Answers requests; its ``handle`` is an HTTP handler."""
+    """Answers requests; its ``handle`` is an HTTP handler. ``source`` finds edged, which may be between two runs."""
 
     def __init__(
         self,
-        source: LogSource,
+        source: Callable[[], LogSource | None],
         clock: Clock,
         threads: Threads,
         metrics: CollectorRegistry,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> None:
-        self._source = source
+        self._find_source = source
         self._clock = clock
         self._threads = threads
         self._metrics = metrics
@@ -68,7 +68,18 @@ class KubeletApi:
             return Response(404, _TEXT, b"404 page not found\n")
         if request.method not in ("GET", "HEAD"):
             return _wrong_method()
-        return _PLAIN[route[0]](self)
+        try:
+            return _PLAIN[route[0]](self)
+        except ApiError as exc:
+            return _failure(exc)
+
+    @property
+    def _source(self) -> LogSource:
+        """Raises ApiError."""
+        source = self._find_source()
+        if source is None:
+            raise unavailable("edged is not running")
+        return source
 
     def healthz(self) -> Response:
         return Response(200, _TEXT, b"ok")
@@ -99,7 +110,7 @@ class KubeletApi:
         try:
             return await serve(request, *parts)
         except ApiError as exc:
-            return Response(exc.code, _TEXT, exc.message.encode())
+            return _failure(exc)
 
     async def _container_log(self, request: Request, namespace: str, pod: str, container: str) -> Response | None:
         """Raises ApiError."""
@@ -153,6 +164,10 @@ def _is_local_use(request: Request) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _failure(error: ApiError) -> Response:
+    return Response(error.code, _TEXT, error.message.encode())
 
 
 def _wrong_method() -> Response:

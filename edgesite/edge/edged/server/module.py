@@ -40,7 +40,9 @@ class KubeletApiServer:
         return bool(settings.get("modules", {}).get("edged", {}).get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        source = ctx.services.get(LogSource)  # type: ignore[type-abstract]
+        def source() -> LogSource | None:
+            return ctx.services.find(LogSource)  # type: ignore[type-abstract]
+
         api = KubeletApi(source, ctx.clock, ctx.threads, ctx.metrics, ctx.log)
         async with HttpServer(api.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
             await server.listen(ctx.net, api_address(ctx.node_name))

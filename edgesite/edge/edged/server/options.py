@@ -42,8 +42,8 @@ class LogOptions:
                 since_ns = times.parse_time_ns(since)
             except ValueError:
                 raise bad_request('{"message": "Unable to decode query."}') from None
-        flags = (_boolean(query, name) for name in ("follow", "previous", "timestamps"))
-        return cls(*flags, tail, limit, since_ns)
+        follow, previous, timestamps = (_boolean(query, name) for name in ("follow", "previous", "timestamps"))
+        return cls(follow, previous, timestamps, tail, limit, since_ns)
 
 
 def _first(query: Mapping[str, Sequence[str]], name: str) -> str:
@@ -63,5 +63,4 @@ def _integer(query: Mapping[str, Sequence[str]], name: str) -> int | None:
 
 def _boolean(query: Mapping[str, Sequence[str]], name: str) -> bool:
     """As the API machinery reads it: present and neither "0" nor "false" is true."""
-    values = query.get(name)
-    return bool(values) and values[0].lower() not in ("0", "false")
+    return bool(query.get(name)) and _first(query, name).lower() not in ("0", "false")

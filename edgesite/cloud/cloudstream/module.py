@@ -1,0 +1,117 @@
+"""The module ``cloudstream``: takes the tunnels of edges and provides `NodeConnector` to the API server.
+
+    mem:cloudstream      edges in this process; trusted
+    port 10004           WebSocket on TLS, ``/v1/kubeedge/connect``; a client certificate of our CA is required
+
+A node is who its certificate says (``system:node:<name>``); one without such a name (KubeEdge before 1.13) is who its header says.
+
+Source  KubeEdge v1.12.7 cloud/pkg/cloudstream/tunnelserver.go (port, path, headers, certificates).
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+
+from edgesite.cloud.cloudstream.certificates import tunnel_context
+from edgesite.cloud.cloudstream.connector import Nodes
+from edgesite.context import NodeConnector
+from edgesite.kube.errors import ApiError
+from edgesite.net import websocket
+from edgesite.net.http import HttpServer, Limits, Request, Response
+from edgesite.net.tunnel import Tunnel
+from edgesite.wire import tunnel as wire
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Role, Section
+
+__all__ = ["MEM_ADDRESS", "CloudStream"]
+
+MEM_ADDRESS: Final = "mem:cloudstream"
+_NODE_PREFIX: Final = "system:node:"
+_NODES_GROUP: Final = "system:nodes"
+_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
+_SILENCE_S: Final = 60.0  #: KubeEdge's edges ping every 5 s
+_PING_S: Final = 20.0
+_RETRY_S: Final = 1.0
+_RETRY_MOST_S: Final = 60.0
+
+
+class CloudStream:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "cloudstream"
+    roles: ClassVar[frozenset[Role]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset({"cloudhub"})
+    section: ClassVar[str] = "modules.cloudStream"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.get("modules", {}).get("cloudStream", {}).get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        nodes = Nodes(ctx.log)
+
+        def handle(request: Request) -> Response | None:
+            return _take(request, nodes)
+
+        async with HttpServer(handle, Limits(idle_timeout_s=30.0), log=ctx.log) as server:
+            await server.listen(ctx.net, MEM_ADDRESS)
+            ctx.services.provide(NodeConnector, nodes)  # type: ignore[type-abstract]
+            ctx.ready()
+            await _listen(ctx, server)
+            await anyio.sleep_forever()
+
+
+async def _listen(ctx: Context, server: HttpServer) -> None:
+    """Open the port as soon as there are certificates and it is free."""
+    wait_s, said = _RETRY_S, ""
+    while True:
+        try:
+            context = await tunnel_context(ctx)
+            await server.listen(ctx.net, f"0.0.0.0:{int(ctx.config['tunnelPort'])}", tls=context)
+        except (OSError, ApiError, ValueError, ssl.SSLError) as exc:
+            if str(exc) != said:
+                said = str(exc)
+                ctx.log.warning("tunnels from other machines are not taken yet: %s", said)
+        else:
+            return
+        await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
+        wait_s = min(wait_s * 2, _RETRY_MOST_S)
+
+
+def _take(request: Request, nodes: Nodes) -> Response | None:
+    """Take a tunnel."""
+    if request.path != wire.CONNECT_PATH:
+        return Response(404, _TEXT, b"404: Page Not Found")
+    node = request.headers.get(wire.NODE_HEADER, "") or ""
+    proven = request.peer.in_process or request.peer.common_name.startswith(_NODE_PREFIX)
+    refusal = _refusal(request, node)
+    if not refusal and not proven and nodes.is_proven(node):
+        refusal = f"node {node} has a certificate of its own"
+    if refusal:
+        return Response(403, _TEXT, refusal.encode())
+    window = wire.has_window(request.headers.get(wire.FEATURES_HEADER))
+    headers = {wire.FEATURES_HEADER: wire.WINDOW} if window else {}
+    try:
+        socket = websocket.accept(request, headers=headers, max_message_bytes=wire.MESSAGE_BYTES)
+    except websocket.HandshakeError as exc:
+        return Response(exc.status, _TEXT, str(exc).encode())
+    tunnel = Tunnel(socket, window=window, on_end=lambda reason: nodes.remove(node, tunnel, reason))
+    if not request.peer.in_process:
+        socket.keep_alive(_PING_S, _SILENCE_S)
+    nodes.add(node, tunnel, proven=proven)
+    return None
+
+
+def _refusal(request: Request, node: str) -> str:
+    """Why this peer may not have a tunnel for ``node``; "" if it may."""
+    if not node:
+        return f"header {wire.NODE_HEADER} names the node"
+    name = request.peer.common_name
+    if request.peer.in_process or not name.startswith(_NODE_PREFIX):
+        return ""
+    if name != _NODE_PREFIX + node or _NODES_GROUP not in request.peer.organizations:
+        return f"the certificate is not that of node {node}"
+    return ""

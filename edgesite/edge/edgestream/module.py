@@ -1,0 +1,114 @@
+"""The module ``edgestream``: keeps a tunnel to the cloud, through which it reaches this node's kubelet API.
+
+    mem:cloudstream                              when the cloud role runs in this process
+    wss://<server>/v1/kubeedge/connect           else, with the node's certificate; ``modules.edgeStream.server``
+
+Ready at once: an edge needs no cloud. A tunnel that is lost is dialled again, at first after 1 to 2 s, then up to 30 s apart.
+
+Source  KubeEdge v1.12.7 edge/pkg/edgestream (headers, path, ping every 5 s).
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+
+from edgesite.edge.edged.server.source import api_address
+from edgesite.edge.edgestream.serving import StreamServer
+from edgesite.net import tls, websocket
+from edgesite.net.tunnel import Tunnel
+from edgesite.wire import tunnel as wire
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Role, Section
+    from edgesite.net.websocket import WebSocket
+
+__all__ = ["MEM_ADDRESS", "EdgeStream"]
+
+MEM_ADDRESS: Final = "mem:cloudstream"
+_PING: Final = b"ping you"  #: KubeEdge's
+_PING_S: Final = 5.0
+_SILENCE_S: Final = 15.0
+_FIRST_S: Final = 2.0
+_MOST_S: Final = 30.0
+_STREAMS: Final = 128
+
+
+class EdgeStream:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "edgestream"
+    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+    section: ClassVar[str] = "modules.edgeStream"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.get("modules", {}).get("edgeStream", {}).get("enable", True))
+
+    async def run(self, ctx: Context) -> None:
+        ctx.ready()
+        wait_s, said = _FIRST_S, ""
+        while True:
+            try:
+                socket = await _dial(ctx)
+            except (OSError, ValueError) as exc:
+                reason = str(exc) or type(exc).__name__
+            else:
+                wait_s = _FIRST_S
+                reason = await _serve(ctx, socket)
+            if reason != said:  # not each attempt
+                ctx.log.warning("no stream tunnel to the cloud: %s", reason)
+                said = reason
+            await ctx.clock.sleep(wait_s * (0.5 + ctx.random.random() / 2))
+            wait_s = min(wait_s * 2, _MOST_S)
+
+
+async def _dial(ctx: Context) -> WebSocket:
+    """Raises OSError, ValueError."""
+    config = ctx.config
+    headers = {wire.NODE_HEADER: ctx.node_name, wire.FEATURES_HEADER: wire.WINDOW}
+    ip = ctx.settings.get("modules", {}).get("edged", {}).get("nodeIP") or ""
+    if ip:
+        headers[wire.IP_HEADER] = str(ip)
+    if ctx.site.get("single_process"):
+        address, context = MEM_ADDRESS, None
+    else:
+        address = str(config["server"])
+        context = await ctx.threads.run(_tls_context, config)
+    with anyio.fail_after(float(config.get("handshakeTimeout") or 30)):
+        return await websocket.connect(
+            ctx.net, address, wire.CONNECT_PATH, headers, tls=context, max_message_bytes=wire.MESSAGE_BYTES
+        )
+
+
+def _tls_context(config: Section) -> ssl.SSLContext:
+    """Raises OSError: the certificates come with the first join of edgehub. Unlike KubeEdge's, the server is verified."""
+    certificate, key, ca = (
+        Path(str(config[name])) for name in ("tlsTunnelCertFile", "tlsTunnelPrivateKeyFile", "tlsTunnelCAFile")
+    )
+    for path in (certificate, key, ca):
+        if not path.is_file():
+            raise FileNotFoundError(f"waiting for {path}, which comes when the node has joined")
+    return tls.client_context(ca=ca, certificate=certificate, key=key)
+
+
+async def _serve(ctx: Context, socket: WebSocket) -> str:
+    """Serve a tunnel to its end; returns the reason."""
+    ended = anyio.Event()
+    window = wire.has_window(socket.headers.get(wire.FEATURES_HEADER.lower()))
+    async with anyio.create_task_group() as tasks:
+        server = StreamServer(ctx.net, api_address(ctx.node_name), tasks, _STREAMS, ctx.log)
+        tunnel = Tunnel(socket, window=window, on_connect=server.on_connect, on_end=lambda _: ended.set())
+        if not ctx.site.get("single_process"):
+            socket.keep_alive(_PING_S, _SILENCE_S, _PING)
+        ctx.log.info("stream tunnel to the cloud is open")
+        try:
+            await ended.wait()
+        finally:
+            tunnel.close("this edge role stops")
+            tasks.cancel_scope.cancel()
+    socket.abort()
+    return tunnel.ended or "the connection was closed"
