@@ -22,14 +22,20 @@ _MARK: Final = b'"metadata":{"resourceVersion":"'
 
 
 def encoder(obj: Mapping[str, Any]) -> Callable[[int], bytes]:
-    """Return a function that gives the bytes of ``obj`` at a revision. ``obj`` must have metadata and may change afterwards."""
+    """Return a function that gives the bytes of ``obj`` at a revision; 0 is none: a dry run's new object.
+
+    ``obj`` must have metadata and may change afterwards.
+    """
     head = json.dumps({"kind": obj.get("kind", ""), "apiVersion": obj.get("apiVersion", "")})[:-1]
     metadata = json.dumps({key: value for key, value in obj["metadata"].items() if key != "resourceVersion"})
     rest = json.dumps({key: value for key, value in obj.items() if key not in _TYPES})
+    rest_part = b"," + rest[1:] if len(rest) > 2 else b"}"
     before = head + b',"metadata":{"resourceVersion":"'
-    after = (b'",' + metadata[1:] if len(metadata) > 2 else b'"}') + (b"," + rest[1:] if len(rest) > 2 else b"}")
+    after = (b'",' + metadata[1:] if len(metadata) > 2 else b'"}') + rest_part
 
     def encode(revision: int) -> bytes:
+        if not revision:
+            return b'%b,"metadata":%b%b' % (head, metadata, rest_part)
         return b"%b%d%b" % (before, revision, after)
 
     return encode

@@ -110,12 +110,16 @@ class Writes:
         view_of(call.request)
         write = self.begin(call, options)
         required = obj["metadata"].get("resourceVersion") or ""
-        if not required and not call.kind.strategy.unconditional_update:
-            self._need_revision(call)
         if not obj["metadata"].get("name"):
             raise self._nameless(call)
+
+        def change(old: Object) -> Object:
+            if not required and not call.kind.strategy.unconditional_update:
+                raise self._unconditional(call)
+            return copy.deepcopy(obj)
+
         try:
-            row = await self._registry.change(write, lambda old: copy.deepcopy(obj), required=required or None)
+            row = await self._registry.change(write, change, required=required or None)
         except ApiError as exc:
             if exc.code != 404 or not self._creates(call, write):
                 raise
@@ -141,11 +145,11 @@ class Writes:
         }
         return errors.invalid(row.kind, call.route.name, [cause], row.group)
 
-    def _need_revision(self, call: Call) -> None:
+    def _unconditional(self, call: Call) -> ApiError:
         row = call.kind.resource
         message = "Invalid value: 0x0: must be specified for an update"
         cause = {"reason": "FieldValueInvalid", "message": message, "field": "metadata.resourceVersion"}
-        raise errors.invalid(row.kind, call.route.name, [cause], row.group)
+        return errors.invalid(row.kind, call.route.name, [cause], row.group)
 
     async def patch(self, call: Call) -> Response:
         """Raises ApiError."""
