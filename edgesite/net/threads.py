@@ -118,4 +118,6 @@ class RealThreads:
         self._workers.clear()
         if self._pool is not None:
             pool, self._pool = self._pool, None
-            pool.shutdown(wait=True)  # its calls are short by contract
+            closer = RealWorker("edgesite-closer")  # waiting for the pool blocks
+            await closer.submit(pool.shutdown)
+            await closer.close()
