@@ -17,7 +17,7 @@ from edgesite.client import Client, EventRecorder, SharedInformers
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
 
-__all__ = ["Cluster", "ControlPlaneModule", "open_cluster"]
+__all__ = ["Cluster", "ControlPlaneModule", "InformersModule", "has_embedded_api", "open_cluster"]
 
 Object = dict[str, Any]
 
@@ -37,13 +37,12 @@ class ControlPlaneModule:
 
     name: ClassVar[str]
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
-    needs: ClassVar[frozenset[str]] = frozenset({"apiserver"})
+    needs: ClassVar[frozenset[str]] = frozenset({"apiserver", "informers"})
     section: ClassVar[str] = ""
     component: ClassVar[str]  #: who writes and who is the source of events: "deployment-controller"
 
     def enabled(self, settings: Section) -> bool:
-        api = settings.get("api")
-        return bool(api and api.get("enable"))
+        return has_embedded_api(settings)
 
     async def run(self, ctx: Context) -> None:
         """Control until cancelled."""
@@ -53,6 +52,34 @@ class ControlPlaneModule:
     async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
         """Call ``ready`` when the caches are full, then control until cancelled."""
         raise NotImplementedError
+
+
+class InformersModule:
+    """Runs the role's shared informers, where whoever provides the client does not."""
+
+    name: ClassVar[str] = "informers"
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset({"apiserver"})
+    section: ClassVar[str] = ""
+
+    def enabled(self, settings: Section) -> bool:
+        return has_embedded_api(settings)
+
+    async def run(self, ctx: Context) -> None:
+        """Keep the caches until cancelled."""
+        if ctx.services.find(SharedInformers) is not None:
+            ctx.ready()
+            await anyio.sleep_forever()
+        informers = SharedInformers(ctx.services.get(Client).named("edgesite"), ctx.clock, ctx.random, ctx.log)
+        ctx.services.provide(SharedInformers, informers)
+        ctx.ready()
+        await informers.run()
+
+
+def has_embedded_api(settings: Section) -> bool:
+    """Whether the cloud role's configuration asks for the embedded API server."""
+    api = settings.get("api")
+    return bool(api is not None and api.get("enable", True))
 
 
 @asynccontextmanager

@@ -15,8 +15,25 @@ if TYPE_CHECKING:
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if settings.cloud is None or settings.api is None or not settings.api.get("enable", True):
         return []
+    from edgesite.controlplane.cluster import InformersModule
     from edgesite.controlplane.deployment.module import DeploymentModule
+    from edgesite.controlplane.endpoints.module import EndpointSliceModule, EndpointsModule
+    from edgesite.controlplane.garbagecollector.module import GarbageCollectorModule
+    from edgesite.controlplane.namespaces import NamespaceModule
+    from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
     from edgesite.controlplane.replicaset.module import ReplicaSetModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
+    from edgesite.controlplane.serviceaccounts import ServiceAccountModule
 
-    return [SchedulerModule, ReplicaSetModule, DeploymentModule]
+    return [
+        InformersModule,
+        SchedulerModule,
+        ReplicaSetModule,
+        DeploymentModule,
+        EndpointsModule,
+        EndpointSliceModule,
+        NodeLifecycleModule,
+        ServiceAccountModule,
+        NamespaceModule,
+        GarbageCollectorModule,
+    ]

@@ -1,0 +1,1 @@
+"""Deletes what is owned by nothing any more, and orders deletions by ownership."""

@@ -1,0 +1,1 @@
+"""Nodes that stop reporting: what is said about them, and which of their pods are evicted."""
