@@ -114,6 +114,10 @@ class Schemas:
         """The names of all definitions, sorted."""
         return iter(self._blobs)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a definition of this name."""
+        return name in self._blobs
+
     def definition(self, name: str) -> Definition:
         """Raises KeyError for an unknown name."""
         known = self._definitions.get(name)
