@@ -95,6 +95,7 @@ class FakeContainer:
     reason: str = ""
     message: str = ""
     resources: LinuxResources = field(default_factory=LinuxResources)
+    nudge: anyio.Event = field(default_factory=anyio.Event)  #: set when its end comes nearer than it was
 
 
 class FakeEngine:
@@ -221,6 +222,8 @@ class FakeEngine:
         if ends_at < container.ends_at:
             container.ends_at = ends_at
             container.exit_code = container.script.stop_code if polite < killed or not container.script.stop_s else 137
+            container.nudge.set()
+            container.nudge = anyio.Event()
 
     def forget(self, container: FakeContainer) -> None:
         del self.containers[container.id]
@@ -356,7 +359,8 @@ class FakeRuntime:
         if container.state is ContainerState.RUNNING:
             self._engine.signal(container, grace_s)
         while container.state is ContainerState.RUNNING:
-            await self._engine.clock.sleep(max(container.ends_at - self._engine.clock.monotonic(), 0.0))
+            with anyio.move_on_after(max(container.ends_at - self._engine.clock.monotonic(), 0.0)):
+                await container.nudge.wait()
             self._engine.settle()
 
     async def remove_container(self, container_id: str) -> None:

@@ -40,7 +40,7 @@ class Backoff(Generic[K]):
         row = self._rows.get(key)
         if row is None or now - row.updated_at > 2 * self._most_s:
             return None
-        until = since + row.delay_s
+        until = min(since, now) + row.delay_s  # a clock that was set back must not make the wait longer
         return until if until > now else None
 
     def next(self, key: K, now: float) -> None:

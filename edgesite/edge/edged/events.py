@@ -1,16 +1,18 @@
 """Events about pods and about the node: made here, kept and delivered by metamanager.
 
-The same thing said again within ten minutes raises the count of the first Event instead of making another.
+Whoever reports one does not wait: `Events.run` hands them on in order. The same thing said again within ten minutes raises the count of the first Event instead of making another.
 
-State   The last `HELD` events, in memory.
+State   The last `HELD` events, in memory, and up to `QUEUED` that are not handed on yet; beyond it new ones are dropped.
 Source  core/v1 Event; names as client-go makes them (object name, dot, hexadecimal nanoseconds).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+import anyio
 
 from edgesite.kube.times import format_time
 
@@ -23,19 +25,30 @@ __all__ = ["NORMAL", "WARNING", "Events"]
 NORMAL: Final = "Normal"
 WARNING: Final = "Warning"
 HELD: Final = 512
+QUEUED: Final = 1024
 SAME_S: Final = 600.0
 COMPONENT: Final = "edged"
 
 
 class Events:
-    """Reports events. ``report`` never raises for a lost link: metamanager keeps them."""
+    """Reports events. `run` must be running for them to leave."""
 
     def __init__(self, meta: Meta, clock: Clock, node_name: str) -> None:
         self._meta, self._clock, self._node_name = meta, clock, node_name
         self._recent: OrderedDict[tuple[str, ...], tuple[float, dict[str, Any]]] = OrderedDict()
         self._last_ns = 0
+        self._queue: deque[dict[str, Any]] = deque()
+        self._filled = anyio.Event()
 
-    async def report(
+    async def run(self) -> None:
+        """Hand events on until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled = anyio.Event()
+            while self._queue:
+                await self._meta.report_event(self._queue.popleft())
+
+    def report(
         self, about: Mapping[str, Any], type: str, reason: str, message: str, container: str = "", *, init: bool = False
     ) -> None:
         """``about`` is an object reference; ``container`` makes it speak of one container of that pod."""
@@ -59,7 +72,9 @@ class Events:
         self._recent[key] = (first_at, event)
         while len(self._recent) > HELD:
             self._recent.popitem(last=False)
-        await self._meta.report_event(event)
+        if len(self._queue) < QUEUED:
+            self._queue.append(event)
+            self._filled.set()
 
     def _new(self, reference: dict[str, Any], type: str, reason: str, message: str, now: float) -> dict[str, Any]:
         self._last_ns = max(int(now * 1e9), self._last_ns + 1)  # two in one moment get two names

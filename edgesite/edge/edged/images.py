@@ -9,7 +9,7 @@ Source  Kubernetes: "Images" (pull policies, ImagePullBackOff); reasons and text
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from edgesite.kube.times import format_duration
 
 __all__ = ["Images", "Pull"]
 
+Say = Callable[[str, str, str], None]
 MAX_PARALLEL: Final = 4  #: Pulls at once where the configuration does not want them one by one.
 FAILED_S: Final = 3.0  #: How long ErrImagePull is shown before ImagePullBackOff takes its place.
 
@@ -69,16 +70,16 @@ class Images:
     async def _find(
         self, pod: Pod, container: Mapping[str, Any], pull: Pull, done: Callable[[], None], init: bool
     ) -> None:
-        async def say(type: str, reason: str, message: str) -> None:
-            await self._events.report(pod.reference(), type, reason, message, str(container["name"]), init=init)
+        def say(type: str, reason: str, message: str) -> None:
+            self._events.report(pod.reference(), type, reason, message, str(container["name"]), init=init)
 
         try:
             await self._get(pod, container, pull, say)
         except (InvalidImageName, InvalidReference) as exc:
             text = f'Failed to apply default image tag "{pull.reference}": {exc}'
             pull.waiting = Waiting("InvalidImageName", text)
-            await say(WARNING, "InspectFailed", text)
-            await say(WARNING, "Failed", "Error: InvalidImageName")
+            say(WARNING, "InspectFailed", text)
+            say(WARNING, "Failed", "Error: InvalidImageName")
         except RuntimeFault as exc:
             pull.waiting = Waiting("ImageInspectError", str(exc))
             pull.retry_at = self._clock.monotonic() + 10.0
@@ -86,23 +87,21 @@ class Images:
             pull.checked.set()
             done()
 
-    async def _get(
-        self, pod: Pod, container: Mapping[str, Any], pull: Pull, say: Callable[[str, str, str], Awaitable[None]]
-    ) -> None:
+    async def _get(self, pod: Pod, container: Mapping[str, Any], pull: Pull, say: Say) -> None:
         reference = normalized(pull.reference)
         policy = container.get("imagePullPolicy") or default_pull_policy(pull.reference)
         if policy != "Always":
             pull.image = await self._runtime.image_status(reference)
             if pull.image is not None:
                 pull.checked.set()
-                await say(NORMAL, "Pulled", f'Container image "{pull.reference}" already present on machine')
+                say(NORMAL, "Pulled", f'Container image "{pull.reference}" already present on machine')
                 return
         if policy == "Never":
             text = f'Container image "{pull.reference}" is not present with pull policy of Never'
             pull.waiting = Waiting("ErrImageNeverPull", text)
             pull.retry_at = self._clock.monotonic() + 10.0
-            await say(WARNING, "ErrImageNeverPull", text)
-            await say(WARNING, "Failed", "Error: ErrImageNeverPull")
+            say(WARNING, "ErrImageNeverPull", text)
+            say(WARNING, "Failed", "Error: ErrImageNeverPull")
             return
         if await self._held_back(reference, pull, say):
             return
@@ -110,7 +109,7 @@ class Images:
         pull.checked.set()
         await self._pull(pod, reference, pull, say, policy)
 
-    async def _held_back(self, reference: str, pull: Pull, say: Callable[[str, str, str], Awaitable[None]]) -> bool:
+    async def _held_back(self, reference: str, pull: Pull, say: Say) -> bool:
         failed_at, why = self._failures.get(reference, (0.0, ""))
         until = self._backoff.waits_until(reference, failed_at, self._clock.monotonic())
         if until is None:
@@ -118,13 +117,11 @@ class Images:
         text = f'Back-off pulling image "{pull.reference}"'
         pull.waiting = Waiting("ImagePullBackOff", f"{text}: ErrImagePull: {why}" if why else text)
         pull.retry_at = until
-        await say(NORMAL, "BackOff", text)
-        await say(WARNING, "Failed", "Error: ImagePullBackOff")
+        say(NORMAL, "BackOff", text)
+        say(WARNING, "Failed", "Error: ImagePullBackOff")
         return True
 
-    async def _pull(
-        self, pod: Pod, reference: str, pull: Pull, say: Callable[[str, str, str], Awaitable[None]], policy: str
-    ) -> None:
+    async def _pull(self, pod: Pod, reference: str, pull: Pull, say: Say, policy: str) -> None:
         lock, waiters = self._locks.setdefault(reference, (anyio.Lock(), []))
         waiters.append(pull)
         try:
@@ -132,7 +129,7 @@ class Images:
                 if policy != "Always" and (image := await self._runtime.image_status(reference)) is not None:
                     pull.image = image  # somebody else's pull has brought it meanwhile
                     return
-                await say(NORMAL, "Pulling", f'Pulling image "{pull.reference}"')
+                say(NORMAL, "Pulling", f'Pulling image "{pull.reference}"')
                 asked_at = self._clock.monotonic()
                 async with self._limit:
                     began_at = self._clock.monotonic()
@@ -145,7 +142,7 @@ class Images:
                 self._failures.pop(reference, None)
                 now = self._clock.monotonic()
                 took, waited = (format_duration(round(one, 3)) for one in (now - began_at, now - asked_at))
-                await say(
+                say(
                     NORMAL,
                     "Pulled",
                     f'Successfully pulled image "{pull.reference}" in {took} ({waited} including waiting). '
@@ -158,9 +155,7 @@ class Images:
             if not waiters:
                 self._locks.pop(reference, None)
 
-    async def _failed(
-        self, reference: str, pull: Pull, why: str, say: Callable[[str, str, str], Awaitable[None]]
-    ) -> None:
+    async def _failed(self, reference: str, pull: Pull, why: str, say: Say) -> None:
         now = self._clock.monotonic()
         self._backoff.forget_before(now)
         self._failures = {name: one for name, one in self._failures.items() if self._backoff.delay_s(name)}
@@ -168,8 +163,8 @@ class Images:
         self._failures[reference] = (now, why)
         pull.waiting = Waiting("ErrImagePull", why)
         pull.retry_at = now + FAILED_S
-        await say(WARNING, "Failed", f'Failed to pull image "{pull.reference}": {why}')
-        await say(WARNING, "Failed", "Error: ErrImagePull")
+        say(WARNING, "Failed", f'Failed to pull image "{pull.reference}": {why}')
+        say(WARNING, "Failed", "Error: ErrImagePull")
 
     async def _fetch(self, pod: Pod, reference: str) -> str:
         """Pull with each credential that fits, at last without one. Raises RuntimeFault."""

@@ -57,6 +57,7 @@ class PodState:
     waiting: dict[str, Waiting] = field(default_factory=dict)  #: by container name
     ips: tuple[str, ...] = ()
     sandbox_config: SandboxConfig | None = None  #: of the sandbox that is ready
+    admitted: bool = False
     rejection: Rejection | None = None
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id

@@ -14,9 +14,13 @@ from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
 from edgesite.edge.edged.state import PodState, Waiting
 from edgesite.kube.times import format_time
 
-__all__ = ["init_done", "pod_phase", "pod_status", "status_patch"]
+__all__ = ["FOREIGN", "init_done", "pod_phase", "pod_status", "status_patch"]
 
 _LISTS: Final = ("podIPs", "hostIPs")
+#: Members of a pod's status that are not ours to take away.
+FOREIGN: Final = frozenset(
+    {"nominatedNodeName", "ephemeralContainerStatuses", "resize", "resourceClaimStatuses", "observedGeneration"}
+)
 
 
 def pod_status(
@@ -61,18 +65,13 @@ def pod_status(
 
 def status_patch(pod: Pod, before: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the strategic merge patch that makes a pod's status ``status``, whatever of ours it had."""
-    patch: dict[str, Any] = {name: None for name in before if name not in status and name not in _KEPT}
+    patch: dict[str, Any] = {name: None for name in before if name not in status and name not in FOREIGN}
     patch |= status
     for name in _LISTS:
         if name in status:
             # These lists merge by address; without this an old address would stay.
             patch[name] = [*status[name], {"$patch": "replace"}]
     return {"metadata": {"uid": pod.uid}, "status": patch}
-
-
-_KEPT: Final = frozenset(
-    {"nominatedNodeName", "ephemeralContainerStatuses", "resize", "resourceClaimStatuses", "observedGeneration"}
-)
 
 
 def init_done(state: PodState) -> bool:

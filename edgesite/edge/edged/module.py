@@ -1,0 +1,141 @@
+"""Module ``edged``: runs the pods that metamanager holds for this node, and reports the node.
+
+Pods come from the edge's store and from its bus, never from the API server: with no cloud at all everything here goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+
+from edgesite.context import Context, Section
+from edgesite.edge.edged.backoff import Backoff
+from edgesite.edge.edged.choice import choose_runtime
+from edgesite.edge.edged.events import Events
+from edgesite.edge.edged.images import Images
+from edgesite.edge.edged.machine import LinuxMachine, Machine
+from edgesite.edge.edged.node import NodeAgent
+from edgesite.edge.edged.objects import Objects
+from edgesite.edge.edged.paths import Paths
+from edgesite.edge.edged.pleg import Pleg
+from edgesite.edge.edged.pods import Pods
+from edgesite.edge.edged.runtime import Isolation, Runtime
+from edgesite.edge.edged.services import NodeFacts, PodServices
+from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.edge.metamanager.meta import Meta
+from edgesite.wire.message import InvalidMessage, Message, Operation
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+__all__ = ["Edged"]
+
+GROUP: Final = "edged"
+
+
+class Edged:
+    name: ClassVar[str] = "edged"
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
+    section: ClassVar[str] = "modules.edged"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.modules.edged.enable)
+
+    async def run(self, ctx: Context) -> None:
+        settings = EdgedSettings.of(ctx.config)
+        folder = settings.root or ctx.data_dir / "edged"
+        paths = Paths(folder, settings.logs_root or folder / "logs")
+        await ctx.threads.run(_make_folders, paths)
+        runtime = await choose_runtime(ctx, settings, folder)
+        if runtime.isolation is Isolation.NONE:
+            ctx.log.warning(
+                "pods run as plain processes of this host: nothing isolates them from it or from each other. "
+                "Install a container runtime with a CRI socket to have them in containers"
+            )
+        async with anyio.create_task_group() as tasks:
+            started = anyio.Event()
+            tasks.start_soon(runtime.run, started.set)
+            await started.wait()
+            await self._serve(ctx, settings, paths, runtime, tasks)
+
+    async def _serve(
+        self, ctx: Context, settings: EdgedSettings, paths: Paths, runtime: Runtime, tasks: TaskGroup
+    ) -> None:
+        meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
+        machine: Machine = ctx.services.find(Machine) or LinuxMachine()  # type: ignore[type-abstract]
+        node = NodeFacts(ctx.node_name, max_pods=settings.max_pods)
+        events = Events(meta, ctx.clock, ctx.node_name)
+        agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events)
+        await agent.learn()
+        objects = Objects(meta)
+        services = PodServices(
+            settings=settings,
+            node=node,
+            runtime=runtime,
+            meta=meta,
+            objects=objects,
+            events=events,
+            images=Images(runtime, events, objects, ctx.clock, tasks, one_by_one=settings.serialize_image_pulls),
+            paths=paths,
+            clock=ctx.clock,
+            random=ctx.random,
+            threads=ctx.threads,
+            net=ctx.net,
+            tasks=tasks,
+            log=ctx.log,
+            restarts=Backoff(),
+            pods=lambda: pods.states(),
+        )
+        pods = Pods(services)
+        pleg = Pleg(
+            runtime,
+            ctx.clock,
+            ctx.random,
+            ctx.log,
+            changed=pods.listed,
+            ended=pods.exited,
+            healthy=agent.runtime_answers,
+        )
+        # Joined before the store is read, so that nothing falls between the two.
+        inbox = ctx.bus.join(self.name, GROUP)
+        try:
+            tasks.start_soon(events.run)
+            pods.load(await meta.list("pod"))
+            tasks.start_soon(agent.run)
+            tasks.start_soon(pleg.run)
+            ctx.ready()
+            async for message in inbox:
+                _take(message, pods, ctx)
+        finally:
+            inbox.close()
+
+
+def _take(message: Message, pods: Pods, ctx: Context) -> None:
+    """Hand one message of the bus to whom it concerns. A broken one is logged and passed over."""
+    parts = message.resource.split("/")
+    kind = parts[1] if len(parts) >= 2 else ""
+    try:
+        if kind == "pod":
+            obj = message.object()
+            if message.operation == Operation.DELETE:
+                pods.removed(_named(obj, parts))
+            elif message.operation in (Operation.INSERT, Operation.UPDATE, Operation.PATCH):
+                pods.applied(obj)
+        elif kind in ("configmap", "secret") and len(parts) == 3:
+            pods.object_changed(kind, parts[0], parts[2])
+    except InvalidMessage as exc:
+        ctx.log.warning("message=%s resource=%s cannot be used: %s", message.msg_id, message.resource, exc)
+
+
+def _named(obj: dict[str, Any], parts: list[str]) -> dict[str, Any]:
+    """A delete may carry no more than its resource string."""
+    metadata = {"namespace": parts[0], "name": parts[2] if len(parts) > 2 else ""} | (obj.get("metadata") or {})
+    return obj | {"metadata": metadata}
+
+
+def _make_folders(paths: Paths) -> None:
+    for folder in (paths.root, paths.pods, paths.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths.root.chmod(0o750)

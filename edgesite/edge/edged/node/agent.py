@@ -1,0 +1,254 @@
+"""Registers the node, reports its status when it changed, renews its lease.
+
+Units   Seconds.
+Errors  None leave `run`: what the cloud refuses is logged and tried again with back-off and jitter.
+State   In memory: the node and lease as last seen.
+Source  KubeEdge v1.12 edged (section 9 of the hub reference); Kubernetes: "Node heartbeats".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from edgesite.context import Context
+from edgesite.edge.edged import dns
+from edgesite.edge.edged.events import NORMAL, Events
+from edgesite.edge.edged.machine import Machine, MachineFacts
+from edgesite.edge.edged.node import describe
+from edgesite.edge.edged.runtime import Image, Runtime, RuntimeFault, RuntimeVersion
+from edgesite.edge.edged.services import NodeFacts
+from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.kube.errors import ApiError
+from edgesite.kube.times import format_micro
+
+if TYPE_CHECKING:
+    from edgesite.edge.metamanager.meta import Meta
+
+__all__ = ["NodeAgent"]
+
+LEASES: Final = "kube-node-lease"
+RETRY_FIRST_S: Final = 0.2
+RETRY_MOST_S: Final = 7.0
+JITTER: Final = 0.04  #: of the lease's interval, so that many nodes do not renew at once
+IMAGES_S: Final = 60.0
+VERSION_S: Final = 1.0  #: between questions to a runtime that has not answered yet
+
+
+class NodeAgent:
+    """`learn` first, then `run`."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        settings: EdgedSettings,
+        node: NodeFacts,
+        machine: Machine,
+        runtime: Runtime,
+        meta: Meta,
+        events: Events,
+    ) -> None:
+        self._ctx, self._settings, self._node, self._machine = ctx, settings, node, machine
+        self._runtime, self._meta, self._events = runtime, meta, events
+        self._facts: MachineFacts | None = None
+        self._version: RuntimeVersion | None = None
+        self._problem: str | None = "it has not answered yet"
+        self._images: list[Image] = []
+        self._images_at = -IMAGES_S
+        self._changed = anyio.Event()
+        self._object: dict[str, Any] = {}
+        self._status: dict[str, Any] = {}
+        self._reported_at = 0.0
+        self._registered = anyio.Event()
+
+    async def learn(self) -> None:
+        """Read the machine's facts into what pods are told of their node."""
+        ctx, settings, node = self._ctx, self._settings, self._node
+        self._facts = facts = await ctx.threads.run(
+            self._machine.facts, ctx.data_dir, settings.resolv_conf, settings.interface
+        )
+        node.ips = (settings.node_ip,) if settings.node_ip else facts.addresses
+        node.memory_bytes = facts.memory_bytes
+        node.allocatable_nano = describe.allocatable_nano(facts, settings)
+        node.dns = dns.parse_resolv_conf(facts.resolv_conf)
+        node.hosts_text = facts.hosts
+        await self._ask_version()
+
+    def runtime_answers(self, problem: str | None) -> None:
+        """Note whether the runtime answers; ``problem`` says why not."""
+        if (problem is None) != (self._problem is None):
+            self._problem = problem
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Keep the Node object and its lease up to date until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_version)
+            tasks.start_soon(self._keep_status)
+            tasks.start_soon(self._keep_lease)
+            if self._settings.register_node:
+                await self._register()
+            self._registered.set()
+
+    async def _ask_version(self) -> None:
+        try:
+            self._version = await self._runtime.version()
+        except RuntimeFault as exc:
+            self._ctx.log.warning("the container runtime does not answer yet: %s", exc)
+            return
+        self._node.runtime_name = self._version.name
+        self._problem = None
+
+    async def _keep_version(self) -> None:
+        while not self._node.runtime_name:
+            await self._ctx.clock.sleep(VERSION_S)
+            await self._ask_version()
+        self._changed.set()
+
+    async def _register(self) -> None:
+        """Create the node, or bring labels and annotations of one that is there up to date."""
+        name, delay_s = self._ctx.node_name, RETRY_FIRST_S
+        while True:
+            await self._meta.wait_connected()
+            try:
+                await self._register_once(name)
+            except ApiError as exc:
+                self._ctx.log.warning("node=%s cannot be registered yet: %s", name, exc.message)
+            else:
+                self._ctx.log.info("node=%s is registered", name)
+                self._events.report(self._reference(), NORMAL, "Starting", "Starting edged.")
+                return
+            await self._ctx.clock.sleep(delay_s * (0.75 + self._ctx.random.random() / 2))
+            delay_s = min(delay_s * 2, RETRY_MOST_S)
+
+    async def _register_once(self, name: str) -> None:
+        assert self._facts is not None
+        status = await self._current_status()
+        node = describe.new_node(name, self._facts, self._settings, self._runtime.isolation, status)
+        try:
+            self._object = await self._meta.insert("node", "", name, node)
+        except ApiError as exc:
+            if exc.reason != "AlreadyExists":
+                raise
+            self._object = await self._meta.query_remote("node", "", name)
+            await self._update_metadata(name, node)
+        if _ready(self._object) != _ready({"status": status}):
+            await self._report(status)
+
+    async def _update_metadata(self, name: str, node: dict[str, Any]) -> None:
+        """Add what is ours to the labels and annotations of a node that was registered before."""
+        metadata = dict(self._object.get("metadata") or {})
+        wanted = {one: (metadata.get(one) or {}) | node["metadata"][one] for one in ("labels", "annotations")}
+        if any(metadata.get(one) != values for one, values in wanted.items()):
+            self._object = await self._meta.update("node", "", name, self._object | {"metadata": metadata | wanted})
+
+    async def _keep_status(self) -> None:
+        """Report the status when it differs from the last one, or when that is older than the report interval."""
+        await self._registered.wait()
+        while True:
+            status = await self._current_status()
+            now = self._ctx.clock.monotonic()
+            late = now - self._reported_at >= self._settings.status_report_s
+            if late or _without_heartbeat(status) != _without_heartbeat(self._status):
+                await self._report(status)
+            with anyio.move_on_after(self._settings.status_update_s):
+                await self._changed.wait()
+            self._changed = anyio.Event()
+
+    async def _report(self, status: dict[str, Any]) -> None:
+        self._status, self._reported_at = status, self._ctx.clock.monotonic()
+        patch = {"metadata": {"name": self._ctx.node_name}, "status": status}
+        await self._meta.report_status("node", "", self._ctx.node_name, patch)
+
+    async def _current_status(self) -> dict[str, Any]:
+        ctx, facts = self._ctx, self._facts
+        assert facts is not None
+        pressure = await ctx.threads.run(self._machine.pressure, ctx.data_dir)
+        await self._list_images()
+        version = self._version
+        before = (self._status or self._object.get("status") or {}).get("conditions") or ()
+        return describe.node_status(
+            ctx.node_name,
+            facts,
+            self._settings,
+            version=str(ctx.site.get("version", "0")),
+            runtime_version=f"{version.name}://{version.version}" if version else "",
+            ips=self._node.ips,
+            images=self._images,
+            node_conditions=describe.conditions(pressure, self._settings, self._problem, before, ctx.clock.time()),
+        )
+
+    async def _list_images(self) -> None:
+        now = self._ctx.clock.monotonic()
+        if self._problem is not None or now - self._images_at < IMAGES_S:
+            return
+        try:
+            self._images = list(await self._runtime.list_images())
+            self._images_at = now
+        except RuntimeFault:
+            self._images_at = now  # the list of containers tells of a runtime that is down; images wait a minute
+
+    async def _keep_lease(self) -> None:
+        await self._registered.wait()
+        interval_s = self._settings.lease_duration_s / 4
+        delay_s = RETRY_FIRST_S
+        lease: dict[str, Any] | None = None
+        while True:
+            await self._meta.wait_connected()
+            try:
+                lease = await self._renew(lease)
+            except ApiError as exc:
+                lease = None  # read it again: somebody else has written it, or it is gone
+                if exc.reason not in ("Conflict", "NotFound"):
+                    self._ctx.log.info("the lease cannot be renewed: %s", exc.message)
+                await self._ctx.clock.sleep(delay_s * (0.75 + self._ctx.random.random() / 2))
+                delay_s = min(delay_s * 2, RETRY_MOST_S)
+                continue
+            delay_s = RETRY_FIRST_S
+            await self._ctx.clock.sleep(interval_s * (1 + JITTER * self._ctx.random.random()))
+
+    async def _renew(self, lease: dict[str, Any] | None) -> dict[str, Any]:
+        """Renew what was read last, or read it first, or create it. Raises ApiError."""
+        name = self._ctx.node_name
+        if lease is None:
+            try:
+                lease = await self._meta.query_remote("lease", LEASES, name)
+            except ApiError as exc:
+                if exc.reason != "NotFound":
+                    raise
+                return await self._meta.insert("lease", LEASES, name, self._lease({}))
+        return await self._meta.update("lease", LEASES, name, self._lease(lease))
+
+    def _lease(self, lease: dict[str, Any]) -> dict[str, Any]:
+        name = self._ctx.node_name
+        metadata = {"name": name, "namespace": LEASES, **(lease.get("metadata") or {})}
+        if uid := (self._object.get("metadata") or {}).get("uid"):
+            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}
+            metadata["ownerReferences"] = [owner]
+        spec = {
+            "holderIdentity": name,
+            "leaseDurationSeconds": self._settings.lease_duration_s,
+            "renewTime": format_micro(self._ctx.clock.time()),
+        }
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": {**(lease.get("spec") or {}), **spec},
+        }
+
+    def _reference(self) -> dict[str, Any]:
+        return {"kind": "Node", "name": self._ctx.node_name, "uid": self._ctx.node_name, "apiVersion": "v1"}
+
+
+def _ready(node: dict[str, Any]) -> str:
+    for one in (node.get("status") or {}).get("conditions") or ():
+        if one.get("type") == "Ready":
+            return str(one.get("status"))
+    return ""
+
+
+def _without_heartbeat(status: dict[str, Any]) -> dict[str, Any]:
+    shown = [{**one, "lastHeartbeatTime": None} for one in status.get("conditions") or ()]
+    return status | {"conditions": shown}

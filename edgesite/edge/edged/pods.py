@@ -1,0 +1,163 @@
+"""All pods of the node: gives each a worker, tells workers what concerns them, ends what nobody wants any more.
+
+State   Workers by uid, in memory; the last uids that have ended, so that a late message does not start a pod again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from edgesite.edge.edged.environment import references
+from edgesite.edge.edged.pleg import Inventory, PodInventory
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.runtime import LABEL_CONTAINER, ContainerEvent
+from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.specs import LABEL_NODE
+from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.volumes.payload import volume_references
+from edgesite.edge.edged.worker import PodWorker
+
+__all__ = ["Pods"]
+
+ENDED_HELD: Final = 1024
+
+
+class Pods:
+    """Nothing here waits: workers do the work in tasks of their own."""
+
+    def __init__(self, services: PodServices) -> None:
+        self._services = services
+        self._workers: dict[str, PodWorker] = {}
+        self._waiting: dict[str, Pod] = {}  # seen before the runtime was listed for the first time
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._inventory: Inventory = {}
+        self._listed = False
+        self._loaded = False  # the full set of wanted pods is known: what else runs is nobody's
+
+    def states(self) -> Iterable[PodState]:
+        return [one.state for one in self._workers.values()]
+
+    def find(self, namespace: str, name: str) -> PodState | None:
+        """The pod of that name; of two, the one that is not on its way out."""
+        found = [
+            one for one in self._workers.values() if (one.state.pod.namespace, one.state.pod.name) == (namespace, name)
+        ]
+        return min(found, key=lambda one: one.ending).state if found else None
+
+    def load(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Take the full set of pods, as stored on this node."""
+        for obj in objects:
+            self.applied(obj)
+        self._loaded = True
+        if self._listed:
+            self._end_orphans()
+
+    def applied(self, obj: dict[str, Any]) -> None:
+        """A pod is new or has changed."""
+        pod = Pod(obj)
+        if not pod.uid or pod.spec.get("nodeName") != self._services.node.name:
+            return
+        if not self._listed:
+            self._waiting[pod.uid] = pod
+        elif pod.uid in self._ended:
+            if pod.deleting:  # the cloud has not heard that it has ended
+                self._services.tasks.start_soon(self._services.meta.confirm_deleted, pod.namespace, pod.name, pod.uid)
+        elif (worker := self._workers.get(pod.uid)) is not None:
+            worker.update(pod)
+        else:
+            self._end_namesakes(pod)
+            self._start(pod)
+
+    def removed(self, obj: dict[str, Any]) -> None:
+        """A pod is gone from the cloud."""
+        pod = Pod(obj)
+        self._waiting = {uid: one for uid, one in self._waiting.items() if not _same_pod(one, pod)}
+        for worker in tuple(self._workers.values()):
+            if _same_pod(worker.state.pod, pod):
+                grace = pod.metadata.get("deletionGracePeriodSeconds")
+                worker.end(gone=True, grace_s=None if grace is None else float(grace))
+
+    def object_changed(self, kind: str, namespace: str, name: str) -> None:
+        """A ConfigMap or Secret has changed: whoever names it looks at it again."""
+        for worker in self._workers.values():
+            pod = worker.state.pod
+            if pod.namespace == namespace and any((one.kind, one.name) == (kind, name) for one in _references(pod)):
+                worker.objects_changed()
+
+    def listed(self, changed: set[str], inventory: Inventory) -> None:
+        """The runtime was listed; pods in ``changed`` differ from the list before."""
+        self._inventory = inventory
+        if not self._listed:
+            self._listed = True
+            waiting, self._waiting = self._waiting, {}
+            for pod in waiting.values():
+                self._start(pod)
+            changed = set(inventory)
+        for uid in changed:
+            if (worker := self._workers.get(uid)) is not None:
+                worker.refresh()
+        if self._loaded:
+            self._end_orphans()
+
+    def exited(self, event: ContainerEvent) -> None:
+        """An event tells of a container's end."""
+        for worker in self._workers.values():
+            if event.container_id in worker.state.containers or worker.state.pod.uid == event.pod_uid:
+                worker.exited(event.container_id)
+                return
+
+    def _start(self, pod: Pod) -> None:
+        worker = PodWorker(self._services, pod, known=pod.uid in self._inventory)
+        self._workers[pod.uid] = worker
+        self._services.tasks.start_soon(self._run, worker)
+
+    async def _run(self, worker: PodWorker) -> None:
+        uid = worker.state.pod.uid
+        try:
+            await worker.run()
+        finally:
+            del self._workers[uid]
+        self._ended[uid] = None
+        while len(self._ended) > ENDED_HELD:
+            self._ended.popitem(last=False)
+
+    def _end_namesakes(self, pod: Pod) -> None:
+        """A new pod of the same name means that the older one is gone from the cloud, whatever was heard of that."""
+        for worker in self._workers.values():
+            other = worker.state.pod
+            if other.key == pod.key and other.uid != pod.uid:
+                worker.end(gone=True)
+
+    def _end_orphans(self) -> None:
+        """End what runs here for this node and belongs to no pod."""
+        for uid, found in self._inventory.items():
+            if uid in self._workers or uid in self._ended:
+                continue
+            pod = _pod_of(uid, found, self._services.node.name)
+            if pod is not None:
+                self._services.log.info("pod=%s uid=%s runs here and is not wanted any more", pod.key, uid)
+                self._start(pod)
+                self._workers[uid].end(gone=True)
+
+
+def _same_pod(one: Pod, other: Pod) -> bool:
+    """A message about a pod may lack its uid; then its name must do."""
+    return one.uid == other.uid if other.uid else one.key == other.key
+
+
+def _references(pod: Pod) -> Iterable[Any]:
+    yield from volume_references(pod)
+    for container in (*pod.init_containers, *pod.containers):
+        yield from references(container)
+
+
+def _pod_of(uid: str, found: PodInventory, node_name: str) -> Pod | None:
+    """Make up the pod that sandboxes and containers belonged to; None if they are not this node's."""
+    sandbox = next((one for one in found.sandboxes if one.labels.get(LABEL_NODE) == node_name), None)
+    if sandbox is None:
+        return None
+    names = sorted({one.labels.get(LABEL_CONTAINER, one.name) for one in found.containers})
+    metadata = {"name": sandbox.name, "namespace": sandbox.namespace, "uid": uid}
+    return Pod({"metadata": metadata, "spec": {"containers": [{"name": name} for name in names]}})

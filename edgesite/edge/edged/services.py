@@ -1,0 +1,65 @@
+"""What the workers of all pods share: the runtime, the way to the cloud, paths, facts of the node."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anyio.abc import TaskGroup
+
+from edgesite.context import Clock, Net, Threads
+from edgesite.edge.edged.backoff import Backoff
+from edgesite.edge.edged.environment import Facts
+from edgesite.edge.edged.events import Events
+from edgesite.edge.edged.images import Images
+from edgesite.edge.edged.objects import Objects
+from edgesite.edge.edged.paths import Paths
+from edgesite.edge.edged.runtime import DnsConfig, Runtime
+from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.edge.edged.state import PodState
+
+if TYPE_CHECKING:
+    from edgesite.edge.metamanager.meta import Meta
+
+__all__ = ["NodeFacts", "PodServices"]
+
+
+@dataclass(slots=True)
+class NodeFacts:
+    """The node as pods meet it; filled by the node's own task as things become known."""
+
+    name: str
+    runtime_name: str = ""  #: "containerd": what container ids in statuses begin with
+    ips: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    allocatable_nano: Mapping[str, int] = field(default_factory=dict)  #: cpu, memory, ephemeral-storage
+    max_pods: int = 110
+    dns: DnsConfig = field(default_factory=DnsConfig)
+    hosts_text: str = ""
+
+    def seen_by(self, pod_ips: tuple[str, ...]) -> Facts:
+        """What the downward API tells a pod with these addresses."""
+        return Facts(self.name, self.ips, pod_ips, self.allocatable_nano)
+
+
+@dataclass(frozen=True, slots=True)
+class PodServices:
+    settings: EdgedSettings
+    node: NodeFacts
+    runtime: Runtime
+    meta: Meta
+    objects: Objects
+    events: Events
+    images: Images
+    paths: Paths
+    clock: Clock
+    random: random.Random
+    threads: Threads
+    net: Net
+    tasks: TaskGroup  #: of the module: for what goes on beside a worker
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    restarts: Backoff[tuple[str, str]]  #: by pod uid and container
+    pods: Callable[[], Iterable[PodState]]  #: of all workers

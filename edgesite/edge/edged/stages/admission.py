@@ -1,0 +1,75 @@
+"""Whether this node takes a pod: room and host ports. A pod that was taken once is never refused later.
+
+Labels are the scheduler's to compare: what this node last heard of its own may be older than what it was chosen by.
+
+Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgesite.edge.edged.events import WARNING
+from edgesite.edge.edged.pod import Pod, effective_requests
+from edgesite.edge.edged.runtime import PortMapping
+from edgesite.edge.edged.services import NodeFacts, PodServices
+from edgesite.edge.edged.specs import host_ports
+from edgesite.edge.edged.state import PodState, Rejection
+
+__all__ = ["AdmissionStage", "refusal"]
+
+_ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})
+
+
+class AdmissionStage:
+    def __init__(self, services: PodServices) -> None:
+        self._services = services
+
+    async def setup(self, state: PodState) -> None:
+        if state.admitted or state.rejection is not None:
+            return
+        known = state.sandboxes or state.containers or state.pod.status.get("startTime")
+        if not known:
+            others = [
+                one.pod for one in self._services.pods() if one is not state and one.admitted and not one.finished
+            ]
+            state.rejection = refusal(state.pod, self._services.node, others)
+        if state.rejection is None:
+            state.admitted = True
+        else:
+            reason, message = state.rejection.reason, state.rejection.message
+            self._services.events.report(state.pod.reference(), WARNING, reason, message)
+
+    async def teardown(self, state: PodState) -> None:
+        """Nothing was made."""
+
+
+def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
+    """Return why ``node``, which runs ``others``, cannot take the pod, or None if it can."""
+    if len(others) >= node.max_pods:
+        return _out_of("pods", 1, len(others), node.max_pods)
+    for resource in ("cpu", "memory", "ephemeral-storage"):
+        wanted = effective_requests(pod, resource)
+        capacity = node.allocatable_nano.get(resource, 0)
+        used = sum(effective_requests(one, resource) for one in others)
+        if wanted and capacity and used + wanted > capacity:
+            unit = 10**6 if resource == "cpu" else 10**9
+            return _out_of(resource, wanted // unit, used // unit, capacity // unit)
+    taken = [port for one in others for port in host_ports(one)]
+    if any(_collide(port, other) for port in host_ports(pod) for other in taken):
+        return Rejection(
+            "NodePorts",
+            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        )
+    return None
+
+
+def _out_of(resource: str, wanted: int, used: int, capacity: int) -> Rejection:
+    text = f"Pod was rejected: Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+    return Rejection(f"OutOf{resource}", text)
+
+
+def _collide(one: PortMapping, other: PortMapping) -> bool:
+    if (one.host_port, one.protocol) != (other.host_port, other.protocol) or not one.host_port:
+        return False
+    return one.host_ip == other.host_ip or bool({one.host_ip, other.host_ip} & _ANY_ADDRESS)

@@ -1,0 +1,105 @@
+"""The pod's sandbox: made when there is none that is ready, with its /etc/hosts."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from edgesite.edge.edged import dns
+from edgesite.edge.edged.events import NORMAL, WARNING
+from edgesite.edge.edged.resources import cgroup_parent
+from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig, SandboxState
+from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.specs import sandbox_config
+from edgesite.edge.edged.state import PodState, StageWait
+from edgesite.edge.edged.together import together
+
+__all__ = ["SandboxStage"]
+
+RETRY_S: Final = 5.0
+
+
+class SandboxStage:
+    def __init__(self, services: PodServices) -> None:
+        self._services = services
+
+    async def setup(self, state: PodState) -> None:
+        sandbox = state.sandbox
+        if sandbox is None:
+            await self._make(state)
+        elif state.sandbox_config is None:  # found after a restart of edgesite
+            state.sandbox_config = self._config(state, sandbox.attempt)
+            state.ips = (await self._services.runtime.sandbox_status(sandbox.id)).ips
+            await self._write_hosts(state)
+
+    async def teardown(self, state: PodState) -> None:
+        """Stop sandboxes first, then forget them: whatever is left after a crash is still listed."""
+        runtime = self._services.runtime
+        await together(*(functools.partial(runtime.stop_sandbox, one.id) for one in state.sandboxes))
+        for sandbox in tuple(state.sandboxes):
+            await runtime.remove_sandbox(sandbox.id)
+            state.sandboxes.remove(sandbox)
+        state.sandbox_config, state.ips = None, ()
+
+    async def stop(self, state: PodState) -> None:
+        """Release what a pod that has come to its end does not need; its containers stay for their logs."""
+        for sandbox in state.sandboxes:
+            if sandbox.state is SandboxState.READY:
+                await self._services.runtime.stop_sandbox(sandbox.id)
+
+    async def _make(self, state: PodState) -> None:
+        runtime, events = self._services.runtime, self._services.events
+        attempt = 0
+        if state.sandboxes:
+            attempt = state.sandboxes[0].attempt + 1
+            events.report(
+                state.pod.reference(),
+                NORMAL,
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.",
+            )
+            for old in state.sandboxes:
+                await runtime.stop_sandbox(old.id)
+        config = self._config(state, attempt)
+        try:
+            sandbox_id = await runtime.run_sandbox(config)
+            status = await runtime.sandbox_status(sandbox_id)
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFault as exc:
+            text = f"Failed to create pod sandbox: {exc}"
+            events.report(state.pod.reference(), WARNING, "FailedCreatePodSandBox", text)
+            raise StageWait(text, RETRY_S) from exc
+        state.sandboxes.insert(0, status)
+        state.sandbox_config, state.ips = config, status.ips
+        await self._write_hosts(state)
+
+    def _config(self, state: PodState, attempt: int) -> SandboxConfig:
+        services, pod = self._services, state.pod
+        settings = services.settings
+        parent = ""
+        if settings.cgroups_per_qos and services.runtime.isolation is Isolation.CONTAINER:
+            parent = cgroup_parent(pod, settings.cgroup_driver, settings.cgroup_root)
+        return sandbox_config(
+            pod,
+            attempt,
+            node_name=services.node.name,
+            hostname=dns.pod_hostname(pod, services.node.name),
+            log_directory=str(services.paths.pod_logs(pod)),
+            dns=dns.pod_dns(pod, services.node.dns, settings.cluster_dns, settings.cluster_domain),
+            cgroup_parent=parent,
+        )
+
+    async def _write_hosts(self, state: PodState) -> None:
+        services, pod = self._services, state.pod
+        hostname = dns.pod_hostname(pod, services.node.name)
+        text = dns.hosts_file(pod, state.ips, hostname, services.settings.cluster_domain, services.node.hosts_text)
+        await services.threads.run(_write, services.paths.etc_hosts(pod.uid), text)
+
+
+def _write(path: Path, text: str) -> None:
+    """In place, not by replacing: containers have this very file mounted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o644)

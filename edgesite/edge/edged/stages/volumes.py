@@ -1,0 +1,213 @@
+"""The pod's folders and volumes on this host, kept up to date while it runs.
+
+State   On disk, below the pod's folder; a token is asked for again before it ends.
+Source  core/v1 Volume; folder names as kubelet's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from edgesite.edge.edged.environment import Reference
+from edgesite.edge.edged.events import WARNING
+from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.state import PodState, StageWait
+from edgesite.edge.edged.together import together
+from edgesite.edge.edged.volumes import host
+from edgesite.edge.edged.volumes.atomic import File, write_payload
+from edgesite.edge.edged.volumes.payload import (
+    DEFAULT_MODE,
+    VolumeError,
+    projected_sources,
+    source_files,
+    volume_references,
+)
+from edgesite.kube.errors import ApiError
+from edgesite.kube.quantity import InvalidQuantity, parse
+
+__all__ = ["VolumesStage"]
+
+RETRY_S: Final = 10.0
+TOKEN_RENEW: Final = 0.8  #: Part of a token's life after which another is asked for.
+TOKEN_LIFE_S: Final = 3600
+_PLUGINS: Final = {
+    "configMap": "configmap",
+    "secret": "secret",
+    "downwardAPI": "downward-api",
+    "projected": "projected",
+    "emptyDir": "empty-dir",
+}
+Job = Callable[[], None]
+
+
+class VolumesStage:
+    def __init__(self, services: PodServices) -> None:
+        self._services = services
+        self.stale = True  #: Something that files are made of may have changed.
+        self.renew_at: float | None = None  #: monotonic: when a token is due
+
+    async def setup(self, state: PodState) -> None:
+        if self.renew_at is not None and self._services.clock.monotonic() >= self.renew_at:
+            self.stale = True
+        if not self.stale:
+            return
+        self.stale = False  # set again by whoever learns of a change meanwhile
+        try:
+            paths, jobs = await self._plan(state)
+            await self._services.threads.run(_run_all, [self._folders(state), *jobs])
+        except (VolumeError, OSError) as exc:
+            self.stale = True
+            if state.volumes:  # the pod runs: its old files stay as they are
+                self._services.log.warning("pod=%s volumes cannot be brought up to date: %s", state.pod.key, exc)
+                raise StageWait(str(exc), RETRY_S) from exc
+            self._services.events.report(state.pod.reference(), WARNING, "FailedMount", str(exc))
+            raise StageWait(str(exc), RETRY_S) from exc
+        state.volumes = paths
+
+    async def teardown(self, state: PodState) -> None:
+        uid = state.pod.uid
+        await self._services.threads.run(host.remove_tree, self._services.paths.pod(uid))
+
+    def _folders(self, state: PodState) -> Job:
+        pod, paths = state.pod, self._services.paths
+        logs = paths.pod_logs(pod)
+        names = [one["name"] for one in (*pod.init_containers, *pod.containers)]
+
+        def make() -> None:
+            for name in names:
+                (logs / name).mkdir(parents=True, exist_ok=True, mode=0o755)
+                (paths.pod(pod.uid) / "containers" / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+
+        return make
+
+    async def _plan(self, state: PodState) -> tuple[dict[str, str], list[Job]]:
+        """Return the host path of each volume, and what is to be done to make it. Raises VolumeError."""
+        objects = await self._objects(state)
+        paths: dict[str, str] = {}
+        jobs: list[Job] = []
+        self.renew_at = None
+        for volume in state.pod.spec.get("volumes") or ():
+            name = volume.get("name", "")
+            try:
+                paths[name], job = await self._one(state, volume, objects)
+            except VolumeError as exc:
+                raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {exc}') from exc
+            if job is not None:
+                jobs.append(_named(name, job))
+        return paths, jobs
+
+    async def _objects(self, state: PodState) -> dict[tuple[str, str], Mapping[str, Any] | None]:
+        found: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+
+        async def get(ref: Reference) -> None:
+            found[ref.kind, ref.name] = await self._services.objects.get(ref.kind, state.pod.namespace, ref.name)
+
+        wanted = {(one.kind, one.name): one for one in volume_references(state.pod)}.values()
+        await together(*(functools.partial(get, ref) for ref in wanted))
+        return found
+
+    async def _one(
+        self, state: PodState, volume: Mapping[str, Any], objects: Mapping[tuple[str, str], Mapping[str, Any] | None]
+    ) -> tuple[str, Job | None]:
+        if (source := volume.get("hostPath")) is not None:
+            path = source.get("path", "")
+            return path, functools.partial(host.prepare_host_path, path, source.get("type") or "")
+        kind = next((one for one in _PLUGINS if one in volume), "")
+        if not kind:
+            kinds = sorted(set(volume) - {"name"})
+            if kinds:
+                raise VolumeError(f"volumes of kind {kinds[0]} are not supported")
+            kind, volume = "emptyDir", {**volume, "emptyDir": {}}  # no source at all means an empty directory
+        target = self._services.paths.volume(state.pod.uid, _PLUGINS[kind], volume.get("name", ""))
+        if kind == "emptyDir":
+            return str(target), functools.partial(_make_empty, target, volume["emptyDir"] or {})
+        files = await self._files(state, volume, objects)
+        # Secrets stay off the disk where the host lets us mount memory.
+        in_memory = kind == "secret" or any(
+            "serviceAccountToken" in one or "secret" in one for one in projected_sources(volume)
+        )
+        return str(target), functools.partial(_make_files, target, files, self._version(), in_memory, _group(state))
+
+    async def _files(
+        self, state: PodState, volume: Mapping[str, Any], objects: Mapping[tuple[str, str], Mapping[str, Any] | None]
+    ) -> dict[str, File]:
+        own = next(volume[kind] or {} for kind in ("projected", "configMap", "secret", "downwardAPI") if kind in volume)
+        mode = own.get("defaultMode")
+        mode = DEFAULT_MODE if mode is None else mode
+        facts = self._services.node.seen_by(state.ips)
+        files: dict[str, File] = {}
+        for source in projected_sources(volume):
+            if (token := source.get("serviceAccountToken")) is not None:
+                files[token.get("path", "")] = File(await self._token(state, token), mode)
+            else:
+                files |= source_files(state.pod, source, objects, facts, mode)
+        return files
+
+    async def _token(self, state: PodState, source: Mapping[str, Any]) -> bytes:
+        pod = state.pod
+        life_s = source.get("expirationSeconds") or TOKEN_LIFE_S
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [source["audience"]] if source.get("audience") else [],
+                "expirationSeconds": life_s,
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid},
+            },
+        }
+        account = pod.spec.get("serviceAccountName") or "default"
+        try:
+            answer = await self._services.objects.token(pod.namespace, account, request)
+        except ApiError as exc:
+            raise VolumeError(f"failed to fetch token: {exc.message}") from exc
+        due = self._services.clock.monotonic() + life_s * TOKEN_RENEW
+        self.renew_at = due if self.renew_at is None else min(due, self.renew_at)
+        return str((answer.get("status") or {}).get("token", "")).encode()
+
+    def _version(self) -> str:
+        return f"{int(self._services.clock.time() * 1000):x}.{self._services.random.getrandbits(40):010x}"
+
+
+def _run_all(jobs: list[Job]) -> None:
+    for job in jobs:
+        job()
+
+
+def _named(name: str, job: Job) -> Job:
+    def run() -> None:
+        try:
+            job()
+        except VolumeError as exc:
+            raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {exc}') from exc
+        except OSError as exc:
+            raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {exc.strerror}: {exc.filename}') from exc
+
+    return run
+
+
+def _make_empty(target: Path, source: Mapping[str, Any]) -> None:
+    if source.get("medium") == "Memory":
+        host.mount_memory(target, _size(source))
+    target.mkdir(parents=True, exist_ok=True)
+    target.chmod(0o777)
+
+
+def _size(source: Mapping[str, Any]) -> int:
+    try:
+        return parse(str(source.get("sizeLimit") or "0")).value()
+    except InvalidQuantity:
+        return 0
+
+
+def _make_files(target: Path, files: Mapping[str, File], version: str, in_memory: bool, group: int | None) -> None:
+    if in_memory:
+        host.mount_memory(target)
+    write_payload(target, files, version, group)
+
+
+def _group(state: PodState) -> int | None:
+    group = (state.pod.spec.get("securityContext") or {}).get("fsGroup")
+    return int(group) if group is not None else None

@@ -1,0 +1,213 @@
+"""Making and starting one container: image, environment, mounts, create, start, postStart.
+
+Errors  None: what goes wrong becomes the container's waiting reason and events, and is tried again later.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from edgesite.edge.edged.environment import ConfigError, Reference, environment, expand, references
+from edgesite.edge.edged.events import NORMAL, WARNING
+from edgesite.edge.edged.hooks import HookFailed, run_hook
+from edgesite.edge.edged.images import Pull
+from edgesite.edge.edged.resources import linux_resources
+from edgesite.edge.edged.runtime import (
+    ContainerConfig,
+    Image,
+    Mount,
+    Propagation,
+    RuntimeFault,
+    RuntimeUnavailable,
+)
+from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config
+from edgesite.edge.edged.state import PodState, Seen, Waiting
+from edgesite.edge.edged.together import together
+from edgesite.edge.edged.volumes.host import resolve_sub_path
+from edgesite.edge.edged.volumes.payload import VolumeError
+
+__all__ = ["ContainerStarter"]
+
+_PROPAGATION: Final = {
+    "HostToContainer": Propagation.HOST_TO_CONTAINER,
+    "Bidirectional": Propagation.BIDIRECTIONAL,
+}
+_READONLY_VOLUMES: Final = ("configMap", "secret", "downwardAPI", "projected")
+RETRY_S: Final = 10.0
+
+
+class ContainerStarter:
+    """One for a pod. ``wake`` is called when a pull is over."""
+
+    def __init__(self, services: PodServices, wake: Callable[[], None]) -> None:
+        self._services = services
+        self._wake = wake
+        self._pulls: dict[str, Pull] = {}
+
+    def want_image(self, state: PodState, container: Mapping[str, Any], *, init: bool) -> Pull:
+        """Begin to look for the image, unless that goes on already or has succeeded."""
+        name = container["name"]
+        pull = self._pulls.get(name)
+        now = self._services.clock.monotonic()
+        expired = pull is not None and pull.waiting is not None and pull.retry_at is not None and pull.retry_at <= now
+        if pull is None or expired or pull.reference != container.get("image", ""):
+            pull = self._pulls[name] = self._services.images.request(state.pod, container, self._wake, init=init)
+        return pull
+
+    async def start(self, state: PodState, container: Mapping[str, Any], attempt: int, *, init: bool) -> float | None:
+        """Start one container; return when (monotonic) to look again if it could not be, None if it runs or a wake will come."""
+        name = container["name"]
+        pull = self.want_image(state, container, init=init)
+        await pull.checked.wait()
+        if pull.image is None:
+            if pull.waiting is not None:
+                state.waiting[name] = pull.waiting
+            return pull.retry_at
+        image = pull.image
+        del self._pulls[name]  # the next start asks anew: pull policy Always means each start
+        try:
+            config = await self._config(state, container, attempt, image)
+        except (ConfigError, SpecError, VolumeError) as exc:
+            return self._refused(state, name, "CreateContainerConfigError", str(exc), init)
+        except OSError as exc:
+            return self._refused(state, name, "CreateContainerConfigError", f"{exc.strerror}: {exc.filename}", init)
+        return await self._run(state, container, config, init)
+
+    async def resume(
+        self, state: PodState, container: Mapping[str, Any], container_id: str, *, init: bool
+    ) -> float | None:
+        """Start a container that was made before edgesite was stopped."""
+        return await self._start_made(state, container, container_id, init)
+
+    async def _run(
+        self, state: PodState, container: Mapping[str, Any], config: ContainerConfig, init: bool
+    ) -> float | None:
+        sandbox, sandbox_config = state.sandbox, state.sandbox_config
+        assert sandbox is not None
+        assert sandbox_config is not None
+        try:
+            container_id = await self._services.runtime.create_container(sandbox.id, config, sandbox_config)
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFault as exc:
+            return self._refused(state, config.name, "CreateContainerError", str(exc), init)
+        self._say(state, NORMAL, "Created", f"Created container: {config.name}", config.name, init)
+        return await self._start_made(state, container, container_id, init)
+
+    async def _start_made(
+        self, state: PodState, container: Mapping[str, Any], container_id: str, init: bool
+    ) -> float | None:
+        runtime, name = self._services.runtime, container["name"]
+        failure: RuntimeFault | None = None
+        try:
+            await runtime.start_container(container_id)
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFault as exc:
+            failure = exc
+        status = await runtime.container_status(container_id)
+        sandbox = state.sandbox
+        state.containers[container_id] = Seen(status, sandbox.id if sandbox else "")
+        if failure is not None:
+            return self._refused(state, name, "RunContainerError", str(failure), init)
+        state.waiting.pop(name, None)
+        self._say(state, NORMAL, "Started", f"Started container {name}", name, init)
+        handler = (container.get("lifecycle") or {}).get("postStart")
+        if handler:
+            await self._post_start(state, container, container_id, handler)
+        return None
+
+    async def _post_start(
+        self, state: PodState, container: Mapping[str, Any], container_id: str, handler: Mapping[str, Any]
+    ) -> None:
+        services = self._services
+        ip = next(iter(_ips(state, services)), "127.0.0.1")
+        try:
+            await run_hook(services, state.pod, container, container_id, handler, ip)
+        except HookFailed as exc:
+            self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {exc}", container["name"], False)
+            state.unhealthy[container_id] = f"Container {container['name']} failed its PostStartHook"
+
+    def _refused(self, state: PodState, name: str, reason: str, why: str, init: bool) -> float:
+        state.waiting[name] = Waiting(reason, why)
+        self._say(state, WARNING, "Failed", f"Error: {why}", name, init)
+        return self._services.clock.monotonic() + RETRY_S
+
+    def _say(self, state: PodState, type: str, reason: str, message: str, name: str, init: bool) -> None:
+        self._services.events.report(state.pod.reference(), type, reason, message, name, init=init)
+
+    async def _config(
+        self, state: PodState, container: Mapping[str, Any], attempt: int, image: Image
+    ) -> ContainerConfig:
+        services, pod = self._services, state.pod
+        env = environment(
+            pod, container, await self._objects(state, container), services.node.seen_by(_ips(state, services))
+        )
+        message_file = services.paths.termination_message(pod.uid, container["name"], attempt)
+        mounts = await services.threads.run(self._mounts, state, container, env, message_file)
+        settings = services.settings
+        return container_config(
+            pod,
+            container,
+            attempt=attempt,
+            image=image,
+            env=env,
+            mounts=mounts,
+            resources=linux_resources(
+                pod,
+                dict(container),
+                services.node.memory_bytes,
+                cfs_quota=settings.cpu_cfs_quota,
+                period_us=settings.cpu_cfs_period_us,
+            ),
+            seccomp_default=settings.seccomp_default,
+            seccomp_root=settings.seccomp_root,
+        )
+
+    async def _objects(
+        self, state: PodState, container: Mapping[str, Any]
+    ) -> dict[tuple[str, str], Mapping[str, Any] | None]:
+        found: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+
+        async def get(ref: Reference) -> None:
+            found[ref.kind, ref.name] = await self._services.objects.get(ref.kind, state.pod.namespace, ref.name)
+
+        wanted = {(one.kind, one.name): one for one in references(container)}.values()
+        await together(*(functools.partial(get, ref) for ref in wanted))
+        return found
+
+    def _mounts(
+        self, state: PodState, container: Mapping[str, Any], env: Mapping[str, str], message_file: Path
+    ) -> list[Mount]:
+        """Blocking: looks at sub-paths and makes the file of the termination message. Raises VolumeError, OSError."""
+        kinds = {one.get("name"): one for one in state.pod.spec.get("volumes") or ()}
+        mounts = []
+        for mount in container.get("volumeMounts") or ():
+            name = mount.get("name", "")
+            if (source := state.volumes.get(name)) is None:
+                raise VolumeError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
+            sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
+            if sub_path:
+                source = str(resolve_sub_path(Path(source), sub_path))
+            readonly = bool(mount.get("readOnly")) or any(kind in kinds.get(name, {}) for kind in _READONLY_VOLUMES)
+            propagation = _PROPAGATION.get(mount.get("mountPropagation") or "", Propagation.PRIVATE)
+            mounts.append(Mount(mount.get("mountPath", ""), source, readonly, propagation))
+        taken = {mount.container_path for mount in mounts}
+        hosts = self._services.paths.etc_hosts(state.pod.uid)
+        if "/etc/hosts" not in taken and hosts.exists():
+            mounts.append(Mount("/etc/hosts", str(hosts)))
+        message_path = container.get("terminationMessagePath") or TERMINATION_PATH
+        if message_path not in taken:
+            message_file.parent.mkdir(parents=True, exist_ok=True)
+            message_file.touch()
+            message_file.chmod(0o666)  # whoever the container runs as may write its last words
+            mounts.append(Mount(message_path, str(message_file)))
+        return mounts
+
+
+def _ips(state: PodState, services: PodServices) -> tuple[str, ...]:
+    return services.node.ips if state.pod.host_network else state.ips

@@ -1,0 +1,253 @@
+"""One pod from its first sight to its end: looks at it whenever something changed and takes the steps that are missing.
+
+A look is level-driven and may be cut off anywhere: the next one sees what is there and goes on. Nothing is polled for a pod that is
+as it should be.
+
+Units   Seconds of the clock.
+Errors  None leave `run`: what the runtime refuses is logged and tried again with back-off.
+State   `PodState`, in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from edgesite.edge.edged.messages import termination_message
+from edgesite.edge.edged.pod import FINAL_PHASES, Pod
+from edgesite.edge.edged.probes import ProbeSet
+from edgesite.edge.edged.reporter import StatusReporter
+from edgesite.edge.edged.runtime import LABEL_POD_UID, ContainerInfo, ContainerState, NotInRuntime, RuntimeFault
+from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.stages.admission import AdmissionStage
+from edgesite.edge.edged.stages.containers import ContainersStage
+from edgesite.edge.edged.stages.sandbox import SandboxStage
+from edgesite.edge.edged.stages.volumes import VolumesStage
+from edgesite.edge.edged.state import PodState, Seen, StageWait
+from edgesite.edge.edged.stopper import ContainerStopper
+from edgesite.edge.edged.together import together
+
+__all__ = ["PodWorker"]
+
+ANNOUNCE_S: Final = 0.25  #: A look that takes longer than this tells of its progress before it ends.
+TROUBLE_FIRST_S: Final = 1.0
+TROUBLE_MOST_S: Final = 30.0
+EXIT_CHECKS: Final = (
+    8  #: How often a container that is said to have ended is looked at while the runtime still says it runs.
+)
+EXIT_FIRST_S: Final = 0.01
+
+
+class PodWorker:
+    """Its methods other than `run` never wait: they note what happened and wake the worker."""
+
+    def __init__(self, services: PodServices, pod: Pod, *, known: bool) -> None:
+        """``known``: the runtime may already hold something of this pod."""
+        self.state = PodState(pod)
+        self._services = services
+        self._stopper = ContainerStopper(services)
+        self._volumes = VolumesStage(services)
+        self._containers = ContainersStage(services, self.wake, self._stopper)
+        self._sandbox = SandboxStage(services)
+        self._stages = (AdmissionStage(services), self._volumes, self._sandbox, self._containers)
+        self._reporter = StatusReporter(services)
+        self._probes = ProbeSet(services, self.state, self.wake)
+        self._wake = anyio.Event()
+        self._wake.set()
+        self._stale = known
+        self._ending = pod.deleting
+        self._gone = False
+        self._retry_at: float | None = None
+        self._trouble_s = 0.0
+        self._exits: dict[str, int] = {}
+        self.done = False
+        if pod.status.get("startTime") or pod.status.get("phase") in FINAL_PHASES:
+            self.state.reported = dict(pod.status)
+
+    @property
+    def ending(self) -> bool:
+        return self._ending
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def update(self, pod: Pod) -> None:
+        """Take a newer version of the pod."""
+        self.state.pod = pod
+        self._volumes.stale = True  # labels and annotations may be in its files
+        if pod.deleting:
+            self._ending = True
+            self._stopper.hurry(pod.grace_s)
+        self.wake()
+
+    def refresh(self) -> None:
+        """Ask the runtime anew what there is of this pod."""
+        self._stale = True
+        self.wake()
+
+    def objects_changed(self) -> None:
+        """A ConfigMap or Secret of this pod changed."""
+        self._volumes.stale = True
+        self.wake()
+
+    def exited(self, container_id: str) -> None:
+        """The runtime's events say that a container has ended; its lists may say so a little later."""
+        self._exits[container_id] = 0
+        self.refresh()
+
+    def end(self, *, gone: bool, grace_s: float | None = None) -> None:
+        """Stop the pod. ``gone``: the cloud has forgotten it, so nobody is to be told."""
+        self._ending = True
+        self._gone = self._gone or gone
+        if grace_s is not None:
+            self._stopper.hurry(grace_s)
+        self.wake()
+
+    async def run(self) -> None:
+        """Work until the pod has ended."""
+        while not self.done:
+            await self._wait()
+            self._wake = anyio.Event()
+            self._retry_at = None
+            try:
+                await (self._end() if self._ending else self._look())
+                self._trouble_s = 0.0
+            except RuntimeFault as exc:
+                self._stale = True
+                self._trouble_s = min(max(self._trouble_s * 2, TROUBLE_FIRST_S), TROUBLE_MOST_S)
+                self._retry_in(self._trouble_s * (0.75 + self._services.random.random() / 2))
+                self._services.log.warning("pod=%s uid=%s: %s", self.state.pod.key, self.state.pod.uid, exc)
+        self._probes.stop()
+
+    async def _wait(self) -> None:
+        timeout_s = None
+        if self._retry_at is not None:
+            timeout_s = max(self._retry_at - self._services.clock.monotonic(), 0.0)
+        with anyio.move_on_after(timeout_s):
+            await self._wake.wait()
+
+    def _retry_in(self, seconds: float) -> None:
+        at = self._services.clock.monotonic() + seconds
+        self._retry_at = at if self._retry_at is None else min(at, self._retry_at)
+
+    async def _look(self) -> None:
+        """Take every step towards the wanted state that can be taken now."""
+        state = self.state
+        if self._stale:
+            await self._refresh()
+        failure: RuntimeFault | None = None
+        if not state.finished:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._announce)
+                try:
+                    await self._steps()
+                except RuntimeFault as exc:  # told apart by type further up, so it must not become a group
+                    failure = exc
+                tasks.cancel_scope.cancel()
+        await self._read_messages()
+        self._probes.follow()
+        await self._reporter.report(state)
+        if state.finished:
+            self._probes.stop()
+            await self._sandbox.stop(state)
+        if self._volumes.renew_at is not None:
+            self._retry_in(max(self._volumes.renew_at - self._services.clock.monotonic(), 1.0))
+        if failure is not None:
+            raise failure
+
+    async def _steps(self) -> None:
+        try:
+            for stage in self._stages:
+                if stage is self._volumes:
+                    self._containers.prefetch(self.state)
+                await stage.setup(self.state)
+                if self.state.finished or self._ending:
+                    return
+        except StageWait as wait:
+            if wait.retry_s is not None:
+                self._retry_in(wait.retry_s)
+
+    async def _announce(self) -> None:
+        await self._services.clock.sleep(ANNOUNCE_S)
+        await self._reporter.report(self.state)
+
+    async def _refresh(self) -> None:
+        """Read from the runtime what there is of this pod."""
+        self._stale = False
+        runtime, state = self._services.runtime, self.state
+        labels = {LABEL_POD_UID: state.pod.uid}
+        sandboxes = await runtime.list_sandboxes(labels)
+        listed = await runtime.list_containers(labels=labels)
+        state.sandboxes = sorted(sandboxes, key=lambda one: (one.attempt, one.created_ns), reverse=True)
+        kept = {one.id: one for one in listed}
+        state.containers = {name: seen for name, seen in state.containers.items() if name in kept}
+        changed = [one for one in listed if not self._is_known(one)]
+        await together(*(functools.partial(self._read, one) for one in changed))
+        if state.sandbox is None:
+            state.sandbox_config, state.ips = None, ()
+        self._check_exits()
+
+    def _is_known(self, row: ContainerInfo) -> bool:
+        seen = self.state.containers.get(row.id)
+        return seen is not None and seen.status.state is row.state and row.id not in self._exits
+
+    async def _read(self, row: ContainerInfo) -> None:
+        try:
+            status = await self._services.runtime.container_status(row.id)
+        except NotInRuntime:
+            self.state.containers.pop(row.id, None)
+            return
+        self.state.containers[row.id] = Seen(status, row.sandbox_id)
+
+    def _check_exits(self) -> None:
+        for container_id, checks in tuple(self._exits.items()):
+            seen = self.state.containers.get(container_id)
+            if seen is None or seen.status.state is ContainerState.EXITED or checks >= EXIT_CHECKS:
+                del self._exits[container_id]
+                continue
+            self._exits[container_id] = checks + 1
+            self._stale = True
+            self._retry_in(EXIT_FIRST_S * 2**checks)
+
+    async def _read_messages(self) -> None:
+        """Read the last words of containers that have just ended."""
+        state = self.state
+        for seen in tuple(state.containers.values()):
+            status = seen.status
+            if status.state is ContainerState.EXITED and status.id not in state.messages:
+                state.messages[status.id] = await self._services.threads.run(termination_message, status)
+
+    async def _end(self) -> None:
+        """Stop everything, tell how it ended, remove it."""
+        state, services = self.state, self._services
+        self._probes.stop()
+        await self._refresh()
+        await self._containers.teardown(state)
+        for sandbox in state.sandboxes:
+            await services.runtime.stop_sandbox(sandbox.id)
+        await self._read_messages()
+        if not self._gone:
+            await self._reporter.report(state, ended=True)
+        await together(*(functools.partial(services.runtime.remove_container, one) for one in tuple(state.containers)))
+        state.containers.clear()
+        for stage in reversed(self._stages[:-1]):
+            await stage.teardown(state)
+        await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod))
+        for name in _container_names(state.pod):
+            services.restarts.forget((state.pod.uid, name))
+        if not self._gone:
+            await services.meta.confirm_deleted(state.pod.namespace, state.pod.name, state.pod.uid)
+        self.done = True
+
+
+def _container_names(pod: Pod) -> Iterable[str]:
+    return (one["name"] for one in (*pod.init_containers, *pod.containers))
+
+
+def _remove_logs(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,316 @@
+"""Edged as a whole on a fake runtime: pods start, report, restart, end, and are adopted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from edgesite.edge.edged.runtime import ContainerConfig, ContainerState
+from edgesite.net.real import RealClock
+from edgesite.testing.edgedrig import edged_rig
+from edgesite.testing.fakemeta import FakeCloud
+from edgesite.testing.fakeruntime import FakeEngine, FakeRuntime, Script
+from edgesite.testing.runtime import until
+
+pytestmark = pytest.mark.anyio
+
+
+def pod(name: str = "web", *, image: str = "docker.io/library/busybox:1", **spec: Any) -> dict[str, Any]:
+    containers = spec.pop("containers", [{"name": "main", "image": image}])
+    return {"metadata": {"name": name}, "spec": {"containers": containers, **spec}}
+
+
+class Machine:
+    """An engine whose programs are told by the first word of their command."""
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Script] = {}
+        self.started: list[str] = []
+        self.engine = FakeEngine(
+            RealClock(),
+            self._script,
+            images=["docker.io/library/busybox:1"],
+            registry=lambda reference: "missing" not in reference,
+            started=lambda container: self.started.append(container.config.name),
+        )
+
+    def _script(self, config: ContainerConfig) -> Script:
+        return self.scripts.get(config.name, Script())
+
+    async def is_empty(self) -> bool:
+        return not self.engine.sandboxes
+
+    def rig(self, path: Path, cloud: FakeCloud | None = None, **settings: Any) -> Any:
+        return edged_rig(lambda ctx: FakeRuntime(self.engine), path, cloud=cloud, settings=settings)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def container(cloud: FakeCloud, name: str = "web", index: int = 0, init: bool = False) -> dict[str, Any]:
+    member = "initContainerStatuses" if init else "containerStatuses"
+    found = cloud.status(name).get(member) or []
+    return found[index] if len(found) > index else {}
+
+
+def condition(cloud: FakeCloud, kind: str, name: str = "web") -> str:
+    return next((one["status"] for one in cloud.status(name).get("conditions") or () if one["type"] == kind), "")
+
+
+async def test_a_pod_becomes_running_and_ready(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        status = rig.cloud.status("web")
+        assert status["phase"] == "Running"
+        assert status["podIP"].startswith("10.88.")
+        assert status["hostIP"] == "192.0.2.7"
+        main = container(rig.cloud)
+        assert (main["ready"], main["started"], main["restartCount"]) == (True, True, 0)
+        assert main["containerID"].startswith("fake://")
+        await rig.cloud.until(lambda: "Started" in rig.cloud.reasons())
+        assert [one for one in rig.cloud.reasons() if one != "Starting"] == ["Pulled", "Created", "Started"]
+
+
+async def test_the_status_is_sent_once_when_nothing_changes(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        uid = rig.cloud.pod("web")["metadata"]["uid"]
+        sent = len(rig.cloud.history[uid])
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.apply("pod", pod("other"))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "other") == "True")
+        assert len(rig.cloud.history[uid]) == sent
+
+
+async def test_an_ended_program_is_restarted_with_back_off(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts["main"] = Script(run_s=0.02, exit_code=2)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: "CrashLoopBackOff" in str(container(rig.cloud)))
+        main = container(rig.cloud)
+        assert main["restartCount"] == 1
+        assert main["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        assert "back-off 10s restarting failed container=main" in main["state"]["waiting"]["message"]
+        assert main["lastState"]["terminated"]["exitCode"] == 2
+        assert rig.cloud.status("web")["phase"] == "Running"
+        assert machine.started == ["main", "main"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "phase"),
+    [("Never", 0, "Succeeded"), ("Never", 3, "Failed"), ("OnFailure", 0, "Succeeded")],
+)
+async def test_a_pod_that_is_not_restarted_ends(
+    machine: Machine, tmp_path: Path, policy: str, code: int, phase: str
+) -> None:
+    machine.scripts["main"] = Script(run_s=0.02, exit_code=code)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(restartPolicy=policy))
+        await rig.cloud.until(lambda: rig.cloud.status("web").get("phase") == phase)
+        assert container(rig.cloud)["state"]["terminated"]["exitCode"] == code
+        assert condition(rig.cloud, "Ready") == "False"
+        assert machine.started == ["main"]
+
+
+async def test_init_containers_run_one_after_another_before_the_main_ones(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts |= {"one": Script(run_s=0.02), "two": Script(run_s=0.02)}
+    image = "docker.io/library/busybox:1"
+    inits = [{"name": "one", "image": image}, {"name": "two", "image": image}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(initContainers=inits))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        assert machine.started == ["one", "two", "main"]
+        assert condition(rig.cloud, "Initialized") == "True"
+        assert container(rig.cloud, init=True)["state"]["terminated"]["reason"] == "Completed"
+
+
+async def test_a_failing_init_container_keeps_the_main_ones_back(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts["setup"] = Script(run_s=0.02, exit_code=1)
+    inits = [{"name": "setup", "image": "docker.io/library/busybox:1"}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(initContainers=inits))
+        await rig.cloud.until(lambda: "CrashLoopBackOff" in str(container(rig.cloud, init=True)))
+        assert rig.cloud.status("web")["phase"] == "Pending"
+        assert container(rig.cloud)["state"]["waiting"]["reason"] == "PodInitializing"
+        assert condition(rig.cloud, "Initialized") == "False"
+        assert "main" not in machine.started
+
+
+async def test_a_missing_image_is_told_and_backed_off(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(image="example.com/missing:1"))
+        await rig.cloud.until(lambda: "ErrImagePull" in str(container(rig.cloud)))
+        await rig.cloud.until(lambda: "ImagePullBackOff" in str(container(rig.cloud)["state"]))
+        assert rig.cloud.status("web")["phase"] == "Pending"
+        assert {"Pulling", "Failed", "BackOff"} <= set(rig.cloud.reasons())
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "reason"),
+    [
+        ("example.com/other:1", "Never", "ErrImageNeverPull"),
+        ("Not A Name", "IfNotPresent", "InvalidImageName"),
+    ],
+)
+async def test_images_that_cannot_be_had(
+    machine: Machine, tmp_path: Path, image: str, policy: str, reason: str
+) -> None:
+    containers = [{"name": "main", "image": image, "imagePullPolicy": policy}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers))
+        await rig.cloud.until(
+            lambda: (container(rig.cloud).get("state") or {}).get("waiting", {}).get("reason") == reason
+        )
+
+
+async def test_a_container_waits_for_its_config_map(machine: Machine, tmp_path: Path) -> None:
+    source = {"configMapRef": {"name": "settings"}}
+    containers = [{"name": "main", "image": "docker.io/library/busybox:1", "envFrom": [source]}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers))
+        await rig.cloud.until(lambda: "CreateContainerConfigError" in str(container(rig.cloud)))
+        assert container(rig.cloud)["state"]["waiting"]["message"] == 'configmap "settings" not found'
+        await rig.cloud.apply("configmap", {"metadata": {"name": "settings"}, "data": {"COLOUR": "red"}})
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        (running,) = machine.engine.containers.values()
+        assert ("COLOUR", "red") in running.config.envs
+
+
+async def test_a_pod_waits_for_the_secret_of_a_volume_and_follows_its_changes(machine: Machine, tmp_path: Path) -> None:
+    volumes = [{"name": "conf", "configMap": {"name": "files"}}]
+    mounts = [{"name": "conf", "mountPath": "/conf"}]
+    containers = [{"name": "main", "image": "docker.io/library/busybox:1", "volumeMounts": mounts}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers, volumes=volumes))
+        await rig.cloud.until(lambda: "FailedMount" in rig.cloud.reasons())
+        await rig.cloud.apply("configmap", {"metadata": {"name": "files"}, "data": {"a.txt": "one"}})
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        (running,) = machine.engine.containers.values()
+        mount = next(one for one in running.config.mounts if one.container_path == "/conf")
+        file = anyio.Path(mount.host_path, "a.txt")
+        assert (mount.readonly, await file.read_text()) == (True, "one")
+        await rig.cloud.apply("configmap", {"metadata": {"name": "files"}, "data": {"a.txt": "two"}})
+
+        async def followed() -> bool:
+            return await file.read_text() == "two"
+
+        await until(followed, 5)
+        assert machine.started == ["main"]
+
+
+async def test_deletion_stops_cleans_up_and_confirms(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        uid = rig.cloud.pod("web")["metadata"]["uid"]
+        await rig.cloud.delete("web")
+        await rig.cloud.until(lambda: uid in rig.cloud.deleted)
+        assert machine.engine.containers == {}
+        assert machine.engine.sandboxes == {}
+        assert rig.cloud.history[uid][-1]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+        assert await _left(tmp_path / "edged") == []
+        assert "Killing" in rig.cloud.reasons()
+
+
+async def test_a_second_deletion_shortens_the_grace_period(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts["main"] = Script(stop_s=math.inf)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        await rig.cloud.delete("web", grace_s=600)
+        await rig.cloud.until(lambda: "Killing" in rig.cloud.reasons())
+        await rig.cloud.delete("web", grace_s=0)
+        await until(machine.is_empty, 5)
+
+
+async def test_running_containers_are_adopted_and_ended_ones_restarted(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts["short"] = Script(run_s=0.3)
+    image = "docker.io/library/busybox:1"
+    containers = [{"name": "long", "image": image}, {"name": "short", "image": image}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers))
+        await rig.cloud.until(lambda: len(machine.started) == 2)
+        cloud = rig.cloud
+    assert sum(one.state is ContainerState.RUNNING for one in machine.engine.containers.values()) >= 1
+    await anyio.sleep(0.3)
+    async with machine.rig(tmp_path, cloud):
+        await cloud.until(lambda: container(cloud, index=1).get("restartCount") == 1)
+        assert machine.started.count("long") == 1
+        assert container(cloud, index=0)["restartCount"] == 0
+        assert container(cloud, index=0)["state"].keys() == {"running"}
+
+
+async def test_after_a_reboot_pods_start_from_the_store_without_a_cloud(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        cloud = rig.cloud
+    machine.engine.reboot()
+    cloud.cut()
+    async with machine.rig(tmp_path, cloud):
+        await cloud.until(lambda: container(cloud)["restartCount"] == 1 and "running" in container(cloud)["state"])
+        assert machine.started == ["main", "main"]
+        assert len([one for one in machine.engine.sandboxes.values() if one.state.value == "ready"]) == 1
+
+
+async def test_what_nobody_wants_is_ended_at_start(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        cloud = rig.cloud
+    del cloud.objects["pod", "default", "web"]
+    async with machine.rig(tmp_path, cloud):
+        await until(machine.is_empty, 5)
+    assert cloud.deleted == []
+
+
+async def test_a_pod_that_does_not_fit_is_refused(machine: Machine, tmp_path: Path) -> None:
+    resources = {"requests": {"cpu": "10000"}}
+    containers = [{"name": "main", "image": "docker.io/library/busybox:1", "resources": resources}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers))
+        await rig.cloud.until(lambda: rig.cloud.status("web").get("phase") == "Failed")
+        assert rig.cloud.status("web")["reason"] == "OutOfcpu"
+
+
+async def test_pods_go_on_when_the_runtime_comes_back(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        machine.engine.reachable = False
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: _node_ready(rig.cloud) == "False")
+        machine.engine.reachable = True
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True" and _node_ready(rig.cloud) == "True")
+
+
+async def test_the_node_registers_reports_and_keeps_a_lease(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.until(lambda: ("lease", "kube-node-lease", "edge-1") in rig.cloud.objects)
+        node = rig.cloud.objects["node", "", "edge-1"]
+        assert node["metadata"]["labels"]["node-role.kubernetes.io/edge"] == ""
+        assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "fake://1.0.0"
+        assert _node_ready(rig.cloud) == "True"
+        lease = rig.cloud.objects["lease", "kube-node-lease", "edge-1"]
+        assert lease["spec"]["holderIdentity"] == "edge-1"
+        assert lease["spec"]["leaseDurationSeconds"] == 40
+
+
+def _node_ready(cloud: FakeCloud) -> str:
+    node = cloud.objects.get(("node", "", "edge-1")) or {}
+    found = (node.get("status") or {}).get("conditions") or ()
+    return next((one["status"] for one in found if one["type"] == "Ready"), "")
+
+
+async def _left(folder: Path) -> list[str]:
+    """Everything that is still there for pods."""
+    found: list[str] = []
+    for place in ("pods", "logs"):
+        found += [str(path) async for path in anyio.Path(folder, place).glob("*")]
+    return found
