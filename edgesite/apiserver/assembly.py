@@ -13,12 +13,12 @@ from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
 from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
 from edgesite.apiserver.conversion import conversions
-from edgesite.apiserver.documents import Documents
+from edgesite.apiserver.documents import Documents, version_info
 from edgesite.apiserver.kinds import Kind, Kinds, prefix_of
 from edgesite.apiserver.logs import NodeRoads
 from edgesite.apiserver.metrics import ApiMetrics
 from edgesite.apiserver.nodeauth import NodeAuthorizer, NodeRestriction
-from edgesite.apiserver.openapi import add_openapi
+from edgesite.apiserver.openapi import OpenApi
 from edgesite.apiserver.plugins import DefaultTolerations, Priorities, ServiceAccounts
 from edgesite.apiserver.reads import Reads
 from edgesite.apiserver.registry import Registry
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
-    from edgesite.context import Clock, NodeConnector
+    from edgesite.context import Clock, NodeConnector, Threads
     from edgesite.hookspecs import Admission
     from edgesite.kube.schema import Schemas
     from edgesite.store import Store
@@ -92,6 +92,7 @@ def assemble(
     *,
     clock: Clock,
     random: random.Random,
+    threads: Threads,
     version: str,
     address: str = "127.0.0.1:6443",
     tokens: Mapping[str, User] | None = None,
@@ -116,7 +117,7 @@ def assemble(
     static = StaticTokens(tokens or {})
     reviews = Reviews(registry.scheme, [static], clock)
     documents = Documents(kinds, version=version, address=address)
-    add_openapi(documents, kinds, schemas, version)
+    OpenApi(kinds, schemas, str(version_info(version)["gitVersion"]), threads).add_to(documents)
     metrics = ApiMetrics(lambda: len(watches))
     parts = Parts(
         kinds=kinds,

@@ -80,6 +80,7 @@ class ApiServerModule:
                     schemas,
                     clock=ctx.clock,
                     random=ctx.random,
+                    threads=ctx.threads,
                     version=str(ctx.site.get("version", "0")),
                     address=_advertised(config),
                     tokens=read_token_file(Path(config.tokenAuthFile)) if config.tokenAuthFile else {},

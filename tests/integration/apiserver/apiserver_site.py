@@ -123,7 +123,9 @@ async def site_at(path: Path, **more: Any) -> AsyncIterator[Site]:
     disk = RealDisk()
     store = await Store.open(path / "state.db", clock=clock, threads=threads, disk=disk, index=indexer(kinds))
     async with store:
-        made = assemble(store, kinds, SCHEMAS, clock=clock, random=random.Random(7), version="0.1.0", **more)
+        made = assemble(
+            store, kinds, SCHEMAS, clock=clock, random=random.Random(7), threads=threads, version="0.1.0", **more
+        )
         await bootstrap(made.registry, service_ip="10.96.0.1", address="127.0.0.1", port=6443)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(made.watches.run)
