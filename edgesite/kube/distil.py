@@ -77,7 +77,9 @@ def write(folder: Path) -> None:
 def _source() -> Path:
     spec = importlib.util.find_spec("kubernetes_validate")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"kubernetes-validate=={VERSION} is needed to build edgesite: it carries the API's schemas")
+        raise FileNotFoundError(
+            f"kubernetes-validate=={VERSION} is needed to build edgesite: it carries the API's schemas"
+        )
     path = Path(spec.origin).parent / "kubernetes-json-schema" / f"v{VERSION}-local" / "_definitions.json"
     if not path.exists():
         raise FileNotFoundError(f"{path}: install kubernetes-validate=={VERSION}")
