@@ -38,7 +38,7 @@ class HubSide(Protocol):
 
 
 class NodeConnection:
-    """``identity`` is the name in the node's certificate, "" without one."""
+    """``identity`` is the common name that the node has shown."""
 
     def __init__(
         self, node: str, identity: str, socket: WebSocket, session: NodeSession, clock: Clock, hub: HubSide

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.cloud.cloudhub.connection import NodeConnection
+from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.records import DeliveryRecords
 from edgesite.cloud.cloudhub.timers import Timers
 from edgesite.kube.errors import unavailable
@@ -40,7 +41,7 @@ __all__ = ["Hub"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _IDENTITY: Final = "system:node:"
-_LEGACY_NAMES: Final = frozenset({"", "kubeedge.io"})  #: KubeEdge before v1.16 names no node in its certificates
+_LEGACY_NAME: Final = "kubeedge.io"  #: KubeEdge before v1.16 names no node in its certificates
 _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
 _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
 _LINE_PER_NODE: Final = 256
@@ -59,6 +60,7 @@ class Hub:
         limits: SessionLimits,
         node_limit: int,
         tasks: TaskGroup,
+        metrics: HubMetrics,
         log: Log,
     ) -> None:
         self._bus = bus
@@ -68,6 +70,7 @@ class Hub:
         self._limits = limits
         self._node_limit = node_limit
         self._tasks = tasks
+        self._metrics = metrics
         self._log = log
         self._maker = MessageMaker(clock.time, draw.getrandbits)
         self._connections: dict[str, NodeConnection] = {}
@@ -75,6 +78,9 @@ class Hub:
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
         self._line_filled = anyio.Event()
+        metrics.nodes.set_function(lambda: float(len(self._connections)))
+        metrics.line.set_function(lambda: float(len(self._line)))
+        metrics.backlog.set_function(lambda: float(sum(one.session.backlog for one in self._connections.values())))
 
     async def run(self) -> None:
         """Serve timers and the line until cancelled."""
@@ -114,9 +120,10 @@ class Hub:
     def handle(self, request: Request) -> Response | None:
         """Answer an edge's opening handshake. The path is not looked at, as KubeEdge's hub does not either."""
         node = (request.headers.get("node_id") or "").strip()
-        identity = "" if request.peer.in_process else request.peer.common_name
+        identity = _IDENTITY + node if request.peer.in_process else request.peer.common_name
         refusal = self._refusal(node, identity)
         if refusal is not None:
+            self._metrics.refused.labels(refusal[0]).inc()
             self._log.warning("refused a connection: node=%r certificate=%r: %s", node, identity, refusal[1])
             return Response(refusal[0], {"Content-Type": "text/plain"}, refusal[1].encode())
         try:
@@ -125,6 +132,7 @@ class Hub:
             return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
         old = self._connections.pop(node, None)
         if old is not None:
+            self._open.discard(node)
             old.drop("the node has connected again")
         session = NodeSession(
             node,
@@ -142,7 +150,7 @@ class Hub:
     def _refusal(self, node: str, identity: str) -> tuple[int, str] | None:
         if not node or dns1123_subdomain_problems(node):
             return 400, "the header node_id must name a node"
-        if identity not in _LEGACY_NAMES and identity != _IDENTITY + node:
+        if identity not in (_IDENTITY + node, _LEGACY_NAME):
             return 403, "the certificate is another node's"
         if len(self._connections) >= self._node_limit and node not in self._connections:
             return 503, f"{self._node_limit} nodes are connected, which is the limit"
@@ -175,10 +183,14 @@ class Hub:
                 self._add_to_line(connection, message)
             case Answer(message):
                 self._bus.respond(message)
-            case Delivered(ref) if records is not None:
-                records.delivered(node, ref)
-            case Removed(ref) if records is not None:
-                records.removed(node, ref.uid)
+            case Delivered(ref):
+                self._metrics.acknowledged.inc()
+                if records is not None:
+                    records.delivered(node, ref)
+            case Removed(ref):
+                self._metrics.acknowledged.inc()
+                if records is not None:
+                    records.removed(node, ref.uid)
             case Holdings(objects) if records is not None:
                 records.replace(node, objects)
             case Opened():
@@ -192,6 +204,7 @@ class Hub:
             del self._connections[connection.node]
             self._open.discard(connection.node)
             self._tell(connection.node, Operation.DISCONNECTED)
+        self._metrics.bad.inc(connection.session.refused)
         self._log.info("node %s disconnected: %s", connection.node, reason)
 
     def _tell(self, node: str, operation: Operation) -> None:
@@ -200,6 +213,7 @@ class Hub:
         self._line_filled.set()
 
     def _add_to_line(self, connection: NodeConnection, message: Message) -> None:
+        self._metrics.received.inc()
         self._line.append((connection, message))
         self._line_filled.set()
         connection.waiting_upstream += 1

@@ -20,6 +20,7 @@ from edgesite.client import Client
 from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
 from edgesite.cloud.cloudhub.bootstrap import Bootstrap
 from edgesite.cloud.cloudhub.hub import Hub
+from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service
 from edgesite.context import Context, Section
@@ -45,17 +46,22 @@ class CloudHub:
     needs: ClassVar[frozenset[str]] = frozenset({"edgecontroller"})
     section: ClassVar[str] = "modules.cloudHub"
 
+    def __init__(self) -> None:
+        self._metrics: HubMetrics | None = None  # kept over restarts
+
     def enabled(self, settings: Section) -> bool:
         section = settings.get("modules", {}).get("cloudHub", {})
         return bool(section.get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        await _Run(ctx).run()
+        self._metrics = self._metrics or HubMetrics(ctx.metrics)
+        await _Run(ctx, self._metrics).run()
 
 
 class _Run:
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, metrics: HubMetrics) -> None:
         self._ctx = ctx
+        self._metrics = metrics
         self._pki: Pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
 
     async def run(self) -> None:
@@ -70,6 +76,7 @@ class _Run:
                 SessionLimits(keepalive_s=float(config.get("keepaliveInterval") or 30)),
                 int(config.get("nodeLimit") or 1000),
                 tasks,
+                self._metrics,
                 ctx.log,
             )
             limits = Limits(connections=1_000_000, idle_timeout_s=30.0)

@@ -36,7 +36,7 @@ class ConnectedNodes(Protocol):
         ...
 
     def identity(self, node: str) -> str:
-        """The common name in the certificate of a connected node; "" over a trusted link or when it is not connected."""
+        """The common name that a connected node has shown; "" when it is not connected."""
         ...
 
     def is_own(self, node: str) -> bool:

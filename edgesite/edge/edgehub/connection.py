@@ -42,6 +42,7 @@ class Connection:
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._dropped = ""
+        self._ended = False
         self.refused = 0
 
     async def run(self) -> str:
@@ -59,17 +60,21 @@ class Connection:
                 tasks.start_soon(until_end, self._read)
                 tasks.start_soon(until_end, self._write)
         finally:
+            self._ended = True
             self._socket.abort()
             self._room.set()
         return self._dropped or reason
 
-    async def send(self, message: Message) -> None:
-        """Queue a message, waiting while too many requests wait already."""
-        while not self.session.has_room and not self.session.closed:
+    async def send(self, message: Message) -> bool:
+        """Queue a message, waiting while too many requests wait already; False if the connection is over."""
+        while not self.session.has_room and not self._ended:
             self._room = anyio.Event()
             await self._room.wait()
+        if self._ended:
+            return False
         self.session.send(message, self._clock.monotonic())
         self.wake()
+        return True
 
     def wake(self) -> None:
         """There is more to write."""

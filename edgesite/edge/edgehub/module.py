@@ -44,6 +44,7 @@ MEM_ADDRESS: Final = "mem:cloudhub"
 _GROUPS: Final = ("meta", "twin", "bus", "edgestream")
 _FIRST_WAIT_S: Final = 0.2
 _MOST_WAIT_S: Final = 30.0
+_IN_PROCESS_WAIT_S: Final = (0.02, 0.5)  #: the same within one process, where a try costs nothing
 _STABLE_S: Final = 60.0  #: a connection that held this long makes the next wait short again
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _EXPECTS_ANSWER: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
@@ -109,9 +110,8 @@ class _Run:
                 tasks.start_soon(self._keep_certificate, self._certificates)
             ctx.ready()
             async for message in inbox:
-                if self._connection is not None:
-                    await self._connection.send(message)
-                else:
+                connection = self._connection
+                if connection is None or not await connection.send(message):
                     self._refuse(message)
 
     def _refuse(self, message: Message) -> None:
@@ -121,7 +121,8 @@ class _Run:
     # -- connecting ----------------------------------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
-        wait, said = _FIRST_WAIT_S, ""
+        first, most = _IN_PROCESS_WAIT_S if self._in_process else (_FIRST_WAIT_S, _MOST_WAIT_S)
+        wait, said = first, ""
         while True:
             started = self._ctx.clock.monotonic()
             try:
@@ -136,9 +137,9 @@ class _Run:
                 reason = await self._serve(socket)
                 self._ctx.log.warning("the connection to the cloud ended: %s", reason)
             if self._ctx.clock.monotonic() - started > _STABLE_S:
-                wait = _FIRST_WAIT_S
+                wait = first
             await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2))
-            wait = min(wait * 2, _MOST_WAIT_S)
+            wait = min(wait * 2, most)
 
     async def _dial(self) -> websocket.WebSocket:
         """Connect. Raises OSError, NetError, JoinError."""

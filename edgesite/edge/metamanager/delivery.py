@@ -26,7 +26,7 @@ __all__ = ["Delivery"]
 _AT_ONCE: Final = 16
 _ANSWER_S: Final = 10.0
 _FIRST_WAIT_S: Final = 0.5
-_MOST_WAIT_S: Final = 60.0
+_MOST_WAIT_S: Final = 15.0
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
