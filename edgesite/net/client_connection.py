@@ -133,8 +133,9 @@ class ClientConnection(asyncio.Protocol):
         self.abort()
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        for waiter in (self._reader, self._writer):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
     # What the parser calls
 

@@ -135,6 +135,8 @@ class Request:
         self.method = method
         self.target = target  #: as received, path and query
         path, _, self.raw_query = target.partition("?")
+        if path[:1] != "/" and "://" in path:  # absolute form, which servers must accept: RFC 9112 section 3.2.2
+            path = "/" + path.partition("://")[2].partition("/")[2]
         self.path = unquote(path) if "%" in path else path  #: decoded
         self.headers = headers
         self.body = body

@@ -268,6 +268,7 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._over is not None:
             return
+        self._transport = None
         self._feed_eof()
         close = self._core.close_rcvd
         if close is not None:
@@ -276,7 +277,6 @@ class WebSocket(asyncio.Protocol):
             self._over = SocketClosed(self._core.close_sent.code, self._core.close_sent.reason)
         else:
             self._over = SocketClosed(1006, str(exc) if exc is not None else "")
-        self._transport = None
         for timer in (self._close_timer, self._ping_timer):
             if timer is not None:
                 timer.cancel()

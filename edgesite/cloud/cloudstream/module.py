@@ -14,6 +14,7 @@ import ssl
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
+from prometheus_client import Gauge
 
 from edgesite.cloud.cloudstream.certificates import tunnel_context
 from edgesite.cloud.cloudstream.connector import Nodes
@@ -50,8 +51,15 @@ class CloudStream:
     def enabled(self, settings: Section) -> bool:
         return bool(settings.get("modules", {}).get("cloudStream", {}).get("enable", True))
 
+    def __init__(self) -> None:
+        self._gauge: Gauge | None = None  # kept over restarts: a registry takes each name once
+
     async def run(self, ctx: Context) -> None:
         nodes = Nodes(ctx.log)
+        self._gauge = self._gauge or Gauge(
+            "edgesite_stream_tunnels", "Nodes whose kubelet API can be reached", registry=ctx.metrics
+        )
+        self._gauge.set_function(lambda: nodes.connected)
 
         def handle(request: Request) -> Response | None:
             return _take(request, nodes)

@@ -57,7 +57,7 @@ class EdgeStream:
             except (OSError, ValueError) as exc:
                 reason = str(exc) or type(exc).__name__
             else:
-                wait_s = _FIRST_S
+                wait_s, said = _FIRST_S, ""
                 reason = await _serve(ctx, socket)
             if reason != said:  # not each attempt
                 ctx.log.warning("no stream tunnel to the cloud: %s", reason)

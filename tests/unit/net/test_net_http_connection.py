@@ -585,3 +585,8 @@ async def test_leaving_twice_leaves_no_task_and_no_connection() -> None:
             await browser.ended.wait()
         assert server.connections == 0
         assert asyncio.all_tasks() == before
+
+
+async def test_an_absolute_target_is_a_path_here() -> None:
+    got = await talk(b"GET http://host:80/a/b?c=d HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert got.endswith(b"GET /a/b c=d ")
