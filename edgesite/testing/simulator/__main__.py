@@ -17,7 +17,10 @@ from typing import Final
 
 from edgesite.testing.simulator.world import Outcome, run
 
-WORLDS: Final = {"store": "edgesite.testing.simulator.worlds.store"}
+WORLDS: Final = {
+    "store": "edgesite.testing.simulator.worlds.store",
+    "api": "edgesite.testing.simulator.worlds.api",
+}
 REPLAY_EVERY: Final = 10
 
 

@@ -1,7 +1,7 @@
 """Machines and the processes on them: what a crash takes and what it leaves.
 
 A killed process leaves its disk writes and its kernel's sockets behind; a machine that loses power loses what was not synced,
-and tells nobody. Containers survive the first and not the second: see `Machine.survivors`.
+and tells nobody. Containers survive the first and not the second: see `Machine.at_power_off`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Process:
         self.alive = True
         self.random = random.Random(f"{world.seed}/{self.name}")
         self.endpoint = Endpoint(machine.name, self)
-        self.net = SimNet(world.network, self.endpoint)
+        self.net = SimNet(world.network, self.endpoint, world.identities.peercert)
         self.disk = SimDisk(machine.disk)
         self.threads = SimThreads(world.loop, Pace(self.random, slow_share=world.slow_share))
         self.task: asyncio.Task[None] | None = None
@@ -55,10 +55,12 @@ class Machine:
         self.clock = SimClock(world.loop, clock_offset_s)
         self.disk = Disk(random.Random(f"{world.seed}/{name}/disk"), self.clock.time)
         self.disk.on_power_cut = self._power_fails
+        self.address = f"10.0.0.{len(world.machines) + 1}"
+        self.boots = 1
         self.processes: list[Process] = []
-        self.survivors: dict[str, Any] = {}  #: what lives outside of our processes until the power goes: containers
+        self.at_power_off: list[Callable[[], None]] = []  #: ends what lives outside of our processes: containers
         self._starts = 0
-        world.network.hosts[name] = name
+        world.network.hosts[name] = world.network.hosts[self.address] = name
         world.network.powered.add(name)
 
     @property
@@ -94,7 +96,9 @@ class Machine:
         for process in list(self.processes):
             self._remove(process)
         self.disk.power_cut()
-        self.survivors.clear()
+        self.boots += 1
+        for end in self.at_power_off:
+            end()
 
     def _power_fails(self) -> None:
         """The disk has frozen in the middle of something: the rest follows as soon as the code that wrote returns."""

@@ -23,6 +23,7 @@ from edgesite.testing.simulator.determinism import pinned
 from edgesite.testing.simulator.loop import SimLoop
 from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.network import Network
+from edgesite.testing.simulator.pki import Identities
 from edgesite.testing.simulator.trace import Trace
 
 __all__ = ["Outcome", "Scenario", "Violation", "World", "run"]
@@ -56,6 +57,7 @@ class World:
         self.rng = random.Random(f"{seed}/world")
         self.loop = SimLoop(random.Random(f"{seed}/order") if self.rng.random() < 0.5 else None)
         self.trace = Trace(self.loop.time, echo=echo)
+        self.identities = Identities()
         self.network = Network(self.loop, random.Random(f"{seed}/network"), self.trace)
         self.slow_share = self.rng.choice([0.0, 0.0, 0.01, 0.05])
         self.machines: dict[str, Machine] = {}
@@ -115,7 +117,7 @@ def run(scenario: Scenario, seed: int, *, echo: bool = False) -> Outcome:
     world = World(seed, root, echo=echo)
     failure = None
     try:
-        with pinned(world.loop, seed), _logging_to(world.trace), _watched(world):
+        with pinned(world.loop, seed), world.identities.watching(), _logging_to(world.trace), _watched(world):
             try:
                 world.loop.run_until_complete(world.play(scenario))
             except BaseException as exc:

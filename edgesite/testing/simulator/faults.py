@@ -1,0 +1,128 @@
+"""Faults of a site, drawn one after the other: kills, power cuts, cut and slow links, resets, full disks, clocks that jump."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+
+from edgesite.testing.simulator.site import Node, Site
+
+__all__ = ["Faults"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault; ``strike`` returns what mends it."""
+
+    name: str
+    weight: int
+    strike: Callable[[Faults, Node], Callable[[], None]]
+
+
+class Faults:
+    """Strikes the site again and again until cancelled. Each fault is mended some time later."""
+
+    def __init__(self, site: Site, rng: random.Random, *, pause_s: float, mend_s: float) -> None:
+        self.site, self.rng = site, rng
+        self._pause_s, self._mend_s = pause_s, mend_s
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await anyio.sleep(self.rng.expovariate(1 / self._pause_s))
+                fault = self.rng.choices(FAULTS, [one.weight for one in FAULTS])[0]
+                node = self.rng.choice(list(self.site.nodes))
+                self.site.world.trace(f"fault {fault.name} {node.machine.name}")
+                self.site.world.count(fault.name)
+                tasks.start_soon(self._mend_later, fault.strike(self, node))
+
+    async def _mend_later(self, mend: Callable[[], None]) -> None:
+        await anyio.sleep(self.rng.uniform(0.2, 2.0) * self._mend_s)
+        mend()
+
+    def other_end(self, node: Node) -> str:
+        """With whom this node's link is."""
+        if node is not self.site.cloud:
+            return "cloud"
+        return self.rng.choice([*self.site.edges, "admin"])
+
+
+def _kill(faults: Faults, node: Node) -> Callable[[], None]:
+    node.kill()
+    return node.start
+
+
+def _kill_between_awaits(faults: Faults, node: Node) -> Callable[[], None]:
+    if node.process is not None and node.process.alive:
+        process = node.process
+        faults.site.world.loop.light_fuse(process, faults.rng.randint(1, 300), lambda: node.machine.kill(process))
+    return node.start
+
+
+def _power(faults: Faults, node: Node) -> Callable[[], None]:
+    node.machine.power_off()
+    return node.start
+
+
+def _power_in_a_commit(faults: Faults, node: Node) -> Callable[[], None]:
+    node.machine.disk.arm_power_cut(faults.rng.randint(1, 20))
+    return node.start
+
+
+def _cut(faults: Faults, node: Node) -> Callable[[], None]:
+    network, here, there = faults.site.world.network, node.machine.name, faults.other_end(node)
+    network.cut(here, there)
+    return lambda: network.heal(here, there)
+
+
+def _reset(faults: Faults, node: Node) -> Callable[[], None]:
+    faults.site.world.network.reset(node.machine.name, faults.other_end(node))
+    return lambda: None
+
+
+def _slow(faults: Faults, node: Node) -> Callable[[], None]:
+    link = faults.site.world.network.link(node.machine.name, faults.other_end(node))
+    before = link.delay_s, link.jitter_s, link.loss
+    link.delay_s, link.jitter_s, link.loss = faults.rng.choice([(0.5, 0.5, 0.0), (0.05, 0.02, 0.2), (2.0, 1.0, 0.05)])
+
+    def mend() -> None:
+        link.delay_s, link.jitter_s, link.loss = before
+
+    return mend
+
+
+def _full(faults: Faults, node: Node) -> Callable[[], None]:
+    disk = node.machine.disk
+    disk.full = True
+
+    def mend() -> None:
+        disk.full = False
+
+    return mend
+
+
+def _clock(faults: Faults, node: Node) -> Callable[[], None]:
+    clock = node.machine.clock
+    jump = faults.rng.choice([-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0])
+    clock.offset_s += jump
+
+    def mend() -> None:
+        clock.offset_s -= jump
+
+    return mend
+
+
+FAULTS = (
+    Fault("kill", 3, _kill),
+    Fault("kill between awaits", 3, _kill_between_awaits),
+    Fault("power", 2, _power),
+    Fault("power in a commit", 1, _power_in_a_commit),
+    Fault("cut", 4, _cut),
+    Fault("reset", 2, _reset),
+    Fault("slow", 2, _slow),
+    Fault("full disk", 1, _full),
+    Fault("clock", 1, _clock),
+)

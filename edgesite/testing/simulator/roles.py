@@ -1,0 +1,146 @@
+"""Real roles on simulated machines: the same modules, configuration and hosts as in the program.
+
+Modules get what the simulator substitutes through the seams that they have: `World` for clock, disk, network, threads; services
+for certificates and the machine's facts; a hook for the pod runtime.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgesite.context import Section, Settings
+from edgesite.edge.edged.machine import Machine as MachineService
+from edgesite.edge.edged.machine import MachineFacts, Pressure
+from edgesite.hookspecs import impl
+from edgesite.net.pki import Pki
+from edgesite.runtime.paths import cloud_defaults, edge_defaults
+from edgesite.runtime.plugins import PluginHost, discover
+from edgesite.runtime.role import RoleHost
+from edgesite.runtime.role import World as RoleWorld
+from edgesite.testing.fakeruntime import FakeEngine, FakeRuntime
+from edgesite.testing.simulator.machine import Machine, Process
+from edgesite.testing.simulator.pki import SimPki
+
+__all__ = ["API_PORT", "cloud_main", "edge_main"]
+
+API_PORT = 6443
+RUNTIME = "simulated"
+
+
+@functools.cache
+def _values(root: str, node: str) -> dict[str, Any]:
+    """Defaults of the whole site, validated as the program does it; paths begin with ``root``."""
+    from edgesite.runtime.config.validate import Request, validate
+
+    folder = Path(root)
+    cloud = cloud_defaults(folder, kubeedge_paths=False, advertise="cloud")
+    edge = edge_defaults(folder, kubeedge_paths=False, node_name=node, cloud="cloud")
+    edge["modules"]["edged"]["runtime"] = RUNTIME
+    api = {"address": f"0.0.0.0:{API_PORT}", "advertiseAddress": "10.0.0.1"}
+    values, _ = validate(Request("EdgeSite", underlay={"api": api, "cloud": cloud, "edge": edge}))
+    return values
+
+
+def _settings(node: str, folder: Path) -> dict[str, Any]:
+    """The values with their paths in ``folder``."""
+    root = "/simulated"
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(one) for key, one in value.items()}
+        if isinstance(value, str) and value.startswith(root):
+            return f"{folder}{value.removeprefix(root)}"
+        return copy.copy(value)
+
+    moved_values: dict[str, Any] = moved(_values(root, node))
+    return moved_values
+
+
+class _RuntimePlugin:
+    """The pod runtime of the machine: an engine that outlives our process."""
+
+    def __init__(self, engine: Callable[[], FakeEngine]) -> None:
+        self._engine = engine
+
+    @impl
+    def edgesite_runtime(self, name: str, config: Section) -> Any:
+        return (lambda ctx: FakeRuntime(self._engine())) if name == RUNTIME else None
+
+
+class _Facts:
+    """`edgesite.edge.edged.machine.Machine` of a simulated computer."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def facts(self, data_dir: Path, resolv_conf: str, interface: str) -> MachineFacts:
+        name = self._machine.name
+        return MachineFacts(
+            hostname=name,
+            architecture="amd64",
+            kernel="6.1.0",
+            os_image="Simulated Linux",
+            machine_id=f"id-{name}",
+            system_uuid=f"uuid-{name}",
+            boot_id=f"boot-{name}-{self._machine.boots}",
+            cpus=4,
+            memory_bytes=8 << 30,
+            disk_bytes=64 << 30,
+            addresses=(self._machine.address,),
+            resolv_conf="nameserver 10.0.0.53\n",
+            hosts="127.0.0.1 localhost\n",
+        )
+
+    def pressure(self, data_dir: Path) -> Pressure:
+        return Pressure(4 << 30, 32 << 30, 64 << 30, 1 << 20, 1 << 21, 200, 32768)
+
+
+def _role(
+    process: Process, role: str, plugins: PluginHost, settings: Section, of: Settings, data_dir: Path, node: str
+) -> RoleHost:
+    machine = process.machine
+    site = {"version": "0.1.0", "embedded_api": True, "single_process": False, "data_dir": str(machine.data_dir)}
+    world = RoleWorld(
+        clock=machine.clock,
+        random=process.random,
+        net=process.net,
+        threads=process.threads,
+        disk=process.disk,
+        hooks=plugins,
+        site=site,
+    )
+    host = RoleHost(role, plugins.modules(of), settings, world, data_dir=data_dir, node_name=node)  # type: ignore[arg-type]
+    host.services.provide(Pki, SimPki(process.random, machine.clock))  # type: ignore[type-abstract]
+    return host
+
+
+async def cloud_main(process: Process, started: Callable[[RoleHost], None]) -> None:
+    """The cloud role, as ``edgesite cloud`` runs it."""
+    folder = process.machine.data_dir
+    values = _settings("", folder)
+    api = values["api"] | {"adminKubeconfig": str(folder / "admin.kubeconfig")}
+    cloud = Section({**values["cloud"], "api": api})
+    plugins = PluginHost(discover())
+    role = _role(process, "cloud", plugins, cloud, Settings(api=Section(api), cloud=cloud), folder / "cloud", "")
+    started(role)
+    await role.run()
+
+
+async def edge_main(
+    process: Process, token: str, engine: Callable[[], FakeEngine], started: Callable[[RoleHost], None]
+) -> None:
+    """An edge role, as ``edgesite edge --cloud cloud --token TOKEN`` runs it."""
+    machine = process.machine
+    values = _settings(machine.name, machine.data_dir)["edge"]
+    values["modules"]["edgeHub"]["token"] = token
+    edge = Section(values)
+    plugins = PluginHost(discover())
+    plugins.register(_RuntimePlugin(engine), "simulator")
+    role = _role(process, "edge", plugins, edge, Settings(edges=(edge,)), machine.data_dir / "edge", machine.name)
+    role.services.provide(MachineService, _Facts(machine))  # type: ignore[type-abstract]
+    started(role)
+    await role.run()

@@ -1,0 +1,163 @@
+"""A simulated site: one cloud, some edges, an administrator's machine; starting, breaking and mending them.
+
+Units   Seconds of virtual time.
+Errors  Violation from `Site.until` when something does not come to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+
+from edgesite.client import Client
+from edgesite.client.http import HttpTransport
+from edgesite.client.kubeconfig import load
+from edgesite.kube.errors import ApiError
+from edgesite.runtime.role import RoleHost
+from edgesite.testing.fakeruntime import FakeContainer, FakeEngine
+from edgesite.testing.simulator.machine import Machine, Process
+from edgesite.testing.simulator.roles import cloud_main, edge_main
+from edgesite.testing.simulator.world import Violation, World
+
+__all__ = ["Node", "Site"]
+
+STORAGE_FAILS: Final = "the storage does not accept writes"  #: the one 500 that may be: the cloud's disk is full
+CALL_S: Final = 20.0  #: deadline of one call of the administrator
+
+
+class Node:
+    """A machine and the role that runs on it; ``role`` is that of the last start."""
+
+    def __init__(self, world: World, machine: Machine, name: str) -> None:
+        self.machine, self.name = machine, name
+        self.role: RoleHost | None = None
+        self.process: Process | None = None
+        self._world = world
+        self._main: Callable[[Process], Any] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    @property
+    def ready(self) -> bool:
+        return self.running and self.role is not None and self.role.ready.is_set()
+
+    def start(self, main: Callable[[Process], Any] | None = None) -> None:
+        """Start the role unless it runs; the first time ``main`` is needed."""
+        self._main = main or self._main
+        assert self._main is not None
+        if not self.running:
+            self.process = self.machine.start(self.name, self._main)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.machine.kill(self.process)
+
+    def took(self, role: RoleHost) -> None:
+        self.role = role
+
+
+class Site:
+    """Machines "cloud", "edge-1" ..., "admin". Containers live in ``engines``, by node."""
+
+    def __init__(self, world: World, edges: int) -> None:
+        self.world = world
+        self.cloud = Node(world, world.machine("cloud"), "cloudcore")
+        self.edges = {
+            name: Node(world, world.machine(name), "edgecore") for name in (f"edge-{n + 1}" for n in range(edges))
+        }
+        self.admin = Process(world.machine("admin"), "kubectl", 0)
+        self.engines = {name: self._engine(node.machine) for name, node in self.edges.items()}
+        self.token = ""
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        yield self.cloud
+        yield from self.edges.values()
+
+    def _engine(self, machine: Machine) -> FakeEngine:
+        starts = StartWatcher(self.world, machine.name)
+        engine = FakeEngine(machine.clock, latency_s=0.02, started=starts)
+        starts.engine = engine
+        machine.at_power_off.append(engine.reboot)
+        return engine
+
+    def start_cloud(self) -> None:
+        self.cloud.start(lambda process: cloud_main(process, self.cloud.took))
+
+    def start_edge(self, name: str) -> None:
+        node, engine = self.edges[name], self.engines[name]
+        node.start(lambda process: edge_main(process, self.token, lambda: engine, node.took))
+
+    @asynccontextmanager
+    async def client(self, component: str = "kubectl") -> AsyncIterator[Client]:
+        """The administrator's client, over the network, with the certificate of admin.kubeconfig."""
+        access = load(self.cloud.machine.data_dir / "admin.kubeconfig")
+        transport = HttpTransport(self.admin.net, self.admin.machine.clock, access)
+        try:
+            yield Client(transport, component=component)
+        finally:
+            await transport.close()
+
+    async def call(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """One call of the administrator; None if it failed. A 500 is nobody's fault but ours."""
+        try:
+            with anyio.fail_after(CALL_S):
+                return await work()
+        except ApiError as exc:
+            self.world.count(f"api {exc.code}")
+            if exc.code == 500 and STORAGE_FAILS not in exc.message:
+                raise Violation(f"the API server answered 500: {exc.message}") from exc
+        except TimeoutError:
+            self.world.count("api timeout")
+        return None
+
+    async def until(self, what: str, holds: Callable[[], Awaitable[str | None]], within_s: float) -> None:
+        """Wait until ``holds`` returns None; else it says what is still missing. Raises Violation."""
+        deadline = self.world.loop.time() + within_s
+        missing: str | None = "never looked"
+        while True:
+            missing = await holds()
+            if missing is None:
+                self.world.trace(f"now {what}")
+                return
+            if self.world.loop.time() >= deadline:
+                raise Violation(f"not {what} within {within_s:.0f} s: {missing}")
+            await anyio.sleep(1.0)
+
+    def mend(self) -> None:
+        """End all faults and start what is down."""
+        names = [node.machine.name for node in self.nodes]
+        for name in names:
+            for other in (*names, "admin"):
+                if name != other and not self.world.network.link(name, other).up:
+                    self.world.network.heal(name, other)
+        for node in self.nodes:
+            node.machine.disk.full = node.machine.disk.broken = False
+            node.start()
+
+
+class StartWatcher:
+    """No container of a pod is started while the one before still runs, or without the one before having ended."""
+
+    def __init__(self, world: World, node: str) -> None:
+        self.engine: FakeEngine | None = None
+        self._world, self._node = world, node
+        self._attempts: dict[tuple[str, str], int] = {}
+
+    def __call__(self, container: FakeContainer) -> None:
+        assert self.engine is not None
+        labels = container.config.labels
+        uid, name = labels.get("io.kubernetes.pod.uid", ""), container.config.name
+        self._world.trace(
+            f"container start {self._node} {container.sandbox.config.name} {name} attempt {container.config.attempt}"
+        )
+        self._world.count("container starts")
+        for other in self.engine.containers.values():
+            same = other.config.name == name and other.config.labels.get("io.kubernetes.pod.uid") == uid
+            if same and other is not container and other.state.value == "running":
+                raise Violation(f"{self._node}: {name} of pod {uid} is started twice: {other.id} and {container.id}")
