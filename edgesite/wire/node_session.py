@@ -79,6 +79,10 @@ class _Slot:
         return self.newer or (self.message, self.ref)
 
 
+#: answers that an edge keeps, so that their objects must be followed; nodes and leases change too often for that
+_KEPT_ANSWERS: Final = frozenset(
+    {"configmap", "secret", "persistentvolume", "persistentvolumeclaim", "volumeattachment"}
+)
 _DELETED_KEPT: Final = 256  #: uids of removed objects that are remembered
 
 
@@ -142,7 +146,7 @@ class NodeSession:
             self._once.popleft()
             self.dropped += 1
         self._once.append(message)
-        if ref is not None and ref.version and message.operation == Operation.RESPONSE:
+        if ref is not None and ref.version and message.operation == Operation.RESPONSE and ref.type in _KEPT_ANSWERS:
             self._answered[message.msg_id] = ref
             if len(self._answered) > self.limits.once:
                 del self._answered[next(iter(self._answered))]

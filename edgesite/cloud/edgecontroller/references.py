@@ -66,6 +66,6 @@ def claims_of(pod: Pod) -> set[str]:
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         if claim:
             found.add(claim)
-        elif volume.get("ephemeral"):
+        elif volume.get("ephemeral") is not None:
             found.add(f"{pod['metadata']['name']}-{volume.get('name')}")
     return found

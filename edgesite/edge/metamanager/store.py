@@ -227,9 +227,9 @@ class EdgeStore:
             raise StoreError(str(exc)) from exc
 
     def holdings(self) -> Iterable[ObjectRef]:
-        """Every object that came from the cloud and has an identity."""
+        """Every object that the cloud follows: those with an identity, but not the node, which is this edge's own."""
         for key, entry in self._entries.items():
-            if entry.held.uid:
+            if entry.held.uid and entry.type != "node":
                 path = resource.parse(key)
                 namespace = "" if entry.type in CLUSTER_TYPES else path.object_namespace
                 yield ObjectRef(entry.held.uid, entry.held.version, entry.type, namespace, path.name)
