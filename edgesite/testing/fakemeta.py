@@ -90,10 +90,18 @@ class FakeCloud:
 
     async def until(self, check: Callable[[], bool], deadline_s: float = 30.0) -> None:
         """Wait until ``check`` holds; it is asked whenever something arrives. Raises TimeoutError."""
-        with anyio.fail_after(deadline_s):
+        with anyio.move_on_after(deadline_s):
             while not check():
                 await self._changed.wait()
                 self._changed = anyio.Event()
+            return
+        raise TimeoutError(self._summary())
+
+    def _summary(self) -> str:
+        """What there is, for whoever waited in vain."""
+        pods = [f"{key[2]}: {obj.get('status')}" for key, obj in self.objects.items() if key[0] == "pod"]
+        said = [f"{one['reason']}: {one['message']}" for one in list(self.events.values())[-10:]]
+        return "\n".join(["", *pods, *said])
 
     def attach(self, bus: Bus) -> None:
         self._bus = bus

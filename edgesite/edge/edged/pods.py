@@ -104,7 +104,7 @@ class Pods:
     def exited(self, event: ContainerEvent) -> None:
         """An event tells of a container's end."""
         for worker in self._workers.values():
-            if event.container_id in worker.state.containers or worker.state.pod.uid == event.pod_uid:
+            if worker.has(event.container_id) or worker.state.pod.uid == event.pod_uid:
                 worker.exited(event.container_id)
                 return
 

@@ -95,6 +95,7 @@ class ContainerStarter:
             raise
         except RuntimeFault as exc:
             return self._refused(state, config.name, "CreateContainerError", str(exc), init)
+        state.made.add(container_id)
         self._say(state, NORMAL, "Created", f"Created container: {config.name}", config.name, init)
         return await self._start_made(state, container, container_id, init)
 

@@ -95,6 +95,9 @@ class PodWorker:
         self._volumes.stale = True
         self.wake()
 
+    def has(self, container_id: str) -> bool:
+        return container_id in self.state.containers or container_id in self.state.made
+
     def exited(self, container_id: str) -> None:
         """The runtime's events say that a container has ended; its lists may say so a little later."""
         self._exits[container_id] = 0
@@ -186,6 +189,7 @@ class PodWorker:
         state.sandboxes = sorted(sandboxes, key=lambda one: (one.attempt, one.created_ns), reverse=True)
         kept = {one.id: one for one in listed}
         state.containers = {name: seen for name, seen in state.containers.items() if name in kept}
+        state.made.clear()
         changed = [one for one in listed if not self._is_known(one)]
         await together(*(functools.partial(self._read, one) for one in changed))
         if state.sandbox is None:

@@ -85,7 +85,8 @@ class SandboxStage:
             pod,
             attempt,
             node_name=services.node.name,
-            hostname=dns.pod_hostname(pod, services.node.name),
+            # In the host's network the name is the host's too, and a runtime refuses to set it.
+            hostname="" if pod.host_network else dns.pod_hostname(pod, services.node.name),
             log_directory=str(services.paths.pod_logs(pod)),
             dns=dns.pod_dns(pod, services.node.dns, settings.cluster_dns, settings.cluster_domain),
             cgroup_parent=parent,
