@@ -1,12 +1,12 @@
-"""One HTTP/1.1 connection of a server: bytes in, requests to the handler, answers out in order.
+"""One HTTP/1.1 connection of a server: requests to the handler, answers out in order. `Intake` receives.
 
 A handler that answers at once costs no task: the answer is written while the bytes are taken in. While a request is being
 answered, later ones wait, and the peer is not read from once any wait.
 
 Units   Seconds of the event loop's clock; sizes in bytes.
 Errors  None leave: a peer that breaks the rules is answered through `HttpServer.reject` and cut off.
-State   Reading (head or body), answering (at most one request), streaming, upgraded, lost. ``_leaving``: takes no more requests.
-Source  RFC 9112: persistence 9.3, pipelining 9.3.2, chunked 7.1; RFC 9110: Expect 10.1.1, Upgrade 7.8, HEAD 9.3.2.
+State   Answering (at most one request), streaming, upgraded, lost.
+Source  RFC 9112: persistence 9.3, pipelining 9.3.2, chunked 7.1; RFC 9110: Upgrade 7.8, HEAD 9.3.2.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import anyio
 
 from edgesite.net.compression import gzip, wants_gzip
 from edgesite.net.errors import ClosedByPeer
-from edgesite.net.headers import HeaderBlock, Headers, encode_headers
-from edgesite.net.http_messages import BodyWriter, PeerInfo, Request, Response
-from edgesite.net.http_parser import ParserError, ParserUpgrade, RequestParser
+from edgesite.net.headers import HeaderBlock, encode_headers
+from edgesite.net.http_intake import Intake
+from edgesite.net.http_messages import BodyWriter, Request, Response
 
 if TYPE_CHECKING:
     from edgesite.net.http import HttpServer
@@ -32,11 +32,8 @@ __all__ = ["ServerConnection", "status_line"]
 
 _STATUS: Final = {int(one): f"HTTP/1.1 {int(one)} {one.phrase}\r\n".encode("ascii") for one in HTTPStatus}
 _BODILESS: Final = frozenset({204, 304})
-#: Other upgrades (h2c, which some clients always offer) are ignored, as RFC 9110 section 7.8 allows.
-_UPGRADES: Final = ("websocket", "spdy/3.1")
 _CLOSE: Final = b"connection: close\r\n"
 _KEEP: Final = b"connection: keep-alive\r\n"
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COPY_BYTES: Final = 16 * 1024  #: bodies up to this size are joined with their head: one write is cheaper than the copy
 _LINGER_S: Final = 1.0  #: how long a refused client may go on sending, so that a reset does not overtake the answer
 
@@ -46,50 +43,24 @@ def status_line(status: int) -> bytes:
     return _STATUS.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode("ascii")
 
 
-class ServerConnection(asyncio.Protocol):
-    """Drives the parser, the handler and the transport of one connection."""
+class ServerConnection(Intake):
+    """Drives the handler and the transport of one connection."""
 
     def __init__(self, server: HttpServer) -> None:
+        super().__init__(server.limits)
         self._server = server
         self._handler = server.handler
-        self.limits = server.limits
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._parser: RequestParser | None = None
-        self._peer: PeerInfo
-        # the request that is being received
-        self._in_message = False
-        self._in_head = False
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
-        self._size = 0  # of the head, then of the body
-        self._ignored_upgrade = False
-        self._partial = False  # it needs more than one read
-        self._deadline = 0.0  # of a partial request
-        # the request that is being answered, and those after it
-        self._answering: Request | None = None
         self._writer: BodyWriter | None = None
         self._scope: anyio.CancelScope | None = None  # of the handler's task
-        self._queue: deque[Request | Response] = deque()
-        self._upgraded: asyncio.Protocol | None = None
-        self._tail: list[bytes] | None = None  # bytes after a request that asks for an upgrade
-        self._leaving = False
-        # flow control and timers
-        self._reading_paused = False
+        self._queue: deque[Request | Response] = deque()  # what is to be answered after the present request
         self.write_paused = False
         self._drained: list[asyncio.Future[None]] = []
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._served = self._served_before = 0  # the timer compares them to tell an idle connection
 
     # Connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._peer = PeerInfo(transport)
-        self._parser = RequestParser(self)
-        self._timer = self._loop.call_later(self.limits.head_timeout_s, self._on_timer)
+        super().connection_made(transport)
         if not self._server.admit(self):
             self._refuse(503, "too many connections")
 
@@ -122,12 +93,6 @@ class ServerConnection(asyncio.Protocol):
     def is_closing(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._transport is None or self._transport.is_closing()
-
-    def close(self) -> None:
-        """Take no more requests; close once what was written is sent."""
-        self._leaving = True
-        if self._transport is not None:
-            self._transport.close()
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -169,176 +134,16 @@ class ServerConnection(asyncio.Protocol):
         """How much was written and not yet taken by the peer."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
-    def put(self, data: bytes) -> None:
-        """Write to the peer."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    # Timers: one per connection, never re-armed by a request that is served in time
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._answering is not None or self._upgraded is not None:
-            return  # armed again when the answer is complete
-        if self._in_message:
-            left_s = self._deadline - self._loop.time()
-            if left_s > 0:
-                self._arm(left_s)
-            else:
-                self._refuse(408, "the request was not received in time")
-        elif self._served == self._served_before:
-            self.close()
-        else:
-            self._served_before = self._served
-            self._arm(self.limits.idle_timeout_s)
-
-    def _arm(self, delay_s: float) -> None:
-        self._timer = self._loop.call_later(delay_s, self._on_timer)
-
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
         self._timer = self._stall_timer = None
 
-    # Receiving
+    # Answering
 
-    def data_received(self, data: bytes) -> None:
-        if self._leaving or self._parser is None:
-            return
-        if self._tail is not None:
-            self._take_tail(data)
-            return
-        began_before = self._in_head
-        try:
-            self._parser.feed_data(data)
-        except ParserUpgrade as exc:
-            if self._ignored_upgrade:
-                self._parse_again(data[exc.args[0] :])
-            else:
-                self._take_tail(data[exc.args[0] :])
-        except ParserError as exc:
-            self._refuse(400, f"malformed HTTP request: {exc}")
-        if self._in_message:
-            self._wait_for_rest(len(data) if began_before else 0)
-
-    def _wait_for_rest(self, size: int) -> None:
-        """A request is incomplete: bound its head, and the time that it may take."""
-        limits = self.limits
-        if self._in_head:
-            self._size += size  # the parser holds back a line that has no end
-            if self._size > limits.header_bytes:
-                self._refuse(431, "the request's headers are too long")
-                return
-        elif not self._body and not self._expected_body():
-            return
-        if not self._partial:
-            self._partial = True
-            self._deadline = self._loop.time() + limits.head_timeout_s
-            if self._timer is not None:
-                self._timer.cancel()
-            self._arm(limits.head_timeout_s)
-        if not self._in_head:
-            self._deadline = self._loop.time() + limits.body_timeout_s
-
-    def _expected_body(self) -> bool:
-        """Refuse a body that is announced too long before it comes; ask for one that waits for our go-ahead."""
-        headers = Headers(self._headers)
-        length = headers.get("content-length", "0")
-        if length and length.isdigit() and int(length) > self.limits.body_bytes:
-            self._refuse(413, f"request body larger than {self.limits.body_bytes} bytes")
-            return False
-        if self._answering is None and headers.get("expect", "").lower() == "100-continue":  # type: ignore[union-attr]
-            self.put(_CONTINUE)
-        return True
-
-    def _parse_again(self, tail: bytes) -> None:
-        """Take a request as if it had not offered its upgrade."""
-        assert self._parser is not None
-        kept = [one for one in self._headers if one[0].lower() not in (b"upgrade", b"connection", b"http2-settings")]
-        lines = b"".join([b"%b: %b\r\n" % one for one in kept])
-        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._parser.get_method(), self._url, lines)
-        self._ignored_upgrade = self._in_message = False
-        self._parser = RequestParser(self)
-        self.data_received(head + tail)
-
-    def _take_tail(self, data: bytes) -> None:
-        """Keep what follows a request for an upgrade until the handler has decided."""
-        if self._upgraded is not None:
-            if data:
-                self._upgraded.data_received(data)
-            return
-        if self._leaving:
-            return  # it was declined
-        if self._tail is None:
-            self._tail = []
-        self._tail.append(data)
-        if data:
-            self._pause_reading()
-
-    # What the parser calls
-
-    def on_message_begin(self) -> None:
-        self._in_message = self._in_head = True
-        self._partial = False
-        self._url = b""
-        self._headers = []
-        self._size = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-        self._size += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
-        self._size += len(name) + len(value) + 4
-        if self._size > self.limits.header_bytes:
-            self._refuse(431, "the request's headers are too long")
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._size = 0
-        assert self._parser is not None
-        if self._parser.should_upgrade() and not self._leaving:
-            self._on_upgrade_offer()
-
-    def _on_upgrade_offer(self) -> None:
-        assert self._parser is not None
-        if self._parser.get_method() == b"CONNECT":
-            self._refuse(405, "CONNECT is not served here")
-            return
-        offered = Headers(self._headers).get("upgrade", "")
-        self._ignored_upgrade = (offered or "").strip().lower() not in _UPGRADES
-
-    def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self.limits.body_bytes:
-            self._refuse(413, f"request body larger than {self.limits.body_bytes} bytes")
-        else:
-            self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        self._in_message = False
-        if self._leaving or self._ignored_upgrade:
-            return
-        parser = self._parser
-        assert parser is not None
-        parts = self._body
-        if parts:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._body = []
-        else:
-            body = b""
-        request = Request(
-            self,
-            parser.get_method().decode("ascii"),
-            self._url.decode("latin-1"),
-            Headers(self._headers),
-            body,
-            self._peer,
-            parser.should_keep_alive() and not parser.should_upgrade(),  # one that is declined ends the connection
-            parser.get_http_version() == "1.1",
-        )
+    def _take_request(self, request: Request) -> None:
+        request.connection = self
         if self._answering is None and not self._queue and not self.write_paused:
             self._dispatch(request)
         elif len(self._queue) >= self.limits.pipelined:
@@ -346,18 +151,6 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._queue.append(request)
             self._pause_reading()
-
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    # Answering
 
     def _dispatch(self, request: Request) -> None:
         self._answering = request

@@ -106,10 +106,10 @@ class Request:
     """One received request, body included."""
 
     __slots__ = (
-        "_connection",
         "_query",
         "body",
         "chunked_ok",
+        "connection",
         "headers",
         "keep_alive",
         "method",
@@ -130,7 +130,7 @@ class Request:
         keep_alive: bool = True,
         chunked_ok: bool = True,
     ) -> None:
-        self._connection = connection
+        self.connection = connection  #: None for a request made in-process, which cannot be streamed or upgraded
         self._query: dict[str, list[str]] | None = None
         self.method = method
         self.target = target  #: as received, path and query
@@ -177,9 +177,9 @@ class Request:
         return self._live().upgrade(self, protocol, headers, status)
 
     def _live(self) -> ServerConnection:
-        if self._connection is None:
+        if self.connection is None:
             raise ClosedByPeer("this request has no connection")
-        return self._connection
+        return self.connection
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path})"

@@ -274,7 +274,7 @@ async def test_the_client_reuses_connections_and_survives_a_stale_one() -> None:
     peers: list[int] = []
 
     def handler(request: Request) -> Response:
-        peers.append(id(request._connection))
+        peers.append(id(request.connection))
         return Response(200, None, request.body)
 
     net = RealNet()
