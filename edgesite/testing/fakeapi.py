@@ -18,6 +18,7 @@ import anyio.lowlevel
 
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, already_exists, bad_request, conflict, expired, not_found
+from edgesite.kube.resources import BUILTIN, Resource
 
 __all__ = ["FakeApi"]
 
@@ -68,6 +69,7 @@ class FakeApi:
         self.compacted = 0
         self.requests: list[tuple[str, str]] = []
         self.writes: list[tuple[str, str, Any]] = []
+        self.served: tuple[Resource, ...] = BUILTIN  # what discovery tells
         self._now = now
         self._history: list[tuple[int, str, str, Object]] = []
         self._watchers: list[_Watcher] = []
@@ -148,6 +150,8 @@ class FakeApi:
         url = urlsplit(target)
         path = unquote(url.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if path in ("/api", "/apis"):
+            return self._discovery(path)
         if method != "GET":
             self.writes.append((method, path, copy.deepcopy(body)))
         parts, name, subresource = _split(path)
@@ -156,6 +160,10 @@ class FakeApi:
             return self._subresource(key, subresource, body)
         if method == "POST":
             return self._create(key, body)
+        if name is None and method == "DELETE":
+            for at in [at for at in self.objects if _covers(path, at)]:
+                self._delete(at, {})
+            return {"kind": "Status", "status": "Success"}
         if name is None:
             return self._list(path, query)
         if (live := self.objects.get(key)) is None:
@@ -174,6 +182,23 @@ class FakeApi:
                 raise conflict(parts[-2], name, "the UID in the patch does not match")
             new = _merge(copy.deepcopy(live), body, strategic="strategic" in headers.get("content-type", ""))
         return self._update(key, live, new, subresource)
+
+    def _discovery(self, path: str) -> Object:
+        groups: dict[str, dict[str, list[Object]]] = {}
+        for row in self.served:
+            if bool(row.group) == (path == "/apis"):
+                kind = {"group": row.group, "version": row.version, "kind": row.kind}
+                scope = "Namespaced" if row.namespaced else "Cluster"
+                one = {"resource": row.plural, "responseKind": kind, "scope": scope, "verbs": list(row.verbs)}
+                groups.setdefault(row.group, {}).setdefault(row.version, []).append(one)
+        items = [
+            {
+                "metadata": {"name": name},
+                "versions": [{"version": version, "resources": rows} for version, rows in versions.items()],
+            }
+            for name, versions in groups.items()
+        ]
+        return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items}
 
     def _list(self, path: str, query: Mapping[str, str]) -> Object:
         selects = _selector(query)
@@ -211,6 +236,8 @@ class FakeApi:
         wanted = new["metadata"].get("resourceVersion")
         if wanted and wanted != live["metadata"]["resourceVersion"]:
             raise conflict(key.split("/")[-2], live["metadata"]["name"], "the object has been modified")
+        if subresource == "finalize" and not new["spec"].get("finalizers"):
+            return self._commit("DELETED", key, live)
         if subresource == "status":
             new = {**live, "metadata": {**live["metadata"], **_metadata_patch(new)}, "status": new.get("status", {})}
         else:
@@ -224,7 +251,8 @@ class FakeApi:
         meta["resourceVersion"] = live["metadata"]["resourceVersion"]
         if new == live:
             return live
-        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+        held = meta.get("finalizers") or (new.get("spec") or {}).get("finalizers")  # the latter are a namespace's
+        if meta.get("deletionTimestamp") and not held:
             return self._commit("DELETED", key, new)
         return self._commit("MODIFIED", key, new)
 
@@ -233,8 +261,13 @@ class FakeApi:
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != obj["metadata"]["uid"]:
             raise conflict(key.split("/")[-2], obj["metadata"]["name"], "the UID in the precondition does not match")
-        if obj["metadata"].get("finalizers"):
-            obj["metadata"].setdefault("deletionTimestamp", self._now())
+        extra = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(options.get("propagationPolicy") or "")
+        finalizers = [one for one in obj["metadata"].get("finalizers") or () if one != extra]
+        if extra or finalizers or (obj.get("spec") or {}).get("finalizers"):
+            if obj["metadata"].get("deletionTimestamp"):
+                return obj
+            obj["metadata"]["deletionTimestamp"] = self._now()
+            obj["metadata"]["finalizers"] = [*finalizers, *([extra] if extra else [])]
             return self._commit("MODIFIED", key, obj)
         return self._commit("DELETED", key, obj)
 
