@@ -103,7 +103,7 @@ def assemble(
     max_in_flight: int = 400,
 ) -> Assembly:
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
-    builtin = [
+    builtin: list[Admission] = [
         ServiceAccounts(store, kinds),
         Priorities(store, kinds),
         DefaultTolerations(store, kinds),

@@ -43,7 +43,9 @@ def _invalid(name: str, field: str, message: str) -> ApiError:
 def log_query(name: str, query: dict[str, list[str]]) -> dict[str, str]:
     """Check the options of a log request and return those that the node needs. Raises ApiError."""
     given = {key: values[0] for key, values in query.items() if values}
-    wanted = {key: "true" for key in _FLAGS if key in given and given[key].lower() not in ("false", "0")}
+    wanted: dict[str, str] = {
+        key: "true" for key in _FLAGS if key in given and given[key].lower() not in ("false", "0")
+    }
     for key in (*_POSITIVE, "tailLines"):
         if not given.get(key):
             continue
@@ -119,7 +121,8 @@ class NodeRoads:
         try:
             if not 200 <= stream.status <= 206:
                 raise await _refusal(stream, call, "pods/log")
-            return await self._forward(call, stream, 200, _PLAIN)
+            await self._forward(call, stream, 200, _PLAIN)
+            return None
         finally:
             await _close(stream)
 
@@ -136,7 +139,8 @@ class NodeRoads:
         try:
             kept = ("content-type", "content-encoding")
             headers = {key.lower(): value for key, value in stream.headers.items() if key.lower() in kept}
-            return await self._forward(call, stream, stream.status, headers)
+            await self._forward(call, stream, stream.status, headers)
+            return None
         finally:
             await _close(stream)
 

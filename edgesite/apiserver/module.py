@@ -23,7 +23,7 @@ from edgesite.apiserver.events import EventSweeper
 from edgesite.apiserver.health import add_health, add_metrics
 from edgesite.apiserver.selection import indexer
 from edgesite.apiserver.transport import InProcessTransport
-from edgesite.client import Client
+from edgesite.client import Client, SharedInformers
 from edgesite.context import NodeConnector, Settings
 from edgesite.kube import schema, times
 from edgesite.net import address as addresses
@@ -116,7 +116,11 @@ class ApiServerModule:
             reachable = config.advertiseAddress or _reachable(at.host)
             _write_kubeconfig(ctx, credentials, addresses.join(reachable, at.port))
             await bootstrap(made.registry, service_ip=_service_ip(config), address=reachable, port=at.port)
-            ctx.services.provide(Client, Client(InProcessTransport(made.server, MODULE_USER)))
+            client = Client(InProcessTransport(made.server, MODULE_USER))
+            informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
+            ctx.services.provide(Client, client)
+            ctx.services.provide(SharedInformers, informers)
+            tasks.start_soon(informers.run)
             tasks.start_soon(store.run)
             tasks.start_soon(made.watches.run)
             tasks.start_soon(EventSweeper(store, ctx.clock, times.parse_duration(config.eventTTL)).run)

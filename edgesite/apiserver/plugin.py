@@ -1,4 +1,4 @@
-"""Plugin ``apiserver``: the embedded API server."""
+"""Plugin ``apiserver``: the embedded Kubernetes API server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @impl
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
-    if settings.cloud is None or settings.api is None or not settings.api.enable:
+    if settings.cloud is None or settings.api is None or not settings.api.get("enable", True):
         return []
     from edgesite.apiserver.module import ApiServerModule
 

@@ -11,6 +11,7 @@ Source  Kubernetes API concepts (alternate representations): the magic prefix an
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -183,7 +184,7 @@ def _raw_json(value: dict[str, Any]) -> Any:
     return json.loads(raw) if raw else _ABSENT
 
 
-_SPECIAL: Final = {
+_SPECIAL: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "meta.v1.Time": _time,
     "meta.v1.MicroTime": _micro_time,
     "meta.v1.Duration": lambda value: times.format_duration(value.get("duration", 0) / 1e9),

@@ -57,6 +57,17 @@ def too_large_revision(asked: int, newest: int) -> ApiError:
     return ApiError(504, "Timeout", message, {"causes": [cause]}, retry_after_s=1)
 
 
+class _TokenExpired(ApiError):
+    """A page of a revision that is no longer held; ``onward`` goes on at the present one."""
+
+    def __init__(self, message: str, onward: str) -> None:
+        super().__init__(410, "Expired", message)
+        self._onward = onward
+
+    def status(self) -> Object:
+        return {**super().status(), "metadata": {"continue": self._onward}}
+
+
 class Registry:
     """Reads and writes objects of all kinds."""
 
@@ -153,10 +164,7 @@ class Registry:
                 "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
                 "the continue parameter, or use the continue token in this response to retrieve the remainder of the results."
             )
-            start = read_continue(options.token)[1]
-            error = ApiError(410, "Expired", message)
-            error.list_meta = {"continue": continue_token(self.store.revision, start)}  # type: ignore[attr-defined]
-            return error
+            return _TokenExpired(message, continue_token(self.store.revision, read_continue(options.token)[1]))
         return errors.expired(f"The resourceVersion for the provided list is too old: {options.revision}")
 
     # creating

@@ -89,7 +89,7 @@ class Reviews:
 
     def _status(self, user: User, call: Call, spec: Object) -> Object:
         resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-        if (resource is None) == (plain is None):
+        if (resource is None) is (plain is None):
             cause = {
                 "reason": "FieldValueInvalid",
                 "message": "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
@@ -99,7 +99,7 @@ class Reviews:
         if plain is not None:
             wanted = Attributes(plain.get("verb") or "", plain.get("path") or "")
         else:
-            given = {key: resource.get(key) or "" for key in _RESOURCE_ATTRIBUTES}
+            given: dict[str, Any] = {key: (resource or {}).get(key) or "" for key in _RESOURCE_ATTRIBUTES}
             wanted = Attributes(**{**given, "namespace": call.route.namespace or given["namespace"]})
         allowed, reason = self.allowed(user, wanted)
         return {"allowed": allowed, **({"reason": reason} if reason else {})}

@@ -50,6 +50,7 @@ class Scheme:
     def decode(self, kind: Kind, obj: Object, field_validation: str, warnings: list[str], body: bytes = b"") -> Object:
         """Check types and unknown fields; ``body`` is searched for fields given twice. Raises ApiError."""
         row = kind.resource
+        decoded: Object
         if kind.custom is not None:
             decoded, problems = kind.custom.decode(obj)
         else:

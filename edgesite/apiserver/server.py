@@ -23,6 +23,7 @@ from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import Call, error_response
 from edgesite.apiserver.kinds import NOT_SERVED
 from edgesite.apiserver.requestinfo import RequestInfo, Route, parse_path, request_info
+from edgesite.apiserver.subresources import BINDINGS
 from edgesite.kube import errors
 from edgesite.kube.errors import ApiError
 from edgesite.net.errors import ClosedByPeer
@@ -191,7 +192,8 @@ class ApiServer:
         if verb == "list":
             return self._parts.reads.list(call)
         if verb == "watch":
-            return self._parts.reads.watch(call)
+            self._parts.reads.watch(call)
+            return None
         if verb == "create" and route.name:
             raise errors.method_not_allowed()
         if verb in ("update", "patch") and not route.name:
@@ -206,6 +208,8 @@ class ApiServer:
 
     def _writer(self, call: Call) -> Callable[[Call], Coroutine[Any, Any, Response]]:
         writes = self._parts.writes
+        if call.kind.resource.plural == BINDINGS and not call.kind.resource.group:
+            return self._parts.subresources.bind
         reviewer = self._parts.reviews.of(call.kind) if call.verb == "create" else None
         if reviewer is not None:
             return reviewer

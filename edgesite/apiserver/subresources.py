@@ -17,7 +17,7 @@ from edgesite.apiserver.scales import Scales
 from edgesite.apiserver.strategies.pods import bind
 from edgesite.kube import errors, json, selectors, times
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import POD_DISRUPTION_BUDGETS
+from edgesite.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 
 if TYPE_CHECKING:
     from edgesite.apiserver.logs import NodeRoads
@@ -29,6 +29,7 @@ __all__ = ["Subresources"]
 
 Object = dict[str, Any]
 Handler = Callable[[Call], Coroutine[Any, Any, "Response | None"]]
+BINDINGS: Final = "bindings"
 _TERMINAL: Final = ("Succeeded", "Failed")
 
 
@@ -56,7 +57,7 @@ class Subresources:
             ("scale", "get"): self._scales.get,
             ("scale", "update"): self._scales.update,
             ("scale", "patch"): self._scales.patch,
-            ("binding", "create"): self._bind,
+            ("binding", "create"): self.bind,
             ("eviction", "create"): self._evict,
             ("log", "get"): roads.log,
         }
@@ -69,13 +70,19 @@ class Subresources:
         route = call.route
         return self._writes.render(call, self._registry.row(call.kind, route.namespace, route.name))
 
-    async def _bind(self, call: Call) -> Response:
-        """Bind a pod to a node. Raises ApiError."""
+    async def bind(self, call: Call) -> Response:
+        """Bind a pod to a node: of /pods/NAME/binding and of /bindings. Raises ApiError."""
         options = self._writes.options(call)
         binding, _ = self._writes.body(call)
-        if not isinstance(binding, dict) or not isinstance(binding.get("target"), dict | None):
+        if not isinstance(binding, dict) or not (
+            isinstance(binding.get("target"), dict | None) and isinstance(binding.get("metadata"), dict | None)
+        ):
             raise errors.bad_request("the body of the request must be a Binding")
         write = self._writes.begin(call, options)
+        write.operation, write.subresource = "UPDATE", "binding"
+        if call.kind.resource.plural == BINDINGS:  # the old way: posted as objects of their own
+            write.kind = self._registry.kinds.of(PODS)
+            write.name = str((binding.get("metadata") or {}).get("name") or "")
 
         def change(old: Object) -> Object:
             pod = copy.deepcopy(old)

@@ -257,7 +257,8 @@ class InProcessTransport:
         async with anyio.create_task_group() as tasks:
             outcome: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
             tasks.start_soon(_carry_out, answer, outcome)
-            await asyncio.wait([outcome, request.opened], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [outcome, request.opened]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             stream: LocalStream | None = request.opened.result() if request.opened.done() else None
             try:
                 yield stream or _Whole(outcome.result() or Response(500))

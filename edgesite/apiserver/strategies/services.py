@@ -88,7 +88,7 @@ class Ports:
         for port in (*range(start, self.last + 1), *range(self.first, start)):
             if port not in self._used:
                 self._used.add(port)
-                return port
+                return int(port)
         raise errors.internal("failed to allocate a nodePort: range is full")
 
     def give_back(self, port: int) -> None:

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgesite.apiserver.strategies.base import Strategy, Write
+from edgesite.kube import defaults_workloads
 
-__all__ = ["DeploymentStrategy", "EventStrategy", "NodeStrategy", "PhaseStrategy", "SecretStrategy", "WorkloadStrategy"]
+__all__ = [
+    "DeploymentStrategy",
+    "EventStrategy",
+    "JobStrategy",
+    "NodeStrategy",
+    "PhaseStrategy",
+    "SecretStrategy",
+    "WorkloadStrategy",
+]
 
 Object = dict[str, Any]
 
@@ -38,6 +47,16 @@ class DeploymentStrategy(WorkloadStrategy):
         WorkloadStrategy.prepare_update(self, write, old, new)
         if new["metadata"].get("annotations") != old["metadata"].get("annotations"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+@dataclass(slots=True)
+class JobStrategy(WorkloadStrategy):
+    """A new Job gets the selector by which it knows its pods."""
+
+    def prepare_create(self, write: Write, obj: Object) -> None:
+        WorkloadStrategy.prepare_create(self, write, obj)
+        if isinstance((obj.get("spec") or {}).get("template"), dict):
+            defaults_workloads.add_job_selector(obj)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from edgesite.apiserver.strategies.services import ServiceStrategy
 from edgesite.apiserver.strategies.simple import (
     DeploymentStrategy,
     EventStrategy,
+    JobStrategy,
     NodeStrategy,
     PhaseStrategy,
     SecretStrategy,
@@ -40,7 +41,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     ("apps", "replicasets"): WorkloadStrategy,
     ("apps", "statefulsets"): WorkloadStrategy,
     ("apps", "daemonsets"): WorkloadStrategy,
-    ("batch", "jobs"): WorkloadStrategy,
+    ("batch", "jobs"): JobStrategy,
     ("batch", "cronjobs"): WorkloadStrategy,
     ("coordination.k8s.io", "leases"): lambda: Strategy(
         volatile=True, create_on_update=True, unconditional_update=False
