@@ -33,6 +33,8 @@ _PING: Final = b"ping you"  #: KubeEdge's
 _PING_S: Final = 5.0
 _SILENCE_S: Final = 15.0
 _FIRST_S: Final = 2.0
+_FIRST_IN_PROCESS_S: Final = 0.05  #: the cloud role of this process is about to start
+_PATIENCE_S: Final = 10.0  #: a start-up takes its time; what fails longer is worth a line in the log
 _MOST_S: Final = 30.0
 _STREAMS: Final = 128
 
@@ -50,20 +52,23 @@ class EdgeStream:
 
     async def run(self, ctx: Context) -> None:
         ctx.ready()
-        wait_s, said = _FIRST_S, ""
+        in_process = bool(ctx.site.get("single_process"))
+        first_s, most_s = (_FIRST_IN_PROCESS_S, _FIRST_S) if in_process else (_FIRST_S, _MOST_S)
+        wait_s, said, since = first_s, "", ctx.clock.monotonic()
         while True:
             try:
                 socket = await _dial(ctx)
             except (OSError, ValueError) as exc:
                 reason = str(exc) or type(exc).__name__
+                if reason != said and ctx.clock.monotonic() - since > _PATIENCE_S:  # not each attempt
+                    ctx.log.warning("no stream tunnel to the cloud: %s", reason)
+                    said = reason
             else:
-                wait_s, said = _FIRST_S, ""
                 reason = await _serve(ctx, socket)
-            if reason != said:  # not each attempt
-                ctx.log.warning("no stream tunnel to the cloud: %s", reason)
-                said = reason
+                ctx.log.warning("the stream tunnel to the cloud ended: %s", reason)
+                wait_s, said, since = first_s, "", ctx.clock.monotonic()
             await ctx.clock.sleep(wait_s * (0.5 + ctx.random.random() / 2))
-            wait_s = min(wait_s * 2, _MOST_S)
+            wait_s = min(wait_s * 2, most_s)
 
 
 async def _dial(ctx: Context) -> WebSocket:
