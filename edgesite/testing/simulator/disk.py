@@ -94,6 +94,11 @@ class Disk:
         """The power goes at the given write or sync from now: in the middle of a transaction, if one is made."""
         self._cut_after = operations
 
+    def mend(self) -> None:
+        """No fault from now on."""
+        self.full = self.broken = False
+        self._cut_after = None
+
     def power_cut(self) -> None:
         """Lose what was not synced. All files must be closed (see `SimDisk.die`)."""
         if self._platter is None:

@@ -57,6 +57,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._shuffle = shuffle
         self._at_once = 0
         self._fuses: dict[object, list[Any]] = {}  # process -> [callbacks left, what then]
+        self._dead: set[object] = set()
         self._graveyard: list[Any] = []
         _Task._numbers = itertools.count()
         self.set_task_factory(lambda loop, coro, **kwargs: _Task(coro, loop=loop, **kwargs))
@@ -65,14 +66,9 @@ class SimLoop(asyncio.BaseEventLoop):
         return self._now
 
     def kill(self, process: object) -> None:
-        """Drop every callback and timer that belongs to ``process``; its tasks stay where they are."""
+        """No callback or timer of ``process`` runs from now on; its tasks stay where they are."""
         self._fuses.pop(process, None)
-        for handle in [*self._ready, *self._scheduled]:  # type: ignore[attr-defined]
-            if _process_of(handle) is process:
-                self._graveyard.append(
-                    handle._args
-                )  # the destructors of what it holds must not run: nothing runs any more
-                handle.cancel()
+        self._dead.add(process)
         for task in asyncio.all_tasks(self):
             if task.process is process:  # type: ignore[attr-defined]
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -82,9 +78,14 @@ class SimLoop(asyncio.BaseEventLoop):
         """Call ``then`` when so many more callbacks of ``process`` have run: somewhere between two of its awaits."""
         self._fuses[process] = [callbacks, then]
 
+    def put_out_fuses(self) -> None:
+        """Nobody is killed any more who has not been."""
+        self._fuses.clear()
+
     def bury(self) -> None:
         """Let go of what killed processes have left behind; the loop must be closed."""
         self._graveyard.clear()
+        self._dead.clear()
 
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
@@ -106,11 +107,15 @@ class SimLoop(asyncio.BaseEventLoop):
             raise Livelock(f"at {self._now:.3f} s time stands still; next is {ready[0]!r}")
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
-                self.steps += 1
-                handle._run()
-                if self._fuses:
-                    self._burn(_process_of(handle))
+            if handle._cancelled:
+                continue
+            if self._dead and _process_of(handle) in self._dead:
+                self._graveyard.append(handle)  # the destructors of what it holds must not run either
+                continue
+            self.steps += 1
+            handle._run()
+            if self._fuses:
+                self._burn(_process_of(handle))
         handle = None
 
     def _burn(self, process: object | None) -> None:

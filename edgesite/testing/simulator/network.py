@@ -92,6 +92,13 @@ class Network:
         for pipe in list(self._pipes):
             pipe.kick()
 
+    def mend(self) -> None:
+        """Give all links their first form again."""
+        for (one, other), link in self._links.items():
+            link.delay_s, link.jitter_s, link.loss = self.default.delay_s, self.default.jitter_s, self.default.loss
+            if not link.up:
+                self.heal(one, other)
+
     def reset(self, one: str, other: str) -> None:
         """Break every stream between two machines, as a middlebox that forgot them does."""
         self.trace(f"net reset {one} {other}")
@@ -121,25 +128,23 @@ class Network:
     def process_died(self, owner: Endpoint) -> None:
         """Its kernel closes what it had open."""
         owner.alive = False
-        self._close_ports(owner)
+        for at in [at for at, listening in self.ports.items() if listening.owner is owner]:
+            del self.ports[at]
         for transport in [one for one, its in self._transports.items() if its is owner]:
             transport.die(silently=False)
 
     def machine_died(self, machine: str) -> None:
         """Power loss: no goodbye to anybody, and what its kernel had to send is gone."""
         self.powered.discard(machine)
+        for at in [at for at in self.ports if at[0] == machine]:
+            del self.ports[at]
         for transport, owner in list(self._transports.items()):
             if owner.machine == machine:
                 owner.alive = False
-                self._close_ports(owner)
                 transport.die(silently=True)
         for pipe in list(self._pipes):
             if pipe.source.machine == machine:
                 pipe.vanish()
-
-    def _close_ports(self, owner: Endpoint) -> None:
-        for at in [at for at, listening in self.ports.items() if listening.owner is owner]:
-            del self.ports[at]
 
 
 class Pipe:

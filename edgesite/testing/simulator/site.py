@@ -131,13 +131,11 @@ class Site:
 
     def mend(self) -> None:
         """End all faults and start what is down."""
-        names = [node.machine.name for node in self.nodes]
-        for name in names:
-            for other in (*names, "admin"):
-                if name != other and not self.world.network.link(name, other).up:
-                    self.world.network.heal(name, other)
+        self.world.network.mend()
+        self.world.loop.put_out_fuses()
         for node in self.nodes:
-            node.machine.disk.full = node.machine.disk.broken = False
+            node.machine.clock.offset_s = 0.0
+            node.machine.disk.mend()
             node.start()
 
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from edgesite.testing.simulator.loop import PROCESS
+
 __all__ = ["Trace"]
 
 KEPT_LINES: Final = 200  #: The last ones are shown with a failure.
@@ -36,7 +38,7 @@ class Trace(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" [{type(record.exc_info[1]).__name__}: {record.exc_info[1]}]"
-        self(f"log {record.levelname} {record.name} {text}")
+        self(f"log {PROCESS.get()} {record.levelname} {record.name} {text}")
         if self._echo and record.exc_info:
             sys.stdout.write(logging.Formatter().formatException(record.exc_info) + "\n")
 

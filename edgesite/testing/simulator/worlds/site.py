@@ -1,0 +1,218 @@
+"""A whole site under faults: cloud, two or three edges, a Deployment that is scaled, updated, deleted and made again.
+
+Invariants: those of `observers` and `StartWatcher`; what an edge has stored never gets older; in the end cloud and edges are equal:
+the pods that the API shows are Running, are those that the edges have stored, and have each exactly one running container.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import random
+from typing import Any, Final
+
+import anyio
+
+from edgesite.client import Client
+from edgesite.edge.metamanager.meta import Meta
+from edgesite.kube.resources import DEPLOYMENTS, NODES, PODS, SECRETS
+from edgesite.testing.fakeruntime import FakeEngine
+from edgesite.testing.simulator.faults import Faults
+from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter, version_of
+from edgesite.testing.simulator.site import Node, Site
+from edgesite.testing.simulator.world import Violation, World
+from edgesite.testing.simulator.worlds.api import deployment, describe, serving
+
+__all__ = ["scenario"]
+
+SETTLE_S: Final = 400.0  #: longer than every back-off and time-out of the modules
+COUNTED: Final = "count"
+
+
+async def scenario(world: World) -> None:
+    site = Site(world, edges=world.rng.choice([2, 2, 3]))
+    site.start_cloud()
+    await site.until("serving", lambda: serving(site), 60)
+    await site.until("token there", lambda: fetch_token(site), 60)
+    for name in site.edges:
+        site.start_edge(name)
+    if world.rng.random() < 0.7:
+        await site.until("nodes ready", lambda: nodes_ready(site), 60)
+    watchers = [CopyingWatcher(site, one) for one in (PODS, NODES)]
+    writer = CountingWriter(site, COUNTED, random.Random(f"{world.seed}/writer"))
+    async with anyio.create_task_group() as tasks:
+        for watcher in watchers:
+            tasks.start_soon(watcher.run)
+        tasks.start_soon(writer.run)
+        for node in site.edges.values():
+            tasks.start_soon(watch_store, site, node)
+        async with anyio.create_task_group() as trouble:
+            faults = Faults(
+                site, world.rng, pause_s=world.rng.choice([5.0, 20.0]), mend_s=world.rng.choice([1.0, 8.0, 30.0])
+            )
+            trouble.start_soon(faults.run)
+            trouble.start_soon(change_deployment, site)
+            await anyio.sleep(world.rng.uniform(40.0, 150.0))
+            trouble.cancel_scope.cancel()
+        site.mend()
+        await site.until("converged", lambda: converged(site, watchers), SETTLE_S)
+        await site.until("deleted", lambda: deleted(site), SETTLE_S)
+        tasks.cancel_scope.cancel()
+
+
+async def fetch_token(site: Site) -> str | None:
+    async with site.client() as client:
+        secret = await site.call(lambda: client.get(SECRETS, "tokensecret", "kubeedge"))
+    if secret is None:
+        return "no join token"
+    site.token = base64.b64decode(secret["data"]["tokendata"]).decode()
+    return None
+
+
+async def nodes_ready(site: Site) -> str | None:
+    async with site.client() as client:
+        answer = await site.call(lambda: client.list(NODES))
+    ready = {one["metadata"]["name"] for one in (answer or {"items": []})["items"] if is_ready(one)}
+    return None if ready == set(site.edges) else f"ready are {sorted(ready)}"
+
+
+def is_ready(obj: dict[str, Any]) -> bool:
+    conditions = obj.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+async def change_deployment(site: Site) -> None:
+    """Create, scale, update and delete, as people do."""
+    rng = site.world.rng
+    async with site.client() as client:
+        while True:
+            replicas, image = rng.randint(1, 4), f"registry/web:{rng.randint(1, 3)}"
+            if rng.random() < 0.15:
+                await site.call(lambda: client.delete(DEPLOYMENTS, "web", "default", propagation="Background"))
+            elif await site.call(lambda: client.get(DEPLOYMENTS, "web", "default")) is None:
+                await site.call(functools.partial(client.create, DEPLOYMENTS, web(replicas, image)))
+            elif rng.random() < 0.5:
+                patch: dict[str, Any] = {"spec": {"replicas": replicas}}
+                await site.call(functools.partial(client.patch, DEPLOYMENTS, "web", patch, "default"))
+            else:
+                patch = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": image}]}}}}
+                change = functools.partial(client.patch, DEPLOYMENTS, "web", patch, "default", kind="strategic")
+                await site.call(change)
+            await anyio.sleep(rng.uniform(1.0, 30.0))
+
+
+def web(replicas: int, image: str) -> dict[str, Any]:
+    """A Deployment whose pods use the ConfigMap that is counted up."""
+    made = deployment("web", replicas, image)
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [
+        {"name": "N", "valueFrom": {"configMapKeyRef": {"name": COUNTED, "key": "n", "optional": True}}}
+    ]
+    return made
+
+
+async def watch_store(site: Site, node: Node) -> None:
+    """What an edge has stored never gets older."""
+    seen: dict[tuple[str, str], tuple[str, int]] = {}
+    while True:
+        await anyio.sleep(1.0)
+        for kind, obj in await stored(node):
+            meta = obj["metadata"]
+            key, version = (kind, meta["name"]), version_of(obj)
+            uid, before = seen.get(key, (meta["uid"], 0))
+            if uid == meta["uid"] and version < before:
+                raise Violation(
+                    f"{node.machine.name}: {kind} {meta['name']} went from version {before} back to {version}"
+                )
+            seen[key] = (meta["uid"], version)
+
+
+async def stored(node: Node) -> list[tuple[str, dict[str, Any]]]:
+    """Pods and ConfigMaps in the edge's store, if its metamanager runs."""
+    meta = node.role.services.find(Meta) if node.running and node.role is not None else None  # type: ignore[type-abstract]
+    if meta is None:
+        return []
+    found: list[tuple[str, dict[str, Any]]] = []
+    with anyio.move_on_after(0.9):  # its process may die meanwhile, and never answer
+        for kind in ("pod", "configmap"):
+            found += [(kind, one) for one in await meta.list(kind)]
+        return found
+    return []
+
+
+async def converged(site: Site, watchers: list[CopyingWatcher]) -> str | None:
+    async with site.client() as client:
+        return await _outcome(site, lambda: _compare(site, client, watchers))
+
+
+async def _outcome(site: Site, look: Any) -> str | None:
+    async def said() -> str:
+        return await look() or "nothing is missing"
+
+    outcome = await site.call(said)
+    if outcome is None:
+        return "the API server does not answer"
+    return None if outcome == "nothing is missing" else str(outcome)
+
+
+async def _compare(site: Site, client: Client, watchers: list[CopyingWatcher]) -> str | None:
+    if (missing := await nodes_ready(site)) is not None:
+        return missing
+    for watcher in watchers:
+        if difference := watcher.differs_from(await client.list(watcher.resource)):
+            return difference
+    found = [one for one in (await client.list(DEPLOYMENTS, "default"))["items"] if one["metadata"]["name"] == "web"]
+    pods = (await client.list(PODS, "default"))["items"]
+    if len(pods) != (found[0]["spec"]["replicas"] if found else 0):
+        return f"pods: {describe(pods)}; deployment: {describe(found)}"
+    return await compare_edges(site, pods, found)
+
+
+async def compare_edges(site: Site, pods: list[dict[str, Any]], deployments: list[dict[str, Any]]) -> str | None:
+    images = [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in deployments]
+    for pod in pods:
+        name, spec = pod["metadata"]["name"], pod["spec"]
+        if pod["status"].get("phase") != "Running" or not is_ready(pod):
+            return f"pod not running: {describe([pod])}"
+        if [one["image"] for one in spec["containers"]] != images:
+            return f"pod {name} has {spec['containers'][0]['image']}, wanted is {images}"
+    for name, node in site.edges.items():
+        here = {pod["metadata"]["uid"] for pod in pods if pod["spec"].get("nodeName") == name}
+        kept = {one["metadata"]["uid"] for kind, one in await stored(node) if kind == "pod"}
+        if here != kept:
+            return f"{name} has stored pods {sorted(kept)}, the API has {sorted(here)}"
+        running = sorted(running_pods(site.engines[name]))
+        if running != sorted(here):
+            return f"{name} runs {running}, the API has {sorted(here)}"
+    return None
+
+
+def running_pods(engine: FakeEngine) -> list[str]:
+    """The uid of each running container's pod."""
+    engine.settle()
+    running = [one for one in engine.containers.values() if one.state.value == "running"]
+    return [one.config.labels.get("io.kubernetes.pod.uid", "") for one in running]
+
+
+async def deleted(site: Site) -> str | None:
+    """Delete what is there, and see that nothing stays behind."""
+    async with site.client() as client:
+
+        async def look() -> str | None:
+            if (await client.list(DEPLOYMENTS, "default"))["items"]:
+                await client.delete(DEPLOYMENTS, "web", "default", propagation="Background")
+            pods = (await client.list(PODS, "default"))["items"]
+            if pods:
+                return f"pods left: {describe(pods)}"
+            left = {name: running_pods(engine) for name, engine in site.engines.items() if running_pods(engine)}
+            if left:
+                return f"containers left: {left}"
+            kept = [
+                one["metadata"]["name"]
+                for node in site.edges.values()
+                for kind, one in await stored(node)
+                if kind == "pod"
+            ]
+            return f"stored pods left: {kept}" if kept else None
+
+        return await _outcome(site, look)
