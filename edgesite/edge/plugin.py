@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if not settings.edges:
         return []
+    from edgesite.edge.edged.module import Edged
     from edgesite.edge.edgehub.module import EdgeHub
     from edgesite.edge.metamanager.module import MetaManager
 
-    return [EdgeHub, MetaManager]
+    return [Edged, EdgeHub, MetaManager]
 
 
 @impl

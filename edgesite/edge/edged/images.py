@@ -22,7 +22,7 @@ from edgesite.edge.edged.events import NORMAL, WARNING, Events
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.runtime import Image, InvalidReference, RegistryAuth, Runtime, RuntimeFault
+from edgesite.edge.edged.runtime import Image, InvalidReference, RegistryAuth, Runtime, RuntimeFault, RuntimeUnavailable
 from edgesite.edge.edged.state import Waiting
 from edgesite.kube.times import format_duration
 
@@ -30,6 +30,8 @@ __all__ = ["Images", "Pull"]
 
 Say = Callable[[str, str, str], None]
 MAX_PARALLEL: Final = 4  #: Pulls at once where the configuration does not want them one by one.
+RETRY_S: Final = 10.0
+UNAVAILABLE_S: Final = 0.5
 FAILED_S: Final = 3.0  #: How long ErrImagePull is shown before ImagePullBackOff takes its place.
 
 
@@ -43,10 +45,6 @@ class Pull:
     image: Image | None = None
     waiting: Waiting | None = None  #: why there is no image
     retry_at: float | None = None  #: monotonic: when another try makes sense
-
-    @property
-    def over(self) -> bool:
-        return self.image is not None or self.waiting is not None
 
 
 class Images:
@@ -80,9 +78,11 @@ class Images:
             pull.waiting = Waiting("InvalidImageName", text)
             say(WARNING, "InspectFailed", text)
             say(WARNING, "Failed", "Error: InvalidImageName")
+        except RuntimeUnavailable:
+            pull.retry_at = self._clock.monotonic() + UNAVAILABLE_S  # nothing is known of the image
         except RuntimeFault as exc:
             pull.waiting = Waiting("ImageInspectError", str(exc))
-            pull.retry_at = self._clock.monotonic() + 10.0
+            pull.retry_at = self._clock.monotonic() + RETRY_S
         finally:
             pull.checked.set()
             done()
@@ -99,7 +99,7 @@ class Images:
         if policy == "Never":
             text = f'Container image "{pull.reference}" is not present with pull policy of Never'
             pull.waiting = Waiting("ErrImageNeverPull", text)
-            pull.retry_at = self._clock.monotonic() + 10.0
+            pull.retry_at = self._clock.monotonic() + RETRY_S
             say(WARNING, "ErrImageNeverPull", text)
             say(WARNING, "Failed", "Error: ErrImageNeverPull")
             return

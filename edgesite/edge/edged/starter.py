@@ -53,7 +53,7 @@ class ContainerStarter:
         name = container["name"]
         pull = self._pulls.get(name)
         now = self._services.clock.monotonic()
-        expired = pull is not None and pull.waiting is not None and pull.retry_at is not None and pull.retry_at <= now
+        expired = pull is not None and pull.retry_at is not None and pull.retry_at <= now
         if pull is None or expired or pull.reference != container.get("image", ""):
             pull = self._pulls[name] = self._services.images.request(state.pod, container, self._wake, init=init)
         return pull
