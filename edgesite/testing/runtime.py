@@ -47,7 +47,8 @@ class Commands:
     """Programs that the contract runs; a fake runtime recognises them, a real one has a shell."""
 
     forever: tuple[str, ...] = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
-    stubborn: tuple[str, ...] = ("/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done")  #: ignores SIGTERM
+    stubborn: tuple[str, ...] = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+    #: ignores SIGTERM from when it has printed a line
     exit_0: tuple[str, ...] = ("/bin/sh", "-c", "exit 0")
     exit_3: tuple[str, ...] = ("/bin/sh", "-c", "exit 3")
     prints: tuple[str, ...] = ("/bin/sh", "-c", "echo to-out; echo to-err >&2")
@@ -202,7 +203,9 @@ class RuntimeContract:
     async def test_stop_kills_a_stubborn_program_after_the_grace_period(
         self, runtime: Runtime, sandbox: tuple[str, SandboxConfig], image: str, commands: Commands
     ) -> None:
-        container_id = await start(runtime, sandbox, container_config(image, commands.stubborn))
+        config = container_config(image, commands.stubborn)
+        container_id = await start(runtime, sandbox, config)
+        await until(lambda: _has_text(anyio.Path(sandbox[1].log_directory, config.log_path)))
         await runtime.stop_container(container_id, 1.0)
         status = await runtime.container_status(container_id)
         assert (status.state, status.exit_code) == (ContainerState.EXITED, 137)
@@ -330,6 +333,10 @@ async def start(runtime: Runtime, sandbox: tuple[str, SandboxConfig], config: Co
     container_id = await runtime.create_container(sandbox[0], config, sandbox[1])
     await runtime.start_container(container_id)
     return container_id
+
+
+async def _has_text(path: anyio.Path) -> bool:
+    return await path.exists() and bool(await path.read_text())
 
 
 async def ended(runtime: Runtime, container_id: str) -> ContainerStatus:

@@ -72,7 +72,8 @@ def become(plan, directory, stdout, stderr, error_fd):
         if plan.get("mounting"):
             _namespaces(plan["mounting"])
             _Mounts(directory).make(plan.get("mounts", ()))
-            _call("sethostname", plan["hostname"].encode(), len(plan["hostname"].encode()))
+            if plan.get("hostname"):
+                _call("sethostname", plan["hostname"].encode(), len(plan["hostname"].encode()))
         _identity_and_exec(plan)
     except BaseException as exc:  # whatever it is, this process must not go on as a second supervisor
         _fail(exc, error_fd)

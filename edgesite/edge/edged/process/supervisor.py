@@ -11,7 +11,7 @@ It ends by itself when no program runs and nobody is connected.
     DIRECTORY/containers/ID/plan.json               what to start, written by edgesite: see `launch`; also "log", "stop_signal", "oom"
     DIRECTORY/containers/ID/state.json              pid, ticks, boot, started_ns, finished_ns, exit_code, reason, message: written here
 
-Operations: hello, start (id), stop (id, grace_s), exec (id, argv, timeout_s), reopen (id), states, forget (id).
+Operations: hello, start (id), stop (id, grace_s), exec (id, argv, limit_s), reopen (id), states.
 
 Errors  An operation that fails is answered by {"n": …, "error": text, "kind": "missing" | "deadline" | "failed"}.
 State   state.json of each container, written before its program runs and when it has ended.
@@ -33,9 +33,13 @@ import struct
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves our own directory out
-import launch
-from containerlog import ContainerLog
+if __package__:  # within a frozen program
+    from edgesite.edge.edged.process import launch
+    from edgesite.edge.edged.process.containerlog import ContainerLog
+else:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves our own directory out
+    import launch
+    from containerlog import ContainerLog
 
 VERSION = 1
 FIRST_CLIENT_S = 15.0  #: Without anybody to serve for this long after its start, it ends.
@@ -285,7 +289,7 @@ class Supervisor:
         container = self.containers.get(message["id"])
         if container is None or container.starter is not None:
             raise Refused("missing", f"container {message['id']} is not running")
-        self._exec(container, message["argv"], message["timeout_s"], client, number)
+        self._exec(container, message["argv"], message["limit_s"], client, number)
 
     def _op_reopen(self, client, number, message):
         container = self.containers.get(message["id"])
@@ -386,17 +390,23 @@ class Supervisor:
         if self.containers.get(container.id) is not container:
             return
         self._kill_group(container)
-        self._signal(container, signal.SIGKILL)
+        self._signal(container, signal.SIGKILL)  # it may have no group of its own yet
 
     def _kill_group(self, container):
-        """Kill everything that the program started: its process group, and where there is one, its control group."""
+        """Kill the program with its whole process group."""
         if container.pidfd < 0 or _ticks(container.pid) == container.state["ticks"]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(container.pid, signal.SIGKILL)
+
+    def _kill_rest(self, container):
+        """Kill what outlived the program: in its control groups, and of an adopted one whatever carries its mark."""
         for path in container.plan.get("cgroups", ()):
             for text in _read(path).split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(text), signal.SIGKILL)
+                _end(int(text))
+        if container.pidfd >= 0:
+            for name in os.listdir("/proc"):
+                if name.isdigit() and _mark(name) == container.id:
+                    _end(int(name))
 
     # -- ends
 
@@ -405,13 +415,18 @@ class Supervisor:
             wake.recv(4096)
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if info is None:
                 return
+            # Not reaped yet, so that its process group cannot be anybody else's.
+            if any(one.state["pid"] == info.si_pid and one.pidfd < 0 for one in self.containers.values()):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(info.si_pid, signal.SIGKILL)
+            _, status = os.waitpid(info.si_pid, 0)
             code = os.waitstatus_to_exitcode(status)
-            self._ended(pid, code if code >= 0 else 128 - code)
+            self._ended(info.si_pid, code if code >= 0 else 128 - code)
 
     def _ended(self, pid, code):
         if (run := self.execs.pop(pid, None)) is not None:
@@ -424,7 +439,7 @@ class Supervisor:
         self._sweep()
 
     def _finish(self, container, code, reason="", message=""):
-        self._kill_group(container)
+        self._kill_rest(container)
         if container.error_fd >= 0:
             container.error = os.read(container.error_fd, 2000)
             self._unwatch(container.error_fd)
@@ -461,14 +476,13 @@ class Supervisor:
             mark = _mark(pid)
             if mark and mark not in self.containers:
                 left = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _end(pid)
         if left:
             self._after(SWEEP_S, self._sweep)  # its own children become ours next
 
     # -- commands inside
 
-    def _exec(self, container, argv, timeout_s, client, number):
+    def _exec(self, container, argv, limit_s, client, number):
         pipes = {name: os.pipe() for name in ("stdout", "stderr", "error")}
         pid = os.fork()
         if pid == 0:
@@ -480,7 +494,7 @@ class Supervisor:
             os.set_blocking(read, False)
             run.streams[read] = name
             self._watch(read, lambda events, read=read: self._exec_printed(run, read))
-        self._after(timeout_s, lambda: self._exec_late(run))
+        self._after(limit_s, lambda: self._exec_late(run))
 
     def _exec_printed(self, run, fd):
         try:
@@ -499,8 +513,7 @@ class Supervisor:
             run.late = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(run.pid, signal.SIGKILL)
+            _end(run.pid)  # it may have no group of its own yet
 
     def _exec_ended(self, run, code):
         for fd in list(run.streams):
@@ -542,6 +555,11 @@ class Supervisor:
     def _lost(self, container):
         """A program ended of which we are not the parent: nobody knows its exit code."""
         self._finish(container, 255, "Unknown", "the program ended while nothing watched it")
+
+
+def _end(pid):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _read(path):
@@ -596,6 +614,8 @@ def _oom_kills(path):
 
 def main(directory):
     """Serve ``directory`` until nobody needs it; return at once where another supervisor does."""
+    if os.fork():
+        os._exit(0)  # whoever started us waits for this process only
     lock = os.open(os.path.join(directory, "supervisor.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
