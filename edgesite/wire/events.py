@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message
 
-__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Opened", "Received", "Removed"]
+__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Opened", "Received", "Removed", "Sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,14 @@ class Answer:
     """A message that answers a request of this side; it is for the waiting call alone."""
 
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The first message about an object has left for a peer that will not tell what it holds: from now on it may have it,
+    and must hear of its end, whatever becomes of this session."""
+
+    ref: ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +73,4 @@ class Closed:
     reason: str
 
 
-Event = Received | Answer | Delivered | Removed | Greeted | Holdings | Opened | Closed
+Event = Received | Answer | Sent | Delivered | Removed | Greeted | Holdings | Opened | Closed

@@ -1,7 +1,7 @@
 """The cloud's side of one node's connection, without I/O.
 
     messages of cloud modules ──> send ──> lanes ──> take ──> transport
-    transport ──> receive ──> events: Received, Answer, Delivered, Removed, Greeted, Holdings, Opened, Closed
+    transport ──> receive ──> events: Received, Answer, Sent, Delivered, Removed, Greeted, Holdings, Opened, Closed
 
 Object messages have one slot per object: of several waiting versions the newest is sent, and a version that is not newer than
 what the edge has is not sent at all. Each is sent again until the edge acknowledges it. Everything else is sent once.
@@ -29,7 +29,7 @@ from typing import Final
 
 from edgesite.wire import greeting, resource
 from edgesite.wire.delivery import ObjectRef, is_node_removal, is_urgent, needs_ack, object_of
-from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Removed
+from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Removed, Sent
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 
 __all__ = ["NodeSession", "SessionLimits"]
@@ -87,7 +87,8 @@ _DELETED_KEPT: Final = 256  #: uids of removed objects that are remembered
 
 
 class NodeSession:
-    """One connection of one node. After each call drain ``events``, `take` until None, and arm a timer for `next_timer`.
+    """One connection of one node. After each call drain ``events``, `take` until None (draining again), and arm a timer for
+    `next_timer`.
 
     ``version_at_edge(uid)`` tells which version the edge is known to have (None: none); whoever drains ``events``
     updates what it reads. ``jitter`` gives numbers from 0 to 1.
@@ -219,6 +220,8 @@ class NodeSession:
                 continue
             slot.state, slot.attempts = _State.IN_FLIGHT, 1
             self._due(slot, now + self.limits.resend_s)
+            if not self.own_peer and not slot.is_delete and self._version_at_edge(uid) is None:
+                self.events.append(Sent(slot.ref))
             self._in_flight[slot.message.msg_id] = uid
             return self._to_wire(slot.message)
         return None

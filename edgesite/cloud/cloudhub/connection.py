@@ -33,7 +33,7 @@ class HubSide(Protocol):
     def arm(self, connection: NodeConnection) -> None: ...
 
     def when_drained(self, connection: NodeConnection) -> None:
-        """Call ``flush`` when the peer has taken what was written."""
+        """Run ``drain`` as a task: it goes on when the peer has taken what was written."""
         ...
 
 
@@ -98,15 +98,20 @@ class NodeConnection:
 
     def _settle(self) -> None:
         """Act on what the last call to the session has brought."""
+        self._tell()
+        self.flush()
+        self._tell()
+        if not self._ended:
+            self._hub.arm(self)
+
+    def _tell(self) -> None:
         events = self.session.events
-        while events:
+        while events and not self._ended:
             event = events.popleft()
             if isinstance(event, Closed):
                 self._end(event.reason)
-                return
-            self._hub.on_event(self, event)
-        self.flush()
-        self._hub.arm(self)
+            else:
+                self._hub.on_event(self, event)
 
     def flush(self) -> None:
         """Write what may leave."""
@@ -131,8 +136,7 @@ class NodeConnection:
             self._end(str(exc))
             return
         self._draining = False
-        self.flush()
-        self._hub.arm(self)
+        self._settle()
 
     def _end(self, reason: str) -> None:
         if self._ended:

@@ -28,7 +28,7 @@ from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
-from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Removed
+from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Removed, Sent
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -183,6 +183,8 @@ class Hub:
                 self._add_to_line(connection, message)
             case Answer(message):
                 self._bus.respond(message)
+            case Sent(ref) if records is not None:
+                records.sent(node, ref)
             case Delivered(ref):
                 self._metrics.acknowledged.inc()
                 if records is not None:

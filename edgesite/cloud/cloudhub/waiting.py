@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from edgesite.context import Context
 
-__all__ = ["service"]
+__all__ = ["ProviderGone", "service", "while_provided"]
 
 T = TypeVar("T")
 _FIRST_S = 0.01
 _MOST_S = 1.0
+_LOOK_S = 5.0
+
+
+class ProviderGone(RuntimeError):
+    """What this module works with was withdrawn: it must begin anew with what comes in its place."""
 
 
 async def service(ctx: Context, interface: type[T]) -> T:
@@ -21,3 +26,10 @@ async def service(ctx: Context, interface: type[T]) -> T:
         await ctx.clock.sleep(wait)
         wait = min(wait * 1.5, _MOST_S)
     return found
+
+
+async def while_provided(ctx: Context, interface: type[T], implementation: T | None) -> None:
+    """Wait as long as the role offers this very implementation. Raises ProviderGone."""
+    while ctx.services.find(interface) is implementation:
+        await ctx.clock.sleep(_LOOK_S)
+    raise ProviderGone(f"{interface.__name__} is another one now")

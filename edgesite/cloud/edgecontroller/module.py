@@ -12,7 +12,7 @@ import anyio
 
 from edgesite.client import Client, SharedInformers
 from edgesite.cloud.cloudhub.records import ConnectedNodes
-from edgesite.cloud.cloudhub.waiting import service
+from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
 from edgesite.cloud.edgecontroller.objects import EdgeObjects
@@ -39,7 +39,8 @@ class EdgeController:
         return bool(section.get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        client = (await service(ctx, Client)).named("edgecontroller")
+        provided = await service(ctx, Client)
+        client = provided.named("edgecontroller")
         maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         inbox = ctx.bus.join("edgecontroller", "edgecontroller")
 
@@ -48,8 +49,11 @@ class EdgeController:
             return nodes is not None and nodes.is_own(node)
 
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(while_provided, ctx, Client, provided)
             informers = ctx.services.find(SharedInformers)
-            if informers is None:
+            if informers is not None:
+                tasks.start_soon(while_provided, ctx, SharedInformers, informers)
+            else:
                 informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
                 tasks.start_soon(informers.run)
             objects = EdgeObjects(informers)

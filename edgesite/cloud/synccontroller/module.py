@@ -16,7 +16,7 @@ import anyio
 
 from edgesite.client import Client
 from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
-from edgesite.cloud.cloudhub.waiting import service
+from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.downstream import object_message, removal_message
 from edgesite.cloud.edgecontroller.objects import EdgeObjects
 from edgesite.cloud.synccontroller.records import Records
@@ -46,7 +46,8 @@ class SyncController:
         return bool(wanted and modules.get("cloudHub", {}).get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        client = (await service(ctx, Client)).named("synccontroller")
+        provided = await service(ctx, Client)
+        client = provided.named("synccontroller")
         inbox = ctx.bus.join("synccontroller", "synccontroller")
         records = Records()
         for kind in (OBJECT_SYNCS, CLUSTER_OBJECT_SYNCS):
@@ -57,9 +58,10 @@ class SyncController:
                     raise
                 ctx.log.warning("the API has no %s: deliveries are not recorded there", kind.plural)
         proof = _Proof(ctx, records)
-        writer = RecordWriter(client, records, ctx.clock, ctx.random, ctx.log)
+        writer = RecordWriter(client, records, ctx.random, ctx.log)
         async with anyio.create_task_group() as tasks:
             ctx.services.provide(DeliveryRecords, records)  # type: ignore[type-abstract]
+            tasks.start_soon(while_provided, ctx, Client, provided)
             tasks.start_soon(proof.run)
             tasks.start_soon(writer.run)
             ctx.ready()

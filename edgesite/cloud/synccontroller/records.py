@@ -84,12 +84,20 @@ class Records:
         self.written: dict[tuple[str, str], ObjectRef] = {}  #: (node, uid) -> as it stands in the API
         self.changed: dict[tuple[str, str], None] = {}  #: what differs from that, in order
         self._filled = anyio.Event()
+        self._urgent = anyio.Event()
 
     # -- DeliveryRecords -----------------------------------------------------------------------------------------
 
     def version_at_edge(self, node: str, uid: str) -> int | None:
         ref = self._by_node.get(node, {}).get(uid)
         return None if ref is None else ref.version
+
+    def sent(self, node: str, ref: ObjectRef) -> None:
+        held = self._by_node.setdefault(node, {})
+        if ref.uid not in held:
+            held[ref.uid] = replace(ref, version=0)
+            self._mark(node, ref.uid)
+            self._urgent.set()
 
     def delivered(self, node: str, ref: ObjectRef) -> None:
         held = self._by_node.setdefault(node, {})
@@ -152,3 +160,8 @@ class Records:
         while not self.changed:
             self._filled = anyio.Event()
             await self._filled.wait()
+
+    async def wait_urgent(self) -> None:
+        """Wait for something that must be written at once: without it an edge's object could be forgotten."""
+        await self._urgent.wait()
+        self._urgent = anyio.Event()

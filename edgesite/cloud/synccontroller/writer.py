@@ -1,4 +1,7 @@
-"""Writes the records to the API, some seconds after they changed: one write per object, however often it changed meanwhile."""
+"""Writes the records to the API, some seconds after they changed: one write per object, however often it changed meanwhile.
+
+What was sent to a KubeEdge edge for the first time is written at once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from edgesite.kube.resources import CLUSTER_OBJECT_SYNCS, OBJECT_SYNCS
 
 if TYPE_CHECKING:
     from edgesite.client import Client
-    from edgesite.context import Clock
     from edgesite.wire.delivery import ObjectRef
 
 __all__ = ["RecordWriter"]
@@ -27,11 +29,10 @@ class RecordWriter:
     """``run`` writes until cancelled."""
 
     def __init__(
-        self, client: Client, records: Records, clock: Clock, draw: random.Random, log: Log, *, interval_s: float = 10.0
+        self, client: Client, records: Records, draw: random.Random, log: Log, *, interval_s: float = 10.0
     ) -> None:
         self._client = client
         self._records = records
-        self._clock = clock
         self._random = draw
         self._log = log
         self._interval_s = interval_s
@@ -39,7 +40,8 @@ class RecordWriter:
     async def run(self) -> None:
         while True:
             await self._records.wait_changed()
-            await self._clock.sleep(self._interval_s * (0.9 + self._random.random() / 5))
+            with anyio.move_on_after(self._interval_s * (0.9 + self._random.random() / 5)):
+                await self._records.wait_urgent()
             await self.flush()
 
     async def flush(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
 
 from edgesite.client import Client
-from edgesite.kube.resources import PODS, SECRETS
+from edgesite.kube.resources import OBJECT_SYNCS, PODS, SECRETS
 from edgesite.net import pem, websocket
 from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.pki import KeyPair, RealPki
@@ -183,6 +183,10 @@ async def test_what_an_edge_of_kubeedge_1_12_says_and_hears(make_site: SiteMaker
         first = await receive(socket)
         assert (first["route"]["operation"], first["route"]["resource"]) == ("insert", "default/pod/web-0")
         assert first["content"]["kind"] == "Pod"
+        with anyio.fail_after(DEADLINE_S):  # recorded before the acknowledgement: the edge may have it
+            while not (syncs := (await client.list(OBJECT_SYNCS, "default"))["items"]):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        assert syncs[0]["status"] == {"objectResourceVersion": "0"}
         await say("q3", "query", "default/secret/none", None)  # a failing query gets no answer: it would be stored
         route = {"source": "edgecontroller", "group": "resource"}
         await say("a1", "response", "default/pod/web-0", "OK", parent=first["header"]["msg_id"], **route)

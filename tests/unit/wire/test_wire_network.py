@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgesite.wire.delivery import ObjectRef, object_of
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Delivered, Holdings, Opened, Received, Removed
+from edgesite.wire.events import Delivered, Holdings, Opened, Received, Removed, Sent
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.newer import Held, Verdict, judge_delete, judge_update
 from edgesite.wire.node_session import NodeSession
@@ -92,8 +92,6 @@ class World:
         if name not in self.objects and not delete:
             uid = f"uid-{self.revision}"
             self.objects[name] = (uid, self.revision)
-            if not self.own:  # to a peer that tells nothing, the intent is recorded before the first sending
-                self.recorded[uid] = (0, name)
             self.cloud.send(self.message(name, uid, self.revision, "insert"), self.now)
         elif name in self.objects and not delete:
             uid = self.objects[name][0]
@@ -114,6 +112,7 @@ class World:
     def step(self) -> None:
         self.drain()
         while (message := self.cloud.take(self.now)) is not None:
+            self.drain()
             self.down.append(Message.from_json(message.to_json()))
         while (message := self.edge.take(self.now)) is not None:
             self.up.append(Message.from_json(message.to_json()))
@@ -124,6 +123,8 @@ class World:
                 case Delivered(ref):
                     if ref.version > self.recorded.get(ref.uid, (0, ""))[0] and ref.uid not in self.store.ended:
                         self.recorded[ref.uid] = (ref.version, ref.name)
+                case Sent(ref):
+                    self.recorded.setdefault(ref.uid, (0, ref.name))
                 case Removed(ref):
                     self.recorded.pop(ref.uid, None)
                 case Holdings(objects):
