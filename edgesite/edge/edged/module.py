@@ -14,6 +14,7 @@ from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.images import Images
+from edgesite.edge.edged.logs import EdgedLogs
 from edgesite.edge.edged.machine import LinuxMachine, Machine
 from edgesite.edge.edged.node import NodeAgent
 from edgesite.edge.edged.objects import Objects
@@ -21,6 +22,7 @@ from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.pleg import Pleg
 from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.runtime import Isolation, Runtime
+from edgesite.edge.edged.server.source import LogSource
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.metamanager.meta import Meta
@@ -98,6 +100,7 @@ class Edged:
             ended=pods.exited,
             healthy=agent.runtime_answers,
         )
+        ctx.services.provide(LogSource, EdgedLogs(pods, runtime))  # type: ignore[type-abstract]
         # Joined before the store is read, so that nothing falls between the two.
         inbox = ctx.bus.join(self.name, GROUP)
         try:

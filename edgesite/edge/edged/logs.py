@@ -1,0 +1,110 @@
+"""What the kubelet API asks of edged: where logs are, which pods there are, a command in a container.
+
+Errors  ApiError in kubelet's words: 404 for what is not here, 400 for a log that does not exist yet, 500 for the runtime's failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from edgesite.edge.edged.pods import Pods
+from edgesite.edge.edged.runtime import ContainerState, Runtime, RuntimeFault
+from edgesite.edge.edged.server.source import CommandResult, ContainerLog
+from edgesite.edge.edged.state import PodState
+from edgesite.kube.errors import ApiError, bad_request, internal
+
+__all__ = ["EdgedLogs"]
+
+COMMAND_S: Final = 300.0
+_PULL_REASONS: Final = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+class EdgedLogs:
+    """`edgesite.edge.edged.server.source.LogSource` on the pods of edged."""
+
+    def __init__(self, pods: Pods, runtime: Runtime) -> None:
+        self._pods, self._runtime = pods, runtime
+
+    async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> ContainerLog:
+        state = self._find(namespace, pod, container)
+        container_id = _log_of(state, container, previous)
+        seen = state.containers.get(container_id)
+        if seen is None or not seen.status.log_path:
+            raise bad_request(f'unable to retrieve container logs for container "{container}" in pod "{pod}"')
+
+        def running() -> bool:
+            now = state.containers.get(container_id)
+            return now is not None and now.status.state is ContainerState.RUNNING
+
+        return ContainerLog(Path(seen.status.log_path), running)
+
+    def pods(self) -> list[dict[str, Any]]:
+        return [one.pod.raw | {"status": one.reported or one.pod.status} for one in self._pods.states()]
+
+    def running_pods(self) -> list[dict[str, Any]]:
+        found = []
+        for state in self._pods.states():
+            running = [{"name": one.name, "image": one.image, "resources": {}} for one in state.running()]
+            if running:
+                pod = state.pod
+                metadata = {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid}
+                found.append({"metadata": metadata, "spec": {"containers": running}, "status": {}})
+        return found
+
+    async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:
+        state = self._find(namespace, pod, container)
+        found = state.latest(container)
+        if found is None or found.state is not ContainerState.RUNNING:
+            raise ApiError(404, "NotFound", f'container "{container}" in pod "{pod}" is not running')
+        try:
+            result = await self._runtime.exec_sync(found.id, command, COMMAND_S)
+        except RuntimeFault as exc:
+            raise internal(str(exc)) from exc
+        return CommandResult(result.exit_code, result.stdout + result.stderr)
+
+    def _find(self, namespace: str, pod: str, container: str) -> PodState:
+        state = self._pods.find(namespace, pod)
+        if state is None:
+            raise ApiError(404, "NotFound", f'pod "{pod}" does not exist')
+        names = (one["name"] for one in (*state.pod.containers, *state.pod.init_containers))
+        if container not in names:
+            raise ApiError(404, "NotFound", f'container "{container}" not found in pod "{pod}"')
+        return state
+
+
+def _log_of(state: PodState, container: str, previous: bool) -> str:
+    """Return the id of the container whose log is meant. Raises ApiError."""
+    status = _status_of(state, container)
+    now, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
+    where = f'container "{container}" in pod "{state.pod.name}"'
+    if previous:
+        if not last:
+            raise bad_request(f"previous terminated {where} not found")
+        return _bare(last)
+    if "running" in now or "terminated" in now:
+        return _bare(now.get("terminated") or status)
+    if last:
+        return _bare(last)
+    if "waiting" in now:
+        reason = now["waiting"].get("reason", "")
+        raise bad_request(f"{where} is waiting to start: {_PULL_REASONS.get(reason, reason)}")
+    raise bad_request(f"{where} is not available")
+
+
+def _status_of(state: PodState, container: str) -> dict[str, Any]:
+    for member in ("containerStatuses", "initContainerStatuses"):
+        for one in state.reported.get(member) or ():
+            if one.get("name") == container:
+                found: dict[str, Any] = one
+                return found
+    return {"state": {"waiting": {"reason": "ContainerCreating"}}}
+
+
+def _bare(holder: dict[str, Any]) -> str:
+    """The runtime's own id of what a status calls "containerd://<id>"."""
+    return str(holder.get("containerID") or "").rpartition("://")[2]
