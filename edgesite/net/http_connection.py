@@ -104,7 +104,19 @@ class ServerConnection(Intake):
     def pause_writing(self) -> None:
         self.write_paused = True
         if self._stall_timer is None:
-            self._stall_timer = self._loop.call_later(self.limits.stall_timeout_s, self.abort)
+            self._watch_for_stall()
+
+    def _watch_for_stall(self) -> None:
+        delay_s, waits = self.limits.stall_timeout_s, self.buffered_bytes()
+        self._stall_timer = self._loop.call_later(delay_s, self._on_stall_timer, waits)
+
+    def _on_stall_timer(self, waited: int) -> None:
+        """Cut a peer that has taken nothing since; one that is only slow goes on."""
+        self._stall_timer = None
+        if self.buffered_bytes() < waited:
+            self._watch_for_stall()
+        else:
+            self.abort()
 
     def resume_writing(self) -> None:
         self.write_paused = False

@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from net_browser import Browser, served, talk
+from net_browser import Browser, served, settle, talk
 
 from edgesite.net.http import BodyWriter, ClosedByPeer, Frame, HttpServer, Request, Response, WouldBlock
 from edgesite.net.mem import connect_pair
@@ -122,6 +122,26 @@ async def test_a_client_that_never_reads_is_cut() -> None:
         browser.transport.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         with anyio.fail_after(5):
             await browser.ended.wait()
+
+
+async def test_a_client_that_reads_slowly_is_not_cut() -> None:
+    body = b"x" * 3_000_000
+    async with served(lambda _: Response(200, None, body), stall_timeout_s=0.05) as browser:
+        browser.transport.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        with anyio.fail_after(10):
+            while True:
+                browser.transport.resume_reading()
+                await checkpoint()
+                await checkpoint()
+                browser.transport.pause_reading()
+                if len(browser.got) >= len(body):
+                    break
+                with anyio.move_on_after(0.02):
+                    await browser.ended.wait()
+        assert not browser.ended.is_set()
+        browser.transport.resume_reading()
+        await settle()
+        assert len(browser.got) > len(body)
 
 
 async def test_an_upgrade_hands_over_what_came_with_the_request() -> None:
