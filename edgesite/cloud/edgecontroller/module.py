@@ -30,7 +30,7 @@ class EdgeController:
 
     name: ClassVar[str] = "edgecontroller"
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"apiserver"})  # so that it stops before the API, too
     section: ClassVar[str] = "modules.edgeController"
 
     def enabled(self, settings: Section) -> bool:
