@@ -174,7 +174,9 @@ class MetaService:
     async def update(
         self, type: str, namespace: str, name: str, obj: dict[str, Any], *, timeout_s: float = 10.0
     ) -> dict[str, Any]:
-        return await self._write(Operation.UPDATE, type, namespace, name, obj, timeout_s)
+        found = await self._write(Operation.UPDATE, type, namespace, name, obj, timeout_s)
+        # To an update of a node the cloud only says "OK".
+        return found or await self.query_remote(type, namespace, name, timeout_s=timeout_s)
 
     async def patch(
         self, type: str, namespace: str, name: str, patch: dict[str, Any], *, timeout_s: float = 10.0

@@ -104,7 +104,8 @@ async def test_node_lease_and_events(make_site: SiteMaker) -> None:
         assert conflict.value.reason == "Conflict"
         assert (await client.get(LEASES, "edge-1", "kube-node-lease"))["spec"] == renewed["spec"]
 
-        await edge.meta.update("node", "", "edge-1", {"metadata": {"labels": {"zone": "a"}}})
+        labelled = await edge.meta.update("node", "", "edge-1", {"metadata": {"labels": {"zone": "a"}}})
+        assert labelled["metadata"]["labels"]["zone"] == "a"
         patched = await edge.meta.patch("node", "", "edge-1", {"status": {"capacity": {"cpu": "2"}}})
         assert (patched["metadata"]["labels"]["zone"], patched["status"]["capacity"]) == ("a", {"cpu": "2"})
         await edge.meta.report_status("node", "", "edge-1", {"status": {"capacity": {"cpu": "4"}}})
