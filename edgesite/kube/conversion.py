@@ -4,7 +4,8 @@
     from_storage(row, obj)     the stored object, as ``row`` shows it
 
 events.k8s.io/v1 Events are stored as core/v1 ones; the two differ in the names of fields. autoscaling/v1 has one CPU target
-where v2 has a list of metrics; what v1 cannot say travels in annotations, so that nothing is lost on the way through it.
+where v2 has a list of metrics; what v1 cannot say travels in annotations, so that nothing is lost on the way through it. Versions
+of a custom resource differ in their apiVersion alone.
 Rows that own their objects are returned as they are.
 
 Errors  None raised: what cannot be read in an annotation is left there.
@@ -44,18 +45,23 @@ def to_storage(row: Resource, obj: Object) -> Object:
     """Return ``obj`` as it is stored."""
     if row.stored_as is None:
         return obj
-    if row.kind == "Event":
+    if row.group == "events.k8s.io":
         return {**_renamed(obj, _EVENT_FIELDS), "apiVersion": "v1"}
-    return _autoscaler_to_v2(obj)
+    if row.group == "autoscaling":
+        return _autoscaler_to_v2(obj)
+    group, version, _ = row.stored_as
+    return {**obj, "apiVersion": f"{group}/{version}"}
 
 
 def from_storage(row: Resource, obj: Object) -> Object:
     """Return a stored object as ``row`` shows it."""
     if row.stored_as is None:
         return obj
-    if row.kind == "Event":
+    if row.group == "events.k8s.io":
         return {**_renamed(obj, _CORE_FIELDS), "apiVersion": row.api_version}
-    return _autoscaler_to_v1(obj)
+    if row.group == "autoscaling":
+        return _autoscaler_to_v1(obj)
+    return {**obj, "apiVersion": row.api_version}
 
 
 def _renamed(obj: Object, fields: dict[str, str]) -> Object:

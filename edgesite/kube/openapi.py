@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from edgesite.kube import json, openapi_proto
-from edgesite.kube.openapi_definitions import Definitions, definition_name
+from edgesite.kube.openapi_definitions import LIST_META, OBJECT_META, Definitions, custom_name, definition_name
 from edgesite.kube.openapi_paths import Operation, operations, v2_paths, v3_paths
 from edgesite.kube.resourcetable import Resource
 from edgesite.kube.schema import Schemas
@@ -60,31 +60,39 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """All documents of one set of rows. Make a new one when rows come or go."""
+    """All documents of one set of rows. Make a new one when rows come or go.
 
-    def __init__(self, rows: Iterable[Resource], schemas: Schemas, version: str) -> None:
+    ``custom`` has the OpenAPI schemas of custom resources by the names of their definitions.
+    """
+
+    def __init__(
+        self, rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] | None = None
+    ) -> None:
         self._rows = tuple(rows)
         self._schemas = schemas
         self._version = version
+        self._custom = custom or {}
         self._made: dict[tuple[str, ...], Document] = {}
 
     def v2_json(self) -> Document:
-        return self._get(("v2", "json"), lambda: v2_json(self._rows, self._schemas, self._version))
+        return self._get(("v2", "json"), lambda: v2_json(self._rows, self._schemas, self._version, self._custom))
 
     def v2_protobuf(self) -> Document:
-        return self._get(("v2", "protobuf"), lambda: v2_protobuf(self._rows, self._schemas, self._version))
+        return self._get(
+            ("v2", "protobuf"), lambda: v2_protobuf(self._rows, self._schemas, self._version, self._custom)
+        )
 
     def v3_index(self) -> Document:
-        return self._get(("v3",), lambda: v3_index(self._rows, self._version))
+        return self._get(("v3",), lambda: v3_index(self._rows, self._version, self._custom))
 
     def v3_group(self, group: str, version: str) -> Document:
         """Raises LookupError."""
-        make = lambda: v3_group(self._rows, self._schemas, group, version, self._version)
+        make = lambda: v3_group(self._rows, self._schemas, group, version, self._version, self._custom)
         return self._get(("v3", group, version), make)
 
     def v3_hash(self, group: str, version: str) -> str:
         """The hash that the index gives a group version. Raises LookupError."""
-        return _hash(_of(self._rows, group, version), self._version)
+        return _hash(_of(self._rows, group, version), self._version, self._custom)
 
     def _get(self, key: tuple[str, ...], make: Callable[[], bytes]) -> Document:
         made = self._made.get(key)
@@ -95,25 +103,39 @@ class Documents:
         return made
 
 
-def v2_json(rows: Iterable[Resource], schemas: Schemas, version: str) -> bytes:
-    return json.dumps(_v2(tuple(rows), schemas, version))
+_NO_CUSTOM: Final[Mapping[str, Object]] = {}
 
 
-def v2_protobuf(rows: Iterable[Resource], schemas: Schemas, version: str) -> bytes:
+def v2_json(
+    rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
+) -> bytes:
+    return json.dumps(_v2(tuple(rows), schemas, version, custom))
+
+
+def v2_protobuf(
+    rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
+) -> bytes:
     """The message openapi.v2.Document."""
-    return openapi_proto.encode_document(_v2(tuple(rows), schemas, version))
+    return openapi_proto.encode_document(_v2(tuple(rows), schemas, version, custom))
 
 
-def v3_index(rows: Iterable[Resource], version: str) -> bytes:
+def v3_index(rows: Iterable[Resource], version: str, custom: Mapping[str, Object] = _NO_CUSTOM) -> bytes:
     rows = tuple(rows)
     paths: Object = {}
     for path, group, one in sorted({(row.base_path, row.group, row.version) for row in rows}):
-        digest = _hash(_of(rows, group, one), version)
+        digest = _hash(_of(rows, group, one), version, custom)
         paths[path[1:]] = {"serverRelativeURL": f"/openapi/v3{path}?hash={digest}"}
     return json.dumps({"paths": paths})
 
 
-def v3_group(rows: Iterable[Resource], schemas: Schemas, group: str, version: str, server_version: str) -> bytes:
+def v3_group(
+    rows: Iterable[Resource],
+    schemas: Schemas,
+    group: str,
+    version: str,
+    server_version: str,
+    custom: Mapping[str, Object] = _NO_CUSTOM,
+) -> bytes:
     """Raises LookupError."""
     chosen = _of(rows, group, version)
     definitions = Definitions(schemas, 3)
@@ -123,21 +145,21 @@ def v3_group(rows: Iterable[Resource], schemas: Schemas, group: str, version: st
         "info": {"title": "Kubernetes", "version": server_version},
         "paths": v3_paths(paths, definitions.ref),
         "components": {
-            "schemas": _definitions(chosen, schemas, definitions, roots),
+            "schemas": _definitions(chosen, schemas, definitions, roots, custom),
             "securitySchemes": {"BearerToken": _TOKEN},
         },
     }
     return json.dumps(document)
 
 
-def _v2(rows: Sequence[Resource], schemas: Schemas, version: str) -> Object:
+def _v2(rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object]) -> Object:
     definitions = Definitions(schemas, 2)
     paths, roots = _paths(rows, schemas)
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": v2_paths(paths, definitions.ref),
-        "definitions": _definitions(rows, schemas, definitions, roots),
+        "definitions": _definitions(rows, schemas, definitions, roots, custom),
         "securityDefinitions": {"BearerToken": _TOKEN},
         "security": [{"BearerToken": []}],
     }
@@ -147,7 +169,8 @@ def _paths(rows: Iterable[Resource], schemas: Schemas) -> tuple[list[tuple[str, 
     """All paths with their operations, and the definitions that these name; names without a definition are emptied."""
     paths: list[tuple[str, list[Operation]]] = []
     roots = {_META + name for name in _ALWAYS}
-    known = {definition_name(row, schemas) for row in rows}
+    names = {definition_name(row, schemas) for row in rows}
+    known = names | {name + "List" for name in names}
 
     def kind_definition(group: str, version: str, kind: str) -> str:
         return schemas.definition_of(group, version, kind) or ""
@@ -167,12 +190,20 @@ def _paths(rows: Iterable[Resource], schemas: Schemas) -> tuple[list[tuple[str, 
     return paths, roots
 
 
-def _definitions(rows: Iterable[Resource], schemas: Schemas, definitions: Definitions, roots: set[str]) -> Object:
+def _definitions(
+    rows: Iterable[Resource],
+    schemas: Schemas,
+    definitions: Definitions,
+    roots: set[str],
+    custom: Mapping[str, Object],
+) -> Object:
+    extra = [(definition_name(row, schemas), row) for row in rows if not definitions.has(definition_name(row, schemas))]
+    if extra:
+        roots = roots | {OBJECT_META, LIST_META}
     result = {name: definitions.schema(name) for name in definitions.reachable(roots)}
-    for row in rows:
-        name = definition_name(row, schemas)
-        if name not in result:
-            result[name] = definitions.schema(name) if schemas.has(name) else definitions.of_row(row)
+    for name, row in extra:
+        result[name] = definitions.of_row(row, custom.get(name))
+        result[name + "List"] = definitions.of_list(row, name)
     return result
 
 
@@ -183,6 +214,8 @@ def _of(rows: Iterable[Resource], group: str, version: str) -> list[Resource]:
     return chosen
 
 
-def _hash(rows: Iterable[Resource], version: str) -> str:
-    """A document follows from its rows and from the program's version alone."""
-    return hashlib.sha256(repr((version, list(rows))).encode()).hexdigest().upper()
+def _hash(rows: Iterable[Resource], version: str, custom: Mapping[str, Object]) -> str:
+    """A document follows from its rows, the schemas of those that are custom, and the program's version."""
+    rows = list(rows)
+    own = [custom.get(custom_name(row)) for row in rows]
+    return hashlib.sha256(repr((version, rows, own)).encode()).hexdigest().upper()

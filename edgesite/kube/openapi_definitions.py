@@ -15,7 +15,7 @@ import msgspec
 from edgesite.kube.resourcetable import Resource
 from edgesite.kube.schema import Blobs, Field, Schemas
 
-__all__ = ["Definitions", "definition_name"]
+__all__ = ["LIST_META", "OBJECT_META", "Definitions", "custom_name", "definition_name"]
 
 Object = dict[str, Any]
 #: Definitions that are no structs, in version 2 and in version 3.
@@ -35,8 +35,11 @@ _SPECIAL: Final[dict[str, tuple[Object, Object]]] = {
 def definition_name(row: Resource, schemas: Schemas) -> str:
     """The definition of a row's kind; a name made from its group where Kubernetes has none."""
     known = schemas.definition_of(row.group, row.version, row.kind)
-    if known is not None:
-        return known
+    return known if known is not None else custom_name(row)
+
+
+def custom_name(row: Resource) -> str:
+    """The name that the definition of a custom kind has."""
     return ".".join((*reversed(row.group.split(".")), row.version, row.kind))
 
 
@@ -45,10 +48,15 @@ class Definitions:
 
     def __init__(self, schemas: Schemas, version: int) -> None:
         self._schemas = schemas
+        self._version = version
         self._prefix = "#/definitions/" if version == 2 else "#/components/schemas/"
         self._special = 0 if version == 2 else 1
         self._texts = Blobs.of("descriptions.bin")
         self._decoder = msgspec.json.Decoder(tuple[str, dict[str, str]])
+
+    def has(self, name: str) -> bool:
+        """Whether it is a definition of Kubernetes."""
+        return name in self._texts
 
     def ref(self, name: str) -> Object:
         return {"$ref": self._prefix + name}
@@ -56,7 +64,7 @@ class Definitions:
     def reachable(self, names: Iterable[str]) -> list[str]:
         """``names`` and all definitions that their fields lead to, sorted; unknown names are left out."""
         found: set[str] = set()
-        waiting = [name for name in names if self._schemas.has(name)]
+        waiting = [name for name in names if name in self._texts]
         while waiting:
             name = waiting.pop()
             if name in found:
@@ -92,10 +100,34 @@ class Definitions:
             result["x-kubernetes-map-type"] = definition.map_type
         return result
 
-    def of_row(self, row: Resource) -> Object:
-        """The definition of a kind without a schema: an object with whatever is in it."""
+    def of_row(self, row: Resource, schema: Object | None = None) -> Object:
+        """The definition of a custom kind: its own ``schema``, or an object with whatever is in it."""
         kind = {"group": row.group, "kind": row.kind, "version": row.version}
-        return {"type": "object", "x-kubernetes-group-version-kind": [kind]}
+        gvk = {"x-kubernetes-group-version-kind": [kind]}
+        if schema is None:
+            return {"type": "object", **gvk}
+        result = {**(_plain(schema) if self._version == 2 else schema), **gvk}
+        own = self.schema(_PARTIAL)["properties"] | {"metadata": self.ref(OBJECT_META)}
+        kept = {name: one for name, one in result.get("properties", {}).items() if name not in own}
+        result["properties"] = {name: own[name] for name in ("apiVersion", "kind", "metadata")} | kept
+        return result
+
+    def of_list(self, row: Resource, item: str) -> Object:
+        """The definition of a custom kind's list."""
+        own = self.schema(_PARTIAL)["properties"]
+        kind = {"group": row.group, "kind": row.list_name, "version": row.version}
+        return {
+            "description": f"{row.list_name} is a list of {row.kind}",
+            "properties": {
+                "apiVersion": own["apiVersion"],
+                "items": {"items": self.ref(item), "type": "array"},
+                "kind": own["kind"],
+                "metadata": self.ref(LIST_META),
+            },
+            "required": ["items"],
+            "type": "object",
+            "x-kubernetes-group-version-kind": [kind],
+        }
 
     def _field(self, field: Field, text: str) -> Object:
         result: Object = {"description": text} if text else {}
@@ -121,6 +153,29 @@ class Definitions:
 
 
 _ANY: Final = Field("any")
+OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+LIST_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+_PARTIAL: Final = "io.k8s.api.core.v1.ConfigMap"  # has the members that all kinds have, in the usual words
+#: What version 2 has no word for, or what readers of version 2 cannot take.
+_VERSION_3_ONLY: Final = ("allOf", "anyOf", "default", "not", "nullable", "oneOf", "x-kubernetes-validations")
+
+
+def _plain(schema: Object) -> Object:
+    """A schema of version 3 in the words of version 2: what cannot be said is left out."""
+    result = {name: one for name, one in schema.items() if name not in _VERSION_3_ONLY}
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("nullable"):
+        # A reader would refuse unknown fields and nulls.
+        for name in ("type", "properties", "items", "additionalProperties", "required"):
+            result.pop(name, None)
+        return result
+    if "properties" in schema:
+        result["properties"] = {name: _plain(one) for name, one in schema["properties"].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            result[name] = _plain(schema[name])
+        elif name in result:
+            del result[name]
+    return result
 
 
 def _extensions(field: Field) -> Object:

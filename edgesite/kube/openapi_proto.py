@@ -45,7 +45,7 @@ QueryParameterSubSchema: required bool = 1; in string = 2; description string = 
 Response: description string = 1; schema SchemaItem = 2
 ResponseValue: response Response = 1 (oneof oneof)
 Responses: response_code repeated NamedResponseValue = 1
-Schema: _ref string = 1; format string = 2; description string = 4; required repeated string = 19; additional_properties AdditionalPropertiesItem = 21; type TypeItem = 22; items ItemsItem = 23; properties Properties = 25; vendor_extension repeated NamedAny = 31
+Schema: _ref string = 1; format string = 2; title string = 3; description string = 4; multiple_of double = 6; maximum double = 7; exclusive_maximum bool = 8; minimum double = 9; exclusive_minimum bool = 10; max_length int64 = 11; min_length int64 = 12; pattern string = 13; max_items int64 = 14; min_items int64 = 15; unique_items bool = 16; max_properties int64 = 17; min_properties int64 = 18; enum repeated Any = 20; required repeated string = 19; additional_properties AdditionalPropertiesItem = 21; type TypeItem = 22; items ItemsItem = 23; properties Properties = 25; vendor_extension repeated NamedAny = 31
 SchemaItem: schema Schema = 1 (oneof oneof)
 SecurityDefinitions: additional_properties repeated NamedSecurityDefinitionsItem = 1
 SecurityDefinitionsItem: api_key_security ApiKeySecurity = 2 (oneof oneof)
@@ -53,6 +53,23 @@ SecurityRequirement: additional_properties repeated NamedStringArray = 1
 StringArray: value repeated string = 1
 TypeItem: value repeated string = 1
 """)
+
+
+#: Members of a schema that the message has as they are, with their names there.
+_PLAIN: Final = {
+    name: name for name in ("description", "format", "maximum", "minimum", "pattern", "required", "title")
+} | {
+    "exclusiveMaximum": "exclusive_maximum",
+    "exclusiveMinimum": "exclusive_minimum",
+    "maxItems": "max_items",
+    "maxLength": "max_length",
+    "maxProperties": "max_properties",
+    "minItems": "min_items",
+    "minLength": "min_length",
+    "minProperties": "min_properties",
+    "multipleOf": "multiple_of",
+    "uniqueItems": "unique_items",
+}
 
 
 def encode_document(document: Object) -> bytes:
@@ -130,8 +147,10 @@ def _schema(schema: Object) -> Object:
             message["properties"] = {"additional_properties": _named(value, _schema)}
         elif name == "additionalProperties":
             message["additional_properties"] = {"schema": _schema(value)}
-        elif not name.startswith("x-"):
-            message[name] = value
+        elif name == "enum":
+            message["enum"] = [{"yaml": json.dumps(one).decode() + "\n"} for one in value]
+        elif name in _PLAIN:
+            message[_PLAIN[name]] = value
     extensions = _extensions(schema)
     if extensions:
         message["vendor_extension"] = extensions

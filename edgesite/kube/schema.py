@@ -108,19 +108,34 @@ class Schemas:
         self._blobs = blobs
         self._decoder = msgspec.json.Decoder(Definition)
         self._definitions: dict[str, Definition] = {}
+        self._added: dict[str, Definition] = {}
         self._kinds: dict[tuple[str, str, str], str | None] = {}
 
     def __iter__(self) -> Iterator[str]:
-        """The names of all definitions, sorted."""
+        """The names of Kubernetes' own definitions, sorted."""
         return iter(self._blobs)
 
     def has(self, name: str) -> bool:
         """Whether there is a definition of this name."""
-        return name in self._blobs
+        return name in self._blobs or name in self._added
+
+    def add(self, name: str, definition: Definition) -> None:
+        """Add a definition of a custom resource, or replace it. Raises ValueError for a name of Kubernetes' own."""
+        if name in self._blobs:
+            raise ValueError(f"{name} is a definition of Kubernetes")
+        self._added[name] = definition
+        for kind in definition.kinds:
+            self._kinds[kind] = name
+
+    def remove(self, name: str) -> None:
+        """Take out what was added; an unknown name is fine."""
+        definition = self._added.pop(name, None)
+        for kind in definition.kinds if definition is not None else ():
+            self._kinds.pop(kind, None)
 
     def definition(self, name: str) -> Definition:
         """Raises KeyError for an unknown name."""
-        known = self._definitions.get(name)
+        known = self._definitions.get(name) or self._added.get(name)
         if known is None:
             known = self._definitions[name] = self._decoder.decode(self._blobs[name])
         return known

@@ -18,8 +18,9 @@ from edgesite.kube import quantity, times
 from edgesite.kube.errors import ApiError, bad_request
 from edgesite.kube.schema import Field, Schemas
 
-__all__ = ["Decoded", "decode", "duplicate_fields", "strict_error"]
+__all__ = ["Decoded", "decode", "decode_metadata", "duplicate_fields", "path_text", "strict_error"]
 
+OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 MAX_DEPTH: Final = 100  #: of nested structs; only the schemas in CRDs nest without end
 _INTEGER_RANGES: Final = {"int32": 1 << 31, "int64": 1 << 63}
 _Path = tuple[Any, str | int] | None  # (path of the parent, field, key or index)
@@ -55,6 +56,23 @@ def decode(schemas: Schemas, group: str, version: str, kind: str, obj: Any) -> D
         if not isinstance(obj, dict):
             raise _Unusable(f"json: cannot unmarshal {_json_type(obj)} into Go value of type {_go_name(definition)}")
         return Decoded(walk.struct(definition, obj, None), walk.unknown)
+    except _Unusable as exc:
+        raise _unusable(kind, version, str(exc)) from None
+
+
+def decode_metadata(schemas: Schemas, kind: str, version: str, obj: Any) -> tuple[dict[str, Any], list[str]]:
+    """Decode the metadata of an object whose kind has no definition. Returns it and its unknown fields. Raises ApiError (400)."""
+    walk = _Walk(schemas)
+    try:
+        if not isinstance(obj, dict):
+            raise _Unusable(f"json: cannot unmarshal {_json_type(obj)} into Go value of type map[string]interface {{}}")
+        meta = obj.get("metadata")
+        if meta is not None and not isinstance(meta, dict):
+            name = _go_name(OBJECT_META)
+            raise _Unusable(
+                f"json: cannot unmarshal {_json_type(meta)} into Go struct field {kind}.metadata of type {name}"
+            )
+        return walk.struct(OBJECT_META, meta or {}, (None, "metadata")), walk.unknown
     except _Unusable as exc:
         raise _unusable(kind, version, str(exc)) from None
 
@@ -114,7 +132,7 @@ class _Walk:
         for key, value in obj.items():
             field = fields.get(key)
             if field is None:
-                self.unknown.append(_strict_path((path, key)))
+                self.unknown.append(path_text((path, key)))
             elif value is not None:
                 decoded = self._value(field, value, (path, key), name)
                 if decoded or key in definition.required or field.type not in ("array", "map"):
@@ -325,7 +343,8 @@ def _go_name(definition: str) -> str:
     return ".".join(definition.rsplit(".", 2)[1:])
 
 
-def _strict_path(path: _Path) -> str:
+def path_text(path: _Path) -> str:
+    """Write a path as strict errors do; a link is (path of the parent, field or index)."""
     parts: list[str] = []
     while path is not None:
         path, name = path
@@ -337,7 +356,7 @@ def _marked_paths(value: Any, path: _Path) -> list[str]:
     problems: list[str] = []
     if isinstance(value, dict):
         if isinstance(value, _Marked):
-            problems += [f'duplicate field "{_strict_path((path, name))}"' for name in value.duplicates]
+            problems += [f'duplicate field "{path_text((path, name))}"' for name in value.duplicates]
         for name, one in value.items():
             problems += _marked_paths(one, (path, name))
     elif isinstance(value, list):

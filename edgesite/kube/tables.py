@@ -38,24 +38,30 @@ def table(
     now: float,
     include_object: str = "Metadata",
     metadata: Mapping[str, Any] | None = None,
+    printer: Printer | None = None,
 ) -> Object:
-    """Print ``objects``. ``metadata`` is the list's (resourceVersion, continue …). Raises ApiError (400)."""
+    """Print ``objects``. ``metadata`` is the list's (resourceVersion, continue …); ``printer`` a custom resource's own.
+
+    Raises ApiError (400).
+    """
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": dict(metadata or {}),
-        "columnDefinitions": column_definitions(row),
-        "rows": [table_row(row, one, now, include_object) for one in objects],
+        "columnDefinitions": column_definitions(row, printer),
+        "rows": [table_row(row, one, now, include_object, printer) for one in objects],
     }
 
 
-def column_definitions(row: Resource) -> list[Object]:
-    return [column.definition() for column in _printer(row).columns]
+def column_definitions(row: Resource, printer: Printer | None = None) -> list[Object]:
+    return [column.definition() for column in (printer or _printer(row)).columns]
 
 
-def table_row(row: Resource, obj: Object, now: float, include_object: str = "Metadata") -> Object:
+def table_row(
+    row: Resource, obj: Object, now: float, include_object: str = "Metadata", printer: Printer | None = None
+) -> Object:
     """Print one object. Raises ApiError (400)."""
-    cells = _printer(row).cells(to_storage(row, obj), now)
+    cells = printer.cells(obj, now) if printer else _printer(row).cells(to_storage(row, obj), now)
     if include_object in ("Metadata", ""):
         return {"cells": cells, "object": partial_object(obj)}
     if include_object == "Object":

@@ -13,6 +13,7 @@ from typing import Any, Final
 from edgesite.kube import names
 from edgesite.kube.causes import Causes
 from edgesite.kube.validation_container import PROTOCOLS
+from edgesite.kube.validation_crd import check_crd, check_crd_update
 from edgesite.kube.validation_meta import check_selector
 from edgesite.kube.validation_pod import is_ip
 
@@ -325,46 +326,6 @@ def _signing_request_update(causes: Causes, new: Object, old: Object) -> None:
     causes.unchanged("spec", new.get("spec"), old.get("spec"))
 
 
-def _custom_resource_definition(causes: Causes, obj: Object) -> None:
-    spec = obj.get("spec", {})
-    group, given = spec.get("group", ""), spec.get("names", {})
-    expected = f"{given.get('plural', '')}.{group}"
-    if obj.get("metadata", {}).get("name") != expected:
-        detail = 'must be spec.names.plural+"."+spec.group'
-        causes.invalid("metadata.name", obj.get("metadata", {}).get("name", ""), detail)
-    if not group:
-        causes.required("spec.group")
-    elif "." not in group:
-        causes.invalid("spec.group", group, "should be a domain with at least one dot")
-    else:
-        causes.each("spec.group", group, names.dns1123_subdomain_problems(group))
-    causes.choice("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"))
-    for field in ("plural", "singular", "kind", "listKind"):
-        value = given.get(field, "")
-        if not value:
-            causes.required(f"spec.names.{field}")
-        else:
-            causes.each(f"spec.names.{field}", value, names.dns1035_label_problems(value.lower()))
-    versions = spec.get("versions", [])
-    if not versions:
-        causes.required("spec.versions")
-    elif sum(bool(one.get("storage")) for one in versions) != 1:
-        causes.invalid("spec.versions", versions, "must have exactly one version marked as storage version")
-    for index, version in enumerate(versions):
-        path, name = f"spec.versions[{index}]", version.get("name", "")
-        causes.each(f"{path}.name", name, names.dns1035_label_problems(name))
-        if "openAPIV3Schema" not in version.get("schema", {}):
-            causes.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
-
-
-def _custom_resource_definition_update(causes: Causes, new: Object, old: Object) -> None:
-    for field in ("group", "scope"):
-        causes.unchanged(f"spec.{field}", new.get("spec", {}).get(field), old.get("spec", {}).get(field))
-    for field in ("kind", "plural"):
-        after, before = (one.get("spec", {}).get("names", {}).get(field) for one in (new, old))
-        causes.unchanged(f"spec.names.{field}", after, before)
-
-
 def _webhooks(causes: Causes, obj: Object) -> None:
     seen: set[str] = set()
     for index, webhook in enumerate(obj.get("webhooks", ())):
@@ -393,7 +354,7 @@ def _webhooks(causes: Causes, obj: Object) -> None:
 CHECKS: Final[dict[tuple[str, str], Callable[[Causes, Object], None]]] = {
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _webhooks,
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): _custom_resource_definition,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): check_crd,
     ("certificates.k8s.io", "CertificateSigningRequest"): _signing_request,
     ("coordination.k8s.io", "Lease"): _lease,
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
@@ -408,7 +369,7 @@ CHECKS: Final[dict[tuple[str, str], Callable[[Causes, Object], None]]] = {
     ("storage.k8s.io", "StorageClass"): _storage_class,
 }
 UPDATES: Final[dict[tuple[str, str], Callable[[Causes, Object, Object], None]]] = {
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): _custom_resource_definition_update,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): check_crd_update,
     ("certificates.k8s.io", "CertificateSigningRequest"): _signing_request_update,
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice_update,
     ("node.k8s.io", "RuntimeClass"): _runtime_class_update,
