@@ -19,19 +19,19 @@ MAX_LINE_BYTES = 16384  #: As containerd.
 class ContainerLog:
     """``path`` empty keeps nothing."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
         self._rest = {"stdout": b"", "stderr": b""}  # what has no line end yet
         self._open()
 
-    def _open(self):
+    def _open(self) -> None:
         if self._path:
             with contextlib.suppress(OSError):
                 os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
-    def write(self, stream, data):
+    def write(self, stream: str, data: bytes) -> None:
         *lines, rest = (self._rest[stream] + data).split(b"\n")
         now = _now()
         out = bytearray()
@@ -46,21 +46,21 @@ class ContainerLog:
         self._rest[stream] = rest
         self._put(out)
 
-    def _put(self, data):
+    def _put(self, data: bytes | bytearray) -> None:
         if self._fd >= 0 and data:
             with contextlib.suppress(OSError):
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self._fd, view) :]
 
-    def reopen(self):
+    def reopen(self) -> None:
         """Begin a new file at the same path: the old one was moved away."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         self._open()
 
-    def close(self):
+    def close(self) -> None:
         """Write what has no line end and close."""
         for stream, rest in self._rest.items():
             if rest:
@@ -70,6 +70,6 @@ class ContainerLog:
             self._fd = -1
 
 
-def _now():
+def _now() -> bytes:
     at = time.time_ns()
     return b"%b.%09dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 10**9)).encode(), at % 10**9)

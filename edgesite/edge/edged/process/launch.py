@@ -26,6 +26,10 @@ import resource
 import signal
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
 __all__ = ["LaunchError", "become", "can_mount", "join"]
 
 _CLONE_NEWNS = 0x00020000
@@ -45,24 +49,24 @@ class LaunchError(Exception):
     """The program cannot be started; the text is for the container's status."""
 
 
-def _call(name, *args):
+def _call(name: str, *args: Any) -> None:
     if getattr(_libc, name)(*args) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _mount(source, target, kind, flags, data=None):
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     text = (None if one is None else os.fsencode(one) for one in (source, target, kind))
     try:
         _call("mount", *text, ctypes.c_ulong(flags), None if data is None else data.encode())
     except OSError as exc:
-        raise LaunchError(f"cannot mount {source or kind or ''} at {target}: {os.strerror(exc.errno)}") from exc
+        raise LaunchError(f"cannot mount {source or kind or ''} at {target}: {os.strerror(exc.errno or 0)}") from exc
 
 
 # ---- becoming the program -----------------------------------------------------------------------------------------------
 
 
-def become(plan, directory, stdout, stderr, error_fd):
+def become(plan: dict[str, Any], directory: str, stdout: int, stderr: int, error_fd: int) -> NoReturn:
     """Turn this process into the plan's program; never returns. ``directory`` is the container's own, for what needs a place."""
     try:
         os.setsid()
@@ -71,7 +75,7 @@ def become(plan, directory, stdout, stderr, error_fd):
         _limits(plan)
         if plan.get("mounting"):
             _namespaces(plan["mounting"])
-            _Mounts(directory).make(plan.get("mounts", ()))
+            _Mounts(directory).make(plan.get("mounts", []))
             if plan.get("hostname"):
                 _call("sethostname", plan["hostname"].encode(), len(plan["hostname"].encode()))
         _identity_and_exec(plan)
@@ -79,7 +83,7 @@ def become(plan, directory, stdout, stderr, error_fd):
         _fail(exc, error_fd)
 
 
-def join(plan, pid, argv, stdout, stderr, error_fd):
+def join(plan: dict[str, Any], pid: int, argv: list[str], stdout: int, stderr: int, error_fd: int) -> NoReturn:
     """Turn this process into ``argv``, run inside the container whose main process is ``pid``; never returns."""
     try:
         os.setsid()
@@ -93,7 +97,7 @@ def join(plan, pid, argv, stdout, stderr, error_fd):
         _fail(exc, error_fd)
 
 
-def _fail(exc, error_fd):
+def _fail(exc: BaseException, error_fd: int) -> NoReturn:
     if isinstance(exc, OSError) and not isinstance(exc, LaunchError):
         text = f"{exc.strerror}: {exc.filename}" if exc.filename else str(exc.strerror or exc)
     else:
@@ -104,7 +108,7 @@ def _fail(exc, error_fd):
         os._exit(127)
 
 
-def _plain_signals():
+def _plain_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):
         with contextlib.suppress(OSError, ValueError):
@@ -112,14 +116,14 @@ def _plain_signals():
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _standard_streams(stdout, stderr):
+def _standard_streams(stdout: int, stderr: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
 
 
-def _limits(plan):
+def _limits(plan: dict[str, Any]) -> None:
     os.umask(0o022)
     for path in plan.get("cgroups", ()):
         with open(path, "w") as file:
@@ -135,7 +139,7 @@ def _limits(plan):
             file.write(str(plan["oom_score_adj"]))
 
 
-def _identity_and_exec(plan):
+def _identity_and_exec(plan: dict[str, Any]) -> NoReturn:
     try:
         os.chdir(plan["cwd"])
     except OSError as exc:
@@ -160,7 +164,7 @@ def _identity_and_exec(plan):
 # ---- namespaces -----------------------------------------------------------------------------------------------------------
 
 
-def _namespaces(mounting):
+def _namespaces(mounting: str) -> None:
     flags = _CLONE_NEWNS | _CLONE_NEWUTS
     if mounting == "root":
         _call("unshare", flags)
@@ -174,7 +178,7 @@ def _namespaces(mounting):
     _mount("none", "/", None, _MS_REC | _MS_SLAVE)
 
 
-def _enter(pid, mounting):
+def _enter(pid: int, mounting: str) -> None:
     kinds = [("user", _CLONE_NEWUSER)] if mounting == "user" else []
     kinds += [("mnt", _CLONE_NEWNS), ("uts", _CLONE_NEWUTS)]
     root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY)
@@ -187,7 +191,7 @@ def _enter(pid, mounting):
     os.close(root)
 
 
-def can_mount():
+def can_mount() -> str:
     """Return how this process may give a program mounts of its own: "root", "user", or "" where the kernel allows neither."""
     for mounting in ("root", "user"):
         pid = os.fork()
@@ -209,12 +213,12 @@ def can_mount():
 class _Mounts:
     """Makes the mounts of one container, in its own namespace."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: str) -> None:
         self._staging = os.path.join(directory, "staging")
-        self._ours = set()  # devices of the tmpfs that cover directories
-        self._volumes = []
+        self._ours: set[int] = set()  # devices of the tmpfs that cover directories
+        self._volumes: list[str] = []
 
-    def make(self, mounts):
+    def make(self, mounts: list[dict[str, Any]]) -> None:
         for mount in sorted(mounts, key=lambda one: one["target"].count("/")):
             # Opened before anything is covered, so that the source stays reachable whatever stands above it.
             source = os.open(mount["source"], os.O_PATH)
@@ -223,7 +227,7 @@ class _Mounts:
             finally:
                 os.close(source)
 
-    def _one(self, mount, source):
+    def _one(self, mount: dict[str, Any], source: int) -> None:
         is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
         target = os.path.realpath(mount["target"])
         if target == "/":
@@ -238,7 +242,7 @@ class _Mounts:
             _mount("none", target, None, _MS_PRIVATE | _MS_REC)
         self._volumes.append(target)
 
-    def _prepare(self, target, is_directory):
+    def _prepare(self, target: str, is_directory: bool) -> None:
         """Make sure that ``target`` is there to be mounted on."""
         if os.path.exists(target):
             if os.path.isdir(target) != is_directory:
@@ -256,7 +260,7 @@ class _Mounts:
         if not is_directory:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
 
-    def _cover(self, directory):
+    def _cover(self, directory: str) -> None:
         """Put a tmpfs over ``directory`` that shows what it shows."""
         entries = list(os.scandir(directory))
         if len(entries) > MAX_COVERED:

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edgesite.edge.edged.process.cgroups import Cgroup
+from edgesite.edge.edged.process.procfs import MARK
 from edgesite.edge.edged.runtime import ContainerConfig, Mount, Propagation, RuntimeFault, SandboxConfig
 
 __all__ = ["Host", "check", "plan"]
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MARK: Final = "EDGESITE_CONTAINER"  #: Names the container to every process in it; the supervisor finds strays by it.
 MOUNTS: Final = "EDGESITE_MOUNTS"  #: "target=source" of mounts that this host could not make, parted by newlines.
 _OPTIONAL: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log")
 _SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
