@@ -14,6 +14,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.1 and 8.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
@@ -130,7 +131,8 @@ class _Run:
             except (OSError, NetError, JoinError) as exc:
                 reason = str(exc) or type(exc).__name__
                 if reason != said:  # not each attempt
-                    self._ctx.log.warning("no connection to the cloud: %s", reason)
+                    level = logging.DEBUG if self._in_process else logging.WARNING  # the roles start side by side
+                    self._ctx.log.log(level, "no connection to the cloud: %s", reason)
                     said = reason
             else:
                 said = ""
