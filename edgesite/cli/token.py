@@ -47,11 +47,13 @@ async def _token(kubeconfig: Path) -> str:
     from edgesite.net.real import RealClock, RealNet
 
     with anyio.fail_after(_DEADLINE_S):
-        async with HttpTransport(RealNet(), RealClock(), load(kubeconfig)) as transport:
-            try:
-                secret = await Client(transport).get(SECRETS, _SECRET, _NAMESPACE)
-            except ApiError as exc:
-                raise LookupError(exc.message) from None
+        transport = HttpTransport(RealNet(), RealClock(), load(kubeconfig))
+        try:
+            secret = await Client(transport).get(SECRETS, _SECRET, _NAMESPACE)
+        except ApiError as exc:
+            raise LookupError(exc.message) from None
+        finally:
+            await transport.close()
     data = (secret.get("data") or {}).get("tokendata")
     if not data:
         raise LookupError(f"secret {_NAMESPACE}/{_SECRET} holds no token yet; is CloudHub on?")

@@ -147,8 +147,14 @@ class Supervisor:
                 one.state, one.error = ModuleState.CRASHED, _first_line(exc)
                 one.crashes += 1
                 self._crashes.labels(one.module.name).inc()
-                logger.exception("%s%s crashed; next start in %.1f s", self._label, one.module.name, delay_s)
+                self._say(one, exc, delay_s)
             await self._clock.sleep(delay_s)
+
+    def _say(self, one: Running, exc: Exception, delay_s: float) -> None:
+        # The machine's fault (port taken, disk full, no permission) needs words, ours needs the traceback too.
+        trace = exc if logger.isEnabledFor(logging.DEBUG) or not isinstance(_root(exc), OSError) else None
+        text = "%s%s crashed: %s; next start in %.1f s"
+        logger.error(text, self._label, one.module.name, one.error, delay_s, exc_info=trace)
 
     def _backoff(self) -> Iterator[float]:
         delay_s = FIRST_BACKOFF_S
@@ -157,9 +163,14 @@ class Supervisor:
             delay_s = min(delay_s * 2, MOST_BACKOFF_S)
 
 
-def _first_line(exc: BaseException) -> str:
+def _root(exc: BaseException) -> BaseException:
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
+    return exc
+
+
+def _first_line(exc: BaseException) -> str:
+    exc = _root(exc)
     text = str(exc).partition("\n")[0]
     return f"{type(exc).__name__}: {text}"[:200]
 
