@@ -68,7 +68,7 @@ def credentials(image: str, secrets: Iterator[Mapping[str, Any]]) -> Iterator[Re
     for secret in secrets:
         for registry, entry in _entries(secret):
             if (length := _matches(registry, domain, path)) is not None:
-                found.append((length, _auth(registry, entry)))
+                found.append((length, _auth(entry)))
     for _, auth in sorted(found, key=lambda one: -one[0]):
         yield auth
 
@@ -103,11 +103,12 @@ def _matches(registry: str, domain: str, path: str) -> int | None:
     return len(host) + len(prefix)
 
 
-def _auth(registry: str, entry: Mapping[str, Any]) -> RegistryAuth:
+def _auth(entry: Mapping[str, Any]) -> RegistryAuth:
     user, password = entry.get("username") or "", entry.get("password") or ""
     if not user and entry.get("auth"):
         try:
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             user = password = ""
-    return RegistryAuth(user, password, registry, entry.get("identitytoken") or "")
+    # No server: containerd wants a URL there and refuses the plain host that secrets hold; the image names it anyway.
+    return RegistryAuth(user, password, identity_token=entry.get("identitytoken") or "")

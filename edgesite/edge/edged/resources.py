@@ -11,7 +11,7 @@ from typing import Any, Final
 from edgesite.edge.edged.pod import Pod, amount_nano
 from edgesite.edge.edged.runtime import LinuxResources
 
-__all__ = ["cgroup_parent", "linux_resources", "oom_score_adj", "qos_class"]
+__all__ = ["cgroup_parent", "cgroup_parents", "linux_resources", "oom_score_adj", "qos_class"]
 
 GUARANTEED: Final = "Guaranteed"
 BURSTABLE: Final = "Burstable"
@@ -78,7 +78,11 @@ def cgroup_parent(pod: Pod, driver: str, root: str = "") -> str:
     if driver == "systemd":
         base = "kubepods" if qos == GUARANTEED else f"kubepods-{qos.lower()}"
         return f"{base}-pod{pod.uid.replace('-', '_')}.slice"
+    guaranteed, burstable, best_effort = cgroup_parents(pod.uid, root)
+    return {GUARANTEED: guaranteed, BURSTABLE: burstable, BEST_EFFORT: best_effort}[qos]
+
+
+def cgroup_parents(uid: str, root: str = "") -> tuple[str, str, str]:
+    """Return where the cgroupfs driver has a pod, by its class: guaranteed, burstable, best effort."""
     base = f"{root.rstrip('/')}/kubepods"
-    if qos != GUARANTEED:
-        base = f"{base}/{qos.lower()}"
-    return f"{base}/pod{pod.uid}"
+    return f"{base}/pod{uid}", f"{base}/burstable/pod{uid}", f"{base}/besteffort/pod{uid}"

@@ -54,7 +54,9 @@ class PodState:
     pod: Pod
     sandboxes: list[SandboxInfo] = field(default_factory=list)  #: newest first
     containers: dict[str, Seen] = field(default_factory=dict)  #: by id
-    made: set[str] = field(default_factory=set)  #: ids made since the last reading: some may have ended before they were seen
+    made: set[str] = field(
+        default_factory=set
+    )  #: ids made since the last reading: some may have ended before they were seen
     waiting: dict[str, Waiting] = field(default_factory=dict)  #: by container name
     ips: tuple[str, ...] = ()
     sandbox_config: SandboxConfig | None = None  #: of the sandbox that is ready

@@ -64,6 +64,8 @@ async def rig(daemon: Containerd, tmp_path: Path) -> AsyncGenerator[Rig]:
     async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
         assert list(await runtime.list_sandboxes()) == []
     assert not [line for line in _mounts() if str(tmp_path) in line]
+    left = [str(one) async for one in anyio.Path("/sys/fs/cgroup").glob("**/kubepods/**/poduid-of-pod-*")]
+    assert left == []
 
 
 def _mounts() -> Iterator[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from edgesite.edge.edged import dns
+from edgesite.edge.edged.cgroups import remove_cgroup
 from edgesite.edge.edged.events import NORMAL, WARNING
-from edgesite.edge.edged.resources import cgroup_parent
+from edgesite.edge.edged.resources import cgroup_parent, cgroup_parents
 from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig, SandboxState
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import sandbox_config
@@ -41,6 +42,10 @@ class SandboxStage:
             await runtime.remove_sandbox(sandbox.id)
             state.sandboxes.remove(sandbox)
         state.sandbox_config, state.ips = None, ()
+        if self._cgroup(state):
+            # Of a pod that is known by its containers alone nobody knows the class, so all places are looked at.
+            for parent in cgroup_parents(state.pod.uid, self._services.settings.cgroup_root):
+                await self._services.threads.run(remove_cgroup, parent)
 
     async def stop(self, state: PodState) -> None:
         """Release what a pod that has come to its end does not need; its containers stay for their logs."""
@@ -78,9 +83,6 @@ class SandboxStage:
     def _config(self, state: PodState, attempt: int) -> SandboxConfig:
         services, pod = self._services, state.pod
         settings = services.settings
-        parent = ""
-        if settings.cgroups_per_qos and services.runtime.isolation is Isolation.CONTAINER:
-            parent = cgroup_parent(pod, settings.cgroup_driver, settings.cgroup_root)
         return sandbox_config(
             pod,
             attempt,
@@ -89,8 +91,14 @@ class SandboxStage:
             hostname="" if pod.host_network else dns.pod_hostname(pod, services.node.name),
             log_directory=str(services.paths.pod_logs(pod)),
             dns=dns.pod_dns(pod, services.node.dns, settings.cluster_dns, settings.cluster_domain),
-            cgroup_parent=parent,
+            cgroup_parent=self._cgroup(state),
         )
+
+    def _cgroup(self, state: PodState) -> str:
+        settings = self._services.settings
+        if not settings.cgroups_per_qos or self._services.runtime.isolation is not Isolation.CONTAINER:
+            return ""
+        return cgroup_parent(state.pod, settings.cgroup_driver, settings.cgroup_root)
 
     async def _write_hosts(self, state: PodState) -> None:
         services, pod = self._services, state.pod
