@@ -141,8 +141,8 @@ class Programs:
         container.error_fd = -1
         if container.error:
             return  # answered when the child has ended
-        self._answer_start(container, {"state": container.state})
         self._changed(container)
+        self._answer_start(container, {})
 
     def _answer_start(self, container: Container, message: dict[str, Any]) -> None:
         answer, container.answer_start = container.answer_start, None
@@ -235,7 +235,7 @@ class Programs:
         del self.running[container.id]
         self._changed(container)
         failed = {"error": message, "kind": "failed"}
-        self._answer_start(container, failed if container.error else {"state": container.state})
+        self._answer_start(container, failed if container.error else {})
         for answer in container.answer_stops:
             answer({})
         self._sweep()

@@ -115,7 +115,8 @@ class ProcessRuntime:
         states = (await self._link.ask("states"))["states"]
         silent = [one for one in self._containers.values() if one.id not in states and not one.state.finished_ns]
         for one, state in zip(silent, await self._threads.run(self._read_states, silent), strict=True):
-            one.state = state
+            if not one.state.finished_ns:
+                one.state = state
         for container_id, state in states.items():
             self._changed(container_id, state)
         self._host = Host(os.getuid(), os.getgid(), hello["mounting"])
@@ -125,8 +126,8 @@ class ProcessRuntime:
 
     def _changed(self, container_id: str, state: dict[str, Any]) -> None:
         container = self._containers.get(container_id)
-        if container is None:
-            return
+        if container is None or container.state.finished_ns:
+            return  # an end is final: what comes after it was said before
         before = container.state.container_state
         container.state = msgspec.convert(state, ProgramState)
         after = container.state.container_state
@@ -243,8 +244,7 @@ class ProcessRuntime:
         if container.state.container_state is not ContainerState.CREATED:
             raise RuntimeFault(f"container {container_id} is {container.state.container_state.value}")
         await self._save(self._prepare, container, self._sandboxes[container.sandbox].config, host)
-        answer = await self._link.ask("start", id=container_id)
-        self._changed(container_id, answer["state"])
+        await self._link.ask("start", id=container_id)  # that it runs was told before the answer
 
     def _prepare(self, container: ContainerRecord, sandbox: SandboxConfig, host: Host) -> None:
         config = container.config
