@@ -16,7 +16,8 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if settings.cloud is None:
         return []
     from edgesite.cloud.cloudhub.module import CloudHub
+    from edgesite.cloud.cloudstream.module import CloudStream
     from edgesite.cloud.edgecontroller.module import EdgeController
     from edgesite.cloud.synccontroller.module import SyncController
 
-    return [CloudHub, EdgeController, SyncController]
+    return [CloudHub, CloudStream, EdgeController, SyncController]

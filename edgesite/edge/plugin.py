@@ -18,9 +18,10 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         return []
     from edgesite.edge.edged.module import Edged
     from edgesite.edge.edgehub.module import EdgeHub
+    from edgesite.edge.edgestream.module import EdgeStream
     from edgesite.edge.metamanager.module import MetaManager
 
-    return [Edged, EdgeHub, MetaManager]
+    return [Edged, EdgeHub, EdgeStream, MetaManager]
 
 
 @impl
