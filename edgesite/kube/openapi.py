@@ -19,6 +19,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from edgesite.kube import json, openapi_proto
@@ -139,7 +140,7 @@ def v3_group(
     """Raises LookupError."""
     chosen = _of(rows, group, version)
     definitions = Definitions(schemas, 3)
-    paths, roots = _paths(chosen, schemas)
+    paths, roots = _paths(chosen, schemas, definitions)
     document = {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": server_version},
@@ -154,7 +155,7 @@ def v3_group(
 
 def _v2(rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object]) -> Object:
     definitions = Definitions(schemas, 2)
-    paths, roots = _paths(rows, schemas)
+    paths, roots = _paths(rows, schemas, definitions)
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -165,7 +166,9 @@ def _v2(rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mappin
     }
 
 
-def _paths(rows: Iterable[Resource], schemas: Schemas) -> tuple[list[tuple[str, list[Operation]]], set[str]]:
+def _paths(
+    rows: Iterable[Resource], schemas: Schemas, definitions: Definitions
+) -> tuple[list[tuple[str, list[Operation]]], set[str]]:
     """All paths with their operations, and the definitions that these name; names without a definition are emptied."""
     paths: list[tuple[str, list[Operation]]] = []
     roots = {_META + name for name in _ALWAYS}
@@ -176,15 +179,14 @@ def _paths(rows: Iterable[Resource], schemas: Schemas) -> tuple[list[tuple[str, 
         return schemas.definition_of(group, version, kind) or ""
 
     for row in rows:
-        for path, found in operations(row, definition_name(row, schemas), kind_definition):
+        name = definition_name(row, schemas)
+        strategic = definitions.has(name)
+        for path, found in operations(row, name, kind_definition):
             checked = []
             for one in found:
-                if one.result in known or schemas.has(one.result):
-                    roots.add(one.result)
-                else:
-                    one = Operation(one.method, one.action, one.name, one.tag, one.kind, "", one.body, one.query)
-                roots.add(one.body)
-                checked.append(one)
+                is_known = one.result in known or definitions.has(one.result)
+                checked.append(replace(one, result=one.result if is_known else "", strategic=strategic))
+                roots |= {checked[-1].result, one.body}
             paths.append((path, checked))
     paths.sort(key=lambda one: one[0])
     return paths, roots

@@ -105,8 +105,10 @@ class Definitions:
         kind = {"group": row.group, "kind": row.kind, "version": row.version}
         gvk = {"x-kubernetes-group-version-kind": [kind]}
         if schema is None:
-            return {"type": "object", **gvk}
+            schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         result = {**(_plain(schema) if self._version == 2 else schema), **gvk}
+        if self._version == 2 and "type" not in result:
+            return {"type": "object", **result}  # readers of version 2 would refuse what stands beside known members
         own = self.schema(_PARTIAL)["properties"] | {"metadata": self.ref(OBJECT_META)}
         kept = {name: one for name, one in result.get("properties", {}).items() if name not in own}
         result["properties"] = {name: own[name] for name in ("apiVersion", "kind", "metadata")} | kept

@@ -82,10 +82,13 @@ class Operation:
     result: str  #: definition that is returned
     body: str = ""  #: definition that is sent
     query: tuple[str, ...] = ()
+    strategic: bool = True  #: whether strategic merge patches are understood: not for custom kinds
 
     @property
     def consumes(self) -> tuple[str, ...]:
-        return PATCH_TYPES if self.method == "patch" else ("*/*",)
+        if self.method != "patch":
+            return ("*/*",)
+        return PATCH_TYPES if self.strategic else tuple(one for one in PATCH_TYPES if "strategic" not in one)
 
     @property
     def produces(self) -> tuple[str, ...]:

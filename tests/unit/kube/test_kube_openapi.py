@@ -156,8 +156,26 @@ def test_documents_are_kept_compressed() -> None:
 def test_kind_without_a_schema_is_an_object_of_anything() -> None:
     rows = (Resource("example.com", "v1", "Thing", "things"),)
     document = json.loads(openapi.v3_group(rows, SCHEMAS, "example.com", "v1", VERSION))
-    assert document["components"]["schemas"]["com.example.v1.Thing"] == {
-        "type": "object",
-        "x-kubernetes-group-version-kind": [{"group": "example.com", "kind": "Thing", "version": "v1"}],
-    }
+    definition = document["components"]["schemas"]["com.example.v1.Thing"]
+    kind = {"group": "example.com", "kind": "Thing", "version": "v1"}
+    assert definition["x-kubernetes-group-version-kind"] == [kind]
+    assert definition["x-kubernetes-preserve-unknown-fields"] is True
+    assert set(definition["properties"]) == {"apiVersion", "kind", "metadata"}
     assert refs(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    v2 = json.loads(openapi.v2_json(rows, SCHEMAS, VERSION))
+    assert v2["definitions"]["com.example.v1.Thing"] == {
+        "type": "object",
+        "x-kubernetes-group-version-kind": [kind],
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def test_custom_kinds_take_no_strategic_merge_patch() -> None:
+    rows = (Resource("example.com", "v1", "Thing", "things"),)
+    document = json.loads(openapi.v3_group(rows, SCHEMAS, "example.com", "v1", VERSION))
+    patch = document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"]["patch"]
+    assert set(patch["requestBody"]["content"]) == {
+        "application/apply-patch+yaml",
+        "application/json-patch+json",
+        "application/merge-patch+json",
+    }
