@@ -17,11 +17,12 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if not settings.edges:
         return []
     from edgesite.edge.edged.module import Edged
+    from edgesite.edge.edged.server.module import KubeletApiServer
     from edgesite.edge.edgehub.module import EdgeHub
     from edgesite.edge.edgestream.module import EdgeStream
     from edgesite.edge.metamanager.module import MetaManager
 
-    return [Edged, EdgeHub, EdgeStream, MetaManager]
+    return [Edged, EdgeHub, EdgeStream, KubeletApiServer, MetaManager]
 
 
 @impl
