@@ -74,7 +74,7 @@ class Hub:
         self._log = log
         self._maker = MessageMaker(clock.time, draw.getrandbits)
         self._connections: dict[str, NodeConnection] = {}
-        self._open: set[str] = set()
+        self._open: dict[str, None] = {}
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
         self._line_filled = anyio.Event()
@@ -132,7 +132,7 @@ class Hub:
             return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
         old = self._connections.pop(node, None)
         if old is not None:
-            self._open.discard(node)
+            self._open.pop(node, None)
             old.drop("the node has connected again")
         session = NodeSession(
             node,
@@ -196,7 +196,7 @@ class Hub:
             case Holdings(objects) if records is not None:
                 records.replace(node, objects)
             case Opened():
-                self._open.add(node)
+                self._open[node] = None
                 self._tell(node, Operation.CONNECTED)
             case Greeted(own=own):
                 self._log.info("node %s connected (%s)", node, "edgesite" if own else "KubeEdge")
@@ -204,7 +204,7 @@ class Hub:
     def on_end(self, connection: NodeConnection, reason: str) -> None:
         if self._connections.get(connection.node) is connection:
             del self._connections[connection.node]
-            self._open.discard(connection.node)
+            self._open.pop(connection.node, None)
             self._tell(connection.node, Operation.DISCONNECTED)
         self._metrics.bad.inc(connection.session.refused)
         self._log.info("node %s disconnected: %s", connection.node, reason)

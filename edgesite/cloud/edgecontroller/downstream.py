@@ -53,7 +53,7 @@ def removal_message(maker: MessageMaker, node: str, type_: str, namespace: str, 
 class _Change:
     operation: str
     object: EdgeObject
-    nodes: set[str]
+    nodes: dict[str, None]  #: in order: runs with the same input are the same
 
 
 class Downstream:
@@ -99,7 +99,7 @@ class Downstream:
 
     def add(self, operation: str, one: EdgeObject, nodes: Iterable[str]) -> None:
         """Queue a change in place of an older one of the same object."""
-        targets = set(nodes)
+        targets = dict.fromkeys(nodes)
         if not targets or not one.uid:
             return
         older = self._waiting.get(one.uid)

@@ -97,10 +97,10 @@ class EdgeObjects:
     def pods_of(self, node: str) -> list[Object]:
         return self.pods.by_index(_BY_NODE, node)
 
-    def nodes_needing(self, type_: str, namespace: str, name: str) -> set[str]:
+    def nodes_needing(self, type_: str, namespace: str, name: str) -> dict[str, None]:
         """Nodes with a pod that refers to a ConfigMap or Secret."""
         pods = self.pods.by_index(_BY_REFERENCE, f"{type_}/{namespace}/{name}")
-        return {node for pod in pods for node in _node_of(pod)}
+        return {node: None for pod in pods for node in _node_of(pod)}
 
     def nodes_claiming(self, namespace: str, claim: str) -> set[str]:
         """Nodes with a pod that mounts a claim."""

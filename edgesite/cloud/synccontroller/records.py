@@ -117,7 +117,7 @@ class Records:
             old = held.get(ref.uid)
             told[ref.uid] = ref if old is None else replace(old, version=ref.version)
         self._by_node[node] = told
-        for uid in held.keys() | told.keys():
+        for uid in {**held, **told}:
             if held.get(uid) != told.get(uid):
                 self._mark(node, uid)
 
