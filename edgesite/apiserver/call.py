@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from edgesite.apiserver.requestinfo import Route
     from edgesite.net.http import Request
 
-__all__ = ["JSON_HEADERS", "Call", "answer", "error_response", "warning_lines"]
+__all__ = ["JSON_HEADERS", "PRETTY_AGENTS", "Call", "answer", "error_response", "warning_lines"]
 
 _COMMON: Final = b"cache-control: no-cache, private\r\n"
 JSON_HEADERS: Final = _COMMON + b"content-type: application/json\r\n"
 _YAML_HEADERS: Final = _COMMON + b"content-type: application/yaml\r\n"
 _RETRY_AFTER: Final = b"retry-after: %d\r\n"
-_PRETTY_AGENTS: Final = ("curl", "Wget", "Mozilla/5.0")
+PRETTY_AGENTS: Final = ("curl", "Wget", "Mozilla/5.0")
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def _wants_pretty(request: Request) -> bool:
     """By ``pretty`` in the query, else by user agents that show the answer to people."""
     if not request.raw_query or "pretty" not in request.query:
         agent = request.headers.get("user-agent")
-        return agent is not None and agent.startswith(_PRETTY_AGENTS)
+        return agent is not None and agent.startswith(PRETTY_AGENTS)
     return request.query["pretty"][0].lower() not in ("false", "0")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from edgesite.apiserver.kinds import Kind
     from edgesite.apiserver.requestinfo import Route
 
 __all__ = ["ApiMetrics"]
@@ -29,12 +30,17 @@ class ApiMetrics:
         self.watches = watches
         self.in_flight = in_flight
         self._requests: dict[tuple[str, str, str], int] = {}
+        self._quick: dict[Kind, int] = {}
         self._failures: dict[tuple[str, int], int] = {}
 
     def seen(self, verb: str, route: Route) -> None:
         """Count a request for a kind that is served."""
         key = (verb, route.group, route.resource)
         self._requests[key] = self._requests.get(key, 0) + 1
+
+    def read_again(self, kind: Kind) -> None:
+        """Count a GET that took the short way."""
+        self._quick[kind] = self._quick.get(kind, 0) + 1
 
     def failed(self, method: str, code: int) -> None:
         """Count a request that was refused or failed."""
@@ -46,7 +52,11 @@ class ApiMetrics:
         requests = CounterMetricFamily(
             "apiserver_request", "Requests by verb and resource", labels=["verb", "group", "resource"]
         )
-        for key, count in self._requests.items():
+        counts = dict(self._requests)
+        for kind, count in self._quick.items():
+            key = ("get", kind.resource.group, kind.resource.plural)
+            counts[key] = counts.get(key, 0) + count
+        for key, count in counts.items():
             requests.add_metric(list(key), count)
         yield requests
         failures = CounterMetricFamily(

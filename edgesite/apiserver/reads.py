@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from edgesite.apiserver.watch import Watches
     from edgesite.net.http import Request
 
-__all__ = ["Reads", "view_of"]
+__all__ = ["PLAIN_ACCEPT", "Reads", "view_of"]
 
 _WATCH_HEADERS: Final = JSON_HEADERS.replace(b"application/json", b"application/json;stream=watch")
-_SIMPLE: Final = frozenset({"application/json", "*/*", "application/json, */*"})
+#: What asks for an object as it is stored.
+PLAIN_ACCEPT: Final = frozenset(
+    {"application/json", "*/*", "application/json, */*", "application/vnd.kubernetes.protobuf,application/json"}
+)
 
 
 def view_of(request: Request) -> View:
     """Return the view that a request wants of objects. Raises ApiError."""
     accept = request.headers.get("accept")
-    if accept is None or accept in _SIMPLE:
+    if accept is None or accept in PLAIN_ACCEPT:
         return DEFAULT_VIEW
     include = request.query.get("includeObject", [""])[0] if request.raw_query else ""
     view = negotiate(accept, include=include)
@@ -44,6 +47,7 @@ class Reads:
     """Answers reads from the registry."""
 
     def __init__(self, registry: Registry, views: Views, watches: Watches) -> None:
+        self.store = registry.store
         self._registry = registry
         self._views = views
         self._watches = watches
