@@ -102,6 +102,7 @@ class Informer:
         field_selector: str = "",
         metadata_only: bool = False,
         transform: Callable[[Object], Object] = without_managed_fields,
+        on_failure: Callable[[], None] | None = None,
         log: Log | None = None,
     ) -> None:
         self.resource = resource
@@ -114,6 +115,7 @@ class Informer:
         self._synced = anyio.Event()
         selection = Selection(namespace, label_selector, field_selector, metadata_only)
         self._reflector = Reflector(client, resource, self, clock, random, selection, self._log)
+        self._reflector.on_failure = on_failure
 
     @property
     def has_synced(self) -> bool:
@@ -259,12 +261,22 @@ class Informer:
 class SharedInformers:
     """The informers of one role: who asks for the same collection gets the same informer.
 
-    An informer starts with `run`, or at once if that runs already, and lives until `run` ends.
+    An informer starts with `run`, or at once if that runs already, and lives until `run` ends: then `ended` is set, and who
+    holds on to these informers must get new ones. ``on_failure`` is called whenever the server could not be listed or watched.
     """
 
-    def __init__(self, client: Client, clock: Clock, random: random.Random, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        random: random.Random,
+        log: Log | None = None,
+        on_failure: Callable[[], None] | None = None,
+    ) -> None:
         self.client = client
+        self.ended = anyio.Event()
         self._clock, self._random, self._log = clock, random, log
+        self._on_failure = on_failure
         self._informers: dict[tuple[Resource, str, str, str, bool], Informer] = {}
         self._unstarted: list[Informer] = []
         self._more = anyio.Event()
@@ -292,6 +304,7 @@ class SharedInformers:
                 label_selector=label_selector,
                 field_selector=field_selector,
                 metadata_only=metadata_only,
+                on_failure=self._on_failure,
                 log=self._log,
             )
             self._unstarted.append(found)
@@ -299,14 +312,17 @@ class SharedInformers:
         return found
 
     async def run(self) -> None:
-        """Run all informers, those asked for later too, until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            while True:
-                self._more = anyio.Event()
-                while self._unstarted:
-                    informer = self._unstarted.pop(0)
-                    tasks.start_soon(informer.run, name=f"informer: {informer.resource.plural}")
-                await self._more.wait()
+        """Run all informers, those asked for later too, until cancelled. Once only."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                while True:
+                    self._more = anyio.Event()
+                    while self._unstarted:
+                        informer = self._unstarted.pop(0)
+                        tasks.start_soon(informer.run, name=f"informer: {informer.resource.plural}")
+                    await self._more.wait()
+        finally:
+            self.ended.set()
 
 
 def _version(obj: Object) -> Any:

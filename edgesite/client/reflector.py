@@ -9,6 +9,7 @@ Source  client-go, tools/cache/reflector.go (behaviour: paging, bookmarks, 410, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -77,6 +78,7 @@ class Reflector:
         self._selection = selection
         self._delay_s = FIRST_S
         self._failed_at = -STEADY_S
+        self.on_failure: Callable[[], None] | None = None  #: called whenever the server could not be listed or watched
         self.resource_version = ""  #: of the newest state seen; "" asks for a list
 
     async def run(self) -> None:
@@ -160,6 +162,8 @@ class Reflector:
             self.resource_version = str(version)
 
     async def _back_off(self, exc: Exception) -> None:
+        if self.on_failure is not None:
+            self.on_failure()
         now = self._clock.monotonic()
         if now - self._failed_at > STEADY_S:
             self._delay_s = FIRST_S

@@ -17,7 +17,7 @@ from edgesite.client import Client, EventRecorder, SharedInformers
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
 
-__all__ = ["Cluster", "ControlPlaneModule", "InformersModule", "has_embedded_api", "open_cluster"]
+__all__ = ["Cluster", "ControlPlaneModule", "InformersModule", "ProviderGone", "has_embedded_api", "open_cluster"]
 
 Object = dict[str, Any]
 
@@ -54,6 +54,10 @@ class ControlPlaneModule:
         raise NotImplementedError
 
 
+class ProviderGone(RuntimeError):
+    """What a module works with has ended; started again it finds the new one."""
+
+
 class InformersModule:
     """Runs the role's shared informers, where whoever provides the client does not."""
 
@@ -66,14 +70,26 @@ class InformersModule:
         return has_embedded_api(settings)
 
     async def run(self, ctx: Context) -> None:
-        """Keep the caches until cancelled."""
-        if ctx.services.find(SharedInformers) is not None:
+        """Keep the caches until cancelled. Raises ProviderGone when the API server has been started anew."""
+        if (provided := ctx.services.find(SharedInformers)) is not None:
             ctx.ready()
-            await anyio.sleep_forever()
-        informers = SharedInformers(ctx.services.get(Client).named("edgesite"), ctx.clock, ctx.random, ctx.log)
-        ctx.services.provide(SharedInformers, informers)
-        ctx.ready()
-        await informers.run()
+            await provided.ended.wait()
+            raise ProviderGone("the shared informers have ended")
+        client = ctx.services.get(Client)
+        gone = anyio.Event()
+
+        def look() -> None:
+            """A failed watch may mean that the server behind it is another one by now."""
+            if ctx.services.find(Client) is not client:
+                gone.set()
+
+        async with anyio.create_task_group() as tasks:
+            informers = SharedInformers(client.named("edgesite"), ctx.clock, ctx.random, ctx.log, look)
+            tasks.start_soon(informers.run)
+            ctx.services.provide(SharedInformers, informers)
+            ctx.ready()
+            await gone.wait()
+            raise ProviderGone("the API server has been started anew")
 
 
 def has_embedded_api(settings: Section) -> bool:
@@ -93,5 +109,11 @@ async def open_cluster(ctx: Context, component: str) -> AsyncIterator[Cluster]:
             informers = SharedInformers(client, ctx.clock, ctx.random)
             tasks.start_soon(informers.run, name=f"{component}: informers")
         tasks.start_soon(recorder.run, name=f"{component}: events")
+        tasks.start_soon(_end_with, informers)
         yield Cluster(ctx, client, informers, recorder)
         tasks.cancel_scope.cancel()
+
+
+async def _end_with(informers: SharedInformers) -> None:
+    await informers.ended.wait()
+    raise ProviderGone("the shared informers have ended")

@@ -1,4 +1,7 @@
-"""Plugin ``controlplane``: the controllers that a Kubernetes control plane has, for use with the embedded API server."""
+"""Plugin ``controlplane``: the controllers that a Kubernetes control plane has, for use with the embedded API server.
+
+Where the API is a cluster's own, so are the controllers: then this is the way to that API only.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,12 @@ if TYPE_CHECKING:
 
 @impl
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
-    if settings.cloud is None or settings.api is None or not settings.api.get("enable", True):
+    if settings.cloud is None:
         return []
+    if settings.api is None or not settings.api.get("enable", True):
+        from edgesite.client.kubeapi import KubeApiModule
+
+        return [KubeApiModule]
     from edgesite.controlplane.cluster import InformersModule
     from edgesite.controlplane.deployment.module import DeploymentModule
     from edgesite.controlplane.endpoints.module import EndpointSliceModule, EndpointsModule
