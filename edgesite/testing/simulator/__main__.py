@@ -20,6 +20,7 @@ from edgesite.testing.simulator.world import Outcome, run
 WORLDS: Final = {
     "store": "edgesite.testing.simulator.worlds.store",
     "api": "edgesite.testing.simulator.worlds.api",
+    "site": "edgesite.testing.simulator.worlds.site",
 }
 REPLAY_EVERY: Final = 10
 

@@ -66,9 +66,16 @@ def pinned(loop: SimLoop, seed: int) -> Iterator[None]:
         with _replaced(stands):
             yield
     finally:
+        _forget_tasks(loop)
         random.setstate(state)
         if collecting:
             gc.enable()
+
+
+def _forget_tasks(loop: SimLoop) -> None:
+    """anyio remembers each task until it ends; those of killed processes never do."""
+    for task in [one for one in backend._task_states if one.get_loop() is loop]:
+        del backend._task_states[task]
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Site:
         yield from self.edges.values()
 
     def _engine(self, machine: Machine) -> FakeEngine:
-        starts = StartWatcher(self.world, machine.name)
+        starts = StartWatcher(self.world, machine)
         engine = FakeEngine(machine.clock, latency_s=0.02, started=starts)
         starts.engine = engine
         machine.at_power_off.append(engine.reboot)
@@ -140,22 +140,27 @@ class Site:
 
 
 class StartWatcher:
-    """No container of a pod is started while the one before still runs, or without the one before having ended."""
+    """No container is started while the one before still runs, nor again without need: programs here end only with the machine."""
 
-    def __init__(self, world: World, node: str) -> None:
+    def __init__(self, world: World, machine: Machine) -> None:
         self.engine: FakeEngine | None = None
-        self._world, self._node = world, node
-        self._attempts: dict[tuple[str, str], int] = {}
+        self._world, self._machine = world, machine
 
     def __call__(self, container: FakeContainer) -> None:
         assert self.engine is not None
-        labels = container.config.labels
-        uid, name = labels.get("io.kubernetes.pod.uid", ""), container.config.name
-        self._world.trace(
-            f"container start {self._node} {container.sandbox.config.name} {name} attempt {container.config.attempt}"
-        )
+        config, node = container.config, self._machine.name
+        uid, name = config.labels.get("io.kubernetes.pod.uid", ""), config.name
+        pod = container.sandbox.config.name
+        self._world.trace(f"container start {node} {pod} {name} attempt {config.attempt}")
         self._world.count("container starts")
         for other in self.engine.containers.values():
             same = other.config.name == name and other.config.labels.get("io.kubernetes.pod.uid") == uid
             if same and other is not container and other.state.value == "running":
-                raise Violation(f"{self._node}: {name} of pod {uid} is started twice: {other.id} and {container.id}")
+                self._fail(f"{node}: {name} of pod {pod} is started twice: {other.id} and {container.id}")
+        if config.attempt >= self._machine.boots:
+            self._fail(
+                f"{node}: {name} of pod {pod} is started for the {config.attempt + 1}th time, boots: {self._machine.boots}"
+            )
+
+    def _fail(self, what: str) -> None:
+        self._world.fail(Violation(what))  # raised here it would only be one more fault to the node

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class World:
         self.seed = seed
         self.rng = random.Random(f"{seed}/world")
         self.loop = SimLoop(random.Random(f"{seed}/order") if self.rng.random() < 0.5 else None)
-        self.trace = Trace(self.loop.time, echo=echo)
+        self.trace = Trace(self.loop.time, self.fail, echo=echo)
         self.identities = Identities()
         self.network = Network(self.loop, random.Random(f"{seed}/network"), self.trace)
         self.slow_share = self.rng.choice([0.0, 0.0, 0.01, 0.05])
@@ -174,7 +175,12 @@ def _logging_to(trace: Trace) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Destructors of killed coroutines may complain as they like."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        logging.disable(level)
         sys.unraisablehook = hook
