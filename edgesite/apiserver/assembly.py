@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
+
 from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
 from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
 from edgesite.apiserver.conversion import conversions
+from edgesite.apiserver.crds import CustomResources
 from edgesite.apiserver.documents import Documents, version_info
 from edgesite.apiserver.kinds import Kind, Kinds, prefix_of
 from edgesite.apiserver.logs import NodeRoads
@@ -64,6 +67,13 @@ class Assembly:
     watches: Watches
     documents: Documents
     metrics: ApiMetrics
+    custom: CustomResources
+
+    async def run(self) -> None:
+        """What goes on beside requests, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.watches.run)
+            tasks.start_soon(self.custom.run)
 
 
 def serve_kinds(schemas: Schemas, extra: Iterable[Resource] = (), ranges: Ranges = Ranges()) -> Kinds:
@@ -136,7 +146,9 @@ def assemble(
         max_in_flight=max_in_flight,
     )
     reviews.allowed = server.allowed
-    return Assembly(server, registry, watches, documents, metrics)
+    custom = CustomResources(registry, watches)
+    custom.load()
+    return Assembly(server, registry, watches, documents, metrics, custom)
 
 
 def _load_allocators(store: Store, kinds: Kinds) -> None:

@@ -53,6 +53,11 @@ class Managers:
         else:
             new["metadata"].pop("managedFields", None)
 
+    def forget(self, definition: str) -> None:
+        """A definition has changed: what was derived from it is no longer true."""
+        self._trackers.pop(definition, None)
+        self._appliers.pop(definition, None)
+
     def apply(self, write: Write, live: Object | None, config: Object, *, force: bool) -> Object:
         """Return what a client's configuration makes of an object. Raises ApiError."""
         definition = write.kind.definition

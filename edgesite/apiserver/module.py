@@ -122,7 +122,7 @@ class ApiServerModule:
             ctx.services.provide(SharedInformers, informers)
             tasks.start_soon(informers.run)
             tasks.start_soon(store.run)
-            tasks.start_soon(made.watches.run)
+            tasks.start_soon(made.run)
             tasks.start_soon(EventSweeper(store, ctx.clock, times.parse_duration(config.eventTTL)).run)
             ctx.log.info("serving the API address=%s", listener.address)
             ctx.ready()

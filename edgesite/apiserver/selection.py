@@ -122,7 +122,9 @@ def matcher(
             return False
         if not terms:
             return True
-        values = attrs[1] or {}
+        values = attrs[1]
+        if values is None:  # stored before its kind was known, as custom resources are at start
+            values = index(kind.stored, json.loads(row.value))[1] or {}
         for path, value, equal in terms:
             if path == "metadata.name":
                 actual = row.key.rpartition("/")[2]

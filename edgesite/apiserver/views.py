@@ -115,7 +115,11 @@ class Views:
         if kind.from_stored is not None:
             objects = [kind.from_stored(one) for one in objects]
         table: Object = tables.table(
-            kind.resource, objects, self._clock.time(), include_object=view.include or "Metadata"
+            kind.resource,
+            objects,
+            self._clock.time(),
+            include_object=view.include or "Metadata",
+            printer=kind.custom.printer if kind.custom is not None else None,
         )
         table["apiVersion"] = f"meta.k8s.io/{view.version}"
         table["metadata"] = {"resourceVersion": str(revision)}

@@ -237,6 +237,12 @@ class Watches:
         if options.bookmarks:
             self._expect(self._clock.monotonic() + BOOKMARK_S)
 
+    def end_below(self, prefix: str) -> None:
+        """End the watches of a resource that is no longer served."""
+        for channel in [one for one in self._channels.values() if one.watch.prefix.startswith(prefix)]:
+            for watcher in tuple(channel.watchers):
+                watcher.end()
+
     def forget(self, key: Any, channel: Channel) -> None:
         if self._channels.get(key) is channel:
             del self._channels[key]

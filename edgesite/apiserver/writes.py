@@ -156,7 +156,9 @@ class Writes:
         """Raises ApiError."""
         options = self.options(call)
         request, kind = call.request, call.kind
-        how = patch_type(request.headers.get("content-type"), strategic=kind.definition is not None)
+        how = patch_type(
+            request.headers.get("content-type"), strategic=kind.definition is not None and kind.custom is None
+        )
         if options.force and how != "apply":
             message = "Forbidden: may not be specified for non-apply patch"
             cause = {"reason": "FieldValueForbidden", "message": message, "field": "force"}
@@ -180,7 +182,9 @@ class Writes:
                 patched = patch.merge_patch(old, given)
             else:
                 patched = strategic_merge(self._registry.scheme.schemas, kind.definition, old, given)
-            if kind.definition is None:  # nothing is rebuilt in decoding: parts would be shared with the old object
+            if (
+                kind.definition is None or kind.custom is not None
+            ):  # nothing is rebuilt in decoding: parts would be shared with the old object
                 patched = copy.deepcopy(patched)
             call.warnings.clear()
             decoded = self._registry.scheme.decode(

@@ -16,7 +16,12 @@ __all__ = ["check_annotations", "check_labels", "check_meta", "check_meta_update
 
 Object = dict[str, Any]
 MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
-_STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
+_STANDARD_FINALIZERS: Final = (
+    "kubernetes",
+    "orphan",
+    "foregroundDeletion",
+    "customresourcecleanup.apiextensions.k8s.io",
+)
 
 
 def check_meta(causes: Causes, meta: Object, namespaced: bool, name_problems: Callable[[str], list[str]]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from edgesite.apiserver.strategies.base import Strategy, Write
-from edgesite.kube import defaults_workloads
+from edgesite.kube import defaults_workloads, times
 
 __all__ = [
+    "DefinitionStrategy",
     "DeploymentStrategy",
     "EventStrategy",
     "JobStrategy",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 Object = dict[str, Any]
+_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
 
 
 @dataclass(slots=True)
@@ -83,6 +85,25 @@ class SecretStrategy(Strategy):
         if plain:
             encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
             obj["data"] = {**(obj.get("data") or {}), **encoded}
+
+
+@dataclass(slots=True)
+class DefinitionStrategy(Strategy):
+    """A CustomResourceDefinition stays until its objects are gone."""
+
+    unconditional_update: bool = False
+
+    def prepare_create(self, write: Write, obj: Object) -> None:
+        Strategy.prepare_create(self, write, obj)
+        finalizers = obj["metadata"].get("finalizers") or []
+        obj["metadata"]["finalizers"] = [*finalizers, *({_CLEANUP} - set(finalizers))]
+
+    def terminate(self, write: Write, obj: Object) -> None:
+        status = obj.setdefault("status", {})
+        condition = {"type": "Terminating", "status": "True", "reason": "InstanceDeletionPending"}
+        others = [one for one in status.get("conditions") or () if one.get("type") != "Terminating"]
+        since = {"lastTransitionTime": times.format_time(write.now_s), "message": "instance deletion is pending"}
+        status["conditions"] = [*others, {**condition, **since}]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from edgesite.apiserver.strategies.namespaces import NamespaceStrategy
 from edgesite.apiserver.strategies.pods import PodStrategy
 from edgesite.apiserver.strategies.services import ServiceStrategy
 from edgesite.apiserver.strategies.simple import (
+    DefinitionStrategy,
     DeploymentStrategy,
     EventStrategy,
     JobStrategy,
@@ -50,7 +51,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     (_RBAC, "rolebindings"): lambda: Strategy(create_on_update=True),
     (_RBAC, "clusterroles"): lambda: Strategy(create_on_update=True),
     (_RBAC, "clusterrolebindings"): lambda: Strategy(create_on_update=True),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): lambda: Strategy(unconditional_update=False),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy,
 }
 
 

@@ -128,6 +128,6 @@ async def site_at(path: Path, **more: Any) -> AsyncIterator[Site]:
         )
         await bootstrap(made.registry, service_ip="10.96.0.1", address="127.0.0.1", port=6443)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(made.watches.run)
+            tasks.start_soon(made.run)
             yield Site(made, store, clock)
             tasks.cancel_scope.cancel()
