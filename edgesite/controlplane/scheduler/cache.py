@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edgesite.client import ObjectKey, key_of
-from edgesite.controlplane.pods import amounts, is_terminal, requests
+from edgesite.controlplane.pods import amounts, controller_of, is_terminal, requests
 from edgesite.kube.quantity import InvalidQuantity
 from edgesite.kube.selectors import InvalidSelector, LabelSelector, from_object
 
 __all__ = ["Cache", "HostPort", "NodeState", "PodInfo", "PodTerm"]
 
 Object = Mapping[str, Any]
+#: CPU and memory that a container counts for that requests none: else all such pods would pile up on one node.
+UNSPOKEN = (100, 200 << 20)
 UNSPECIFIED = frozenset({"", "0.0.0.0", "::"})
 
 
@@ -66,6 +68,8 @@ class PodInfo:
     affinity: tuple[PodTerm, ...]
     anti_affinity: tuple[PodTerm, ...]
     preferred: tuple[PodTerm, ...]  #: weights below zero are of anti-affinity
+    owner: str  #: uid of its controller
+    weight: tuple[int, int]  #: CPU and memory that it counts for when nodes are compared
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -77,6 +81,8 @@ class PodInfo:
         meta, spec = pod["metadata"], pod["spec"]
         affinity = spec.get("affinity") or {}
         near, far = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
+        needed = requests(spec)
+        containers = len(spec.get("containers") or ())
         required, wished = (
             "requiredDuringSchedulingIgnoredDuringExecution",
             "preferredDuringSchedulingIgnoredDuringExecution",
@@ -87,7 +93,7 @@ class PodInfo:
             pod,
             meta.get("labels") or {},
             int(spec.get("priority") or 0),
-            requests(spec),
+            needed,
             tuple(_host_ports(spec)),
             tuple(_term(one, meta) for one in near.get(required) or ()),
             tuple(_term(one, meta) for one in far.get(required) or ()),
@@ -95,7 +101,14 @@ class PodInfo:
                 *(_term(one["podAffinityTerm"], meta, one["weight"]) for one in near.get(wished) or ()),
                 *(_term(one["podAffinityTerm"], meta, -one["weight"]) for one in far.get(wished) or ()),
             ),
+            (controller_of(pod) or {}).get("uid", ""),
+            (needed.get("cpu") or UNSPOKEN[0] * containers, needed.get("memory") or UNSPOKEN[1] * containers),
         )
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether it cares what other pods are near."""
+        return bool(self.affinity or self.anti_affinity or self.preferred)
 
 
 def _host_ports(spec: Object) -> list[HostPort]:
@@ -149,6 +162,10 @@ class NodeState:
     images: Mapping[str, int] = field(default_factory=dict)  #: name to size in bytes
     pods: dict[str, PodInfo] = field(default_factory=dict)  #: by uid
     requested: dict[str, int] = field(default_factory=dict)
+    weight: list[int] = field(default_factory=lambda: [0, 0])  #: sums of the pods' weights
+    owners: dict[str, int] = field(default_factory=dict)  #: pods of each controller
+    choosy: dict[str, PodInfo] = field(default_factory=dict)  #: pods with affinity terms, by uid
+    ports: int = 0  #: host ports in use
 
     def offer(self, node: Object) -> bool:
         """Take a new form of the node; returns whether anything changed that may let a pod in."""
@@ -173,15 +190,28 @@ class NodeState:
     def add(self, pod: PodInfo) -> None:
         self.remove(pod.uid)
         self.pods[pod.uid] = pod
-        for name, amount in pod.requests.items():
-            self.requested[name] = self.requested.get(name, 0) + amount
+        if pod.has_terms:
+            self.choosy[pod.uid] = pod
+        self._count(pod, 1)
 
     def remove(self, uid: str) -> None:
         pod = self.pods.pop(uid, None)
-        for name, amount in (pod.requests if pod else {}).items():
-            self.requested[name] -= amount
-            if not self.requested[name]:
-                del self.requested[name]
+        if pod is not None:
+            self.choosy.pop(uid, None)
+            self._count(pod, -1)
+
+    def _count(self, pod: PodInfo, sign: int) -> None:
+        for name, amount in pod.requests.items():
+            self.requested[name] = self.requested.get(name, 0) + sign * amount
+        self.weight[0] += sign * pod.weight[0]
+        self.weight[1] += sign * pod.weight[1]
+        self.ports += sign * len(pod.ports)
+        if pod.owner:
+            left = self.owners.get(pod.owner, 0) + sign
+            if left:
+                self.owners[pod.owner] = left
+            else:
+                self.owners.pop(pod.owner, None)
 
     def without(self, uids: set[str]) -> NodeState:
         """Return the node as it would be without these pods."""

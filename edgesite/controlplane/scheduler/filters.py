@@ -57,13 +57,16 @@ class NodeFilter:
             )
         if not matches_pod_node_rules(pod.spec, node.name, node.labels):
             return Refusal(("node(s) didn't match Pod's node affinity/selector",), False)
-        others = [*node.pods.values(), *nominated]
-        if pod.ports and any(mine.clashes(port) for mine in pod.ports for other in others for port in other.ports):
+        if pod.ports and self._ports_clash(node, nominated):
             return Refusal(("node(s) didn't have free ports for the requested pod ports",), True)
         lacking = _insufficient(pod, node, nominated)
         if lacking:
             return lacking
         return self._spread.refusal(node) or self._judge_affinity(node)
+
+    def _ports_clash(self, node: NodeState, nominated: Sequence[PodInfo]) -> bool:
+        others = [*(node.pods.values() if node.ports else ()), *nominated]
+        return any(mine.clashes(port) for mine in self._pod.ports for other in others for port in other.ports)
 
     def without(self, node: NodeState, nodes: Sequence[NodeState]) -> NodeFilter:
         """Return the filter as it is when ``node``, with fewer pods, stands in for the node of its name."""
@@ -78,11 +81,14 @@ class NodeFilter:
         pod, found = self._pod, _Affinity(near=[set() for _ in self._pod.affinity])
         labels = self._namespace_labels
         for node in nodes:
-            for other in node.pods.values():
+            for other in node.choosy.values():
                 for term in other.anti_affinity:
                     value = node.labels.get(term.topology_key)
                     if value is not None and term.matches(pod, labels):
                         found.existing_anti.add((term.topology_key, value))
+            if not pod.anti_affinity and not pod.affinity:
+                continue
+            for other in node.pods.values():
                 for term in pod.anti_affinity:
                     value = node.labels.get(term.topology_key)
                     if value is not None and term.matches(other, labels):

@@ -12,15 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edgesite.controlplane.nodematch import matches_term, tolerates
-from edgesite.controlplane.pods import controller_of
 from edgesite.controlplane.scheduler.cache import NodeState, PodInfo
 from edgesite.controlplane.scheduler.spreading import Spread
 
 __all__ = ["rate"]
 
 MOST: Final = 100.0
-#: What a container counts for that requests nothing: else all pods without requests would pile up on one node.
-UNSPOKEN: Final = {"cpu": 100, "memory": 200 << 20}
 IMAGE_MIN_BYTES: Final = 23 << 20
 IMAGE_MAX_BYTES: Final = 1000 << 20
 Labels = Mapping[str, str]
@@ -53,7 +50,8 @@ def _normalized(raw: Sequence[float]) -> list[float]:
 
 
 def _inverted(raw: Sequence[float]) -> list[float]:
-    return [MOST if not max(raw) else MOST * (1.0 - one / max(raw)) for one in raw]
+    high = max(raw)
+    return [MOST if not high else MOST * (1.0 - one / high) for one in raw]
 
 
 def _disliked_taints(pod: PodInfo, node: NodeState) -> float:
@@ -79,10 +77,11 @@ def _nearness(
             found[key, value] = found.get((key, value), 0.0) + weight
 
     for node in nodes:
-        for other in node.pods.values():
-            for term in pod.preferred:
+        for term in pod.preferred:
+            for other in node.pods.values():
                 if term.matches(other, namespace_labels):
                     add(node, term.topology_key, term.weight)
+        for other in node.choosy.values():
             for term in other.preferred:
                 if term.matches(pod, namespace_labels):
                     add(node, term.topology_key, term.weight)
@@ -97,31 +96,25 @@ def _pull(node: NodeState, near: Mapping[tuple[str, str], float]) -> float:
 
 
 def _siblings(pod: PodInfo, node: NodeState) -> float:
-    owner = controller_of(pod.obj)
-    if owner is None:
-        return 0.0
-    return float(sum((controller_of(other.obj) or {}).get("uid") == owner.get("uid") for other in node.pods.values()))
+    return float(node.owners.get(pod.owner, 0)) if pod.owner else 0.0
 
 
-def _used_after(pod: PodInfo, node: NodeState, name: str) -> float:
-    """Return the share of a resource that is taken once the pod is there, from 0 to 1."""
-    allocatable = node.allocatable.get(name, 0)
-    if not allocatable:
-        return 1.0
-    taken = sum(_weighed(one, name) for one in (*node.pods.values(), pod))
-    return min(taken / allocatable, 1.0)
-
-
-def _weighed(pod: PodInfo, name: str) -> int:
-    return pod.requests.get(name) or UNSPOKEN[name] * len(pod.spec.get("containers") or ())
+def _used_after(pod: PodInfo, node: NodeState) -> tuple[float, float]:
+    """Return the shares of CPU and memory that are taken once the pod is there, from 0 to 1."""
+    cpu, memory = node.allocatable.get("cpu", 0), node.allocatable.get("memory", 0)
+    return (
+        min((node.weight[0] + pod.weight[0]) / cpu, 1.0) if cpu else 1.0,
+        min((node.weight[1] + pod.weight[1]) / memory, 1.0) if memory else 1.0,
+    )
 
 
 def _least_allocated(pod: PodInfo, node: NodeState) -> float:
-    return sum(MOST * (1.0 - _used_after(pod, node, name)) for name in UNSPOKEN) / len(UNSPOKEN)
+    cpu, memory = _used_after(pod, node)
+    return MOST * (1.0 - (cpu + memory) / 2.0)
 
 
 def _balanced(pod: PodInfo, node: NodeState) -> float:
-    cpu, memory = (_used_after(pod, node, name) for name in UNSPOKEN)
+    cpu, memory = _used_after(pod, node)
     return MOST * (1.0 - abs(cpu - memory) / 2.0)
 
 
