@@ -4,7 +4,8 @@
     transport ──> receive ──> events: Received, Answer, Greeted
 
 A message that came must be acknowledged by whoever stored it: `send` the acknowledgement (`MessageMaker.ack`). The same message
-coming again meanwhile is left out; coming again afterwards, it is acknowledged again at once and has no other effect.
+coming again soon is left out; coming again after that, it is handed on again, for who had it may have died with it; coming
+again once it is acknowledged, it is acknowledged again at once and has no other effect.
 
 `take` picks what leaves next: keepalives, then acknowledgements, then requests in order, these at most ``rate`` a second.
 
@@ -37,6 +38,7 @@ class EdgeLimits:
     silence: float = 3.0  #: heartbeats without a word of a cloud that answers them, after which it is lost
     rate: float = 30.0  #: requests a second; 0 means no limit
     burst: int = 60
+    storing_s: float = 4.0  #: how long a message may take to be stored before its repetition is handed on
     backlog: int = 1024  #: requests that may wait
     remembered: int = 1024  #: ids of messages that came
 
@@ -61,7 +63,7 @@ class EdgeSession:
         self._acks: deque[Message] = deque()
         self._requests: deque[Message] = deque()
         self._waiting: dict[str, Message] = {}  # requests written, msg_id -> request
-        self._seen: dict[str, Message | None] = {}  # msg_id -> its acknowledgement, None while it is stored
+        self._seen: dict[str, Message | float] = {}  # msg_id -> its acknowledgement, or when it was handed on
         self._tokens = float(self.limits.burst)
         self._tokens_at = now
 
@@ -140,16 +142,16 @@ class EdgeSession:
         elif message.parent_msg_id and message.group in _FOR_CALLERS:
             self._waiting.pop(message.parent_msg_id, None)
             self.events.append(Answer(message))
-        elif message.msg_id in self._seen:
-            ack = self._seen[message.msg_id]
-            if ack is not None:
-                self._acks.append(replace(ack, msg_id=self._maker.new_id(), timestamp_ms=self._maker.now_ms()))
         else:
-            self._remember(message.msg_id)
-            self.events.append(Received(message))
+            known = self._seen.get(message.msg_id)
+            if isinstance(known, Message):
+                self._acks.append(replace(known, msg_id=self._maker.new_id(), timestamp_ms=self._maker.now_ms()))
+            elif known is None or now - known >= self.limits.storing_s:
+                self._remember(message.msg_id, now)
+                self.events.append(Received(message))
 
-    def _remember(self, msg_id: str) -> None:
-        self._seen[msg_id] = None
+    def _remember(self, msg_id: str, now: float) -> None:
+        self._seen[msg_id] = now
         if len(self._seen) > self.limits.remembered:
             del self._seen[next(iter(self._seen))]
 

@@ -63,7 +63,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Objects may leave from now on: compare what the edge has with what it should have. Comes once per session."""
+    """Objects may leave from now on: compare what the edge has with what it should have. Comes again if the edge tells late."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,8 +312,8 @@ class NodeSession:
         except InvalidMessage:
             self.refused += 1
             return
-        self.events.append(Holdings(objects))
-        self._end_hold()
+        self._hold_until = None
+        self.events.extend((Holdings(objects), Opened()))
 
     def _end_hold(self) -> None:
         if self._hold_until is not None:

@@ -12,7 +12,7 @@ __all__ = ["ProviderGone", "service", "while_provided"]
 T = TypeVar("T")
 _FIRST_S = 0.01
 _MOST_S = 1.0
-_LOOK_S = 5.0
+_LOOK_S = 10.0
 
 
 class ProviderGone(RuntimeError):

@@ -103,8 +103,7 @@ class Upstream:
                 await self._refuse(node, path, message, bad_request(f"no {message.operation} of {path.type!r} here"))
             return
         try:
-            await self._authorize(node, path, message)
-            found = await work(path, message)
+            found = OK if await self._is_done(node, path, message) else await work(path, message)
         except ApiError as exc:
             self._log.debug("refused: node=%s resource=%s: %s", node, message.resource, exc)
             await self._refuse(node, path, message, exc)
@@ -153,6 +152,16 @@ class Upstream:
             return  # the hub restarts; the edge asks again
 
     # -- authorisation -------------------------------------------------------------------------------------------
+
+    async def _is_done(self, node: str, path: ResourcePath, message: Message) -> bool:
+        """Authorise; True if there is nothing left to do: a pod that shall be deleted is gone. Raises ApiError."""
+        try:
+            await self._authorize(node, path, message)
+        except ApiError as exc:
+            if exc.reason == "NotFound" and (path.type, message.operation) == ("pod", "delete"):
+                return True
+            raise
+        return False
 
     async def _authorize(self, node: str, path: ResourcePath, message: Message) -> None:
         """Raises ApiError Forbidden, or NotFound for a pod that is gone."""

@@ -205,8 +205,9 @@ class _Run:
                     self._ctx.log.debug("an answer came too late: resource=%s", message.resource)
             case Greeted(features=features) if HOLDINGS in features:
                 holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
-                if holdings is not None and self._connection is not None:
-                    self._connection.session.tell_holdings(holdings.holdings())
+                connection = self._connection
+                if holdings is not None and connection is not None:
+                    connection.session.tell_holdings(await holdings.holdings())
 
     async def _route(self, message: Message) -> None:
         target = target_of(message)

@@ -13,7 +13,7 @@ cluster-scoped objects is ""; leases of nodes are in "kube-node-lease".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from edgesite.wire.delivery import ObjectRef
@@ -24,7 +24,7 @@ __all__ = ["Holdings", "Meta"]
 class Holdings(Protocol):
     """What is stored here of what the cloud sent; edgehub tells it to the cloud when it connects."""
 
-    def holdings(self) -> Iterable[ObjectRef]: ...
+    async def holdings(self) -> Sequence[ObjectRef]: ...
 
 
 class Meta(Protocol):

@@ -7,7 +7,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3, 6.8 and 7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -99,8 +99,8 @@ class MetaService:
         except StoreError as exc:
             raise internal(str(exc)) from exc
 
-    def holdings(self) -> Iterable[ObjectRef]:
-        return self._store.holdings()
+    async def holdings(self) -> Sequence[ObjectRef]:
+        return await self._store.holdings()
 
     async def query_remote(
         self, type: str, namespace: str, name: str, content: Any = None, *, timeout_s: float = 10.0

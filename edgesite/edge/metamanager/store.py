@@ -226,13 +226,16 @@ class EdgeStore:
         except (apsw.Error, OSError) as exc:
             raise StoreError(str(exc)) from exc
 
-    def holdings(self) -> Iterable[ObjectRef]:
-        """Every object that the cloud follows: those with an identity, but not the node, which is this edge's own."""
-        for key, entry in self._entries.items():
-            if entry.held.uid and entry.type != "node":
-                path = resource.parse(key)
-                namespace = "" if entry.type in CLUSTER_TYPES else path.object_namespace
-                yield ObjectRef(entry.held.uid, entry.held.version, entry.type, namespace, path.name)
+    async def holdings(self) -> Sequence[ObjectRef]:
+        """Every object on disk that the cloud follows: those with an identity, but not the node, which is this edge's own."""
+        found = []
+        async with self._judging:  # entries change before the commit: wait for it
+            for key, entry in self._entries.items():
+                if entry.held.uid and entry.type != "node":
+                    path = resource.parse(key)
+                    namespace = "" if entry.type in CLUSTER_TYPES else path.object_namespace
+                    found.append(ObjectRef(entry.held.uid, entry.held.version, entry.type, namespace, path.name))
+        return found
 
 
 def _identity(obj: dict[str, Any]) -> tuple[str, int]:

@@ -145,7 +145,7 @@ async def test_old_state_never_overwrites_newer(tmp_path: Path) -> None:
         late = await store.apply([Arrival(POD, pod(8, "u1")), end("u1")])
         assert [one.verdict for one in late] == [Verdict.IGNORE, Verdict.IGNORE]
     async with open_store(tmp_path / "edge.db") as (store, _):
-        assert list(store.holdings()) == [ObjectRef("u2", 9, "pod", "default", "web-0")]
+        assert await store.holdings() == [ObjectRef("u2", 9, "pod", "default", "web-0")]
         assert [one.verdict for one in await store.apply([Arrival(POD, pod(99, "u1"))])] == [Verdict.IGNORE]
         await store.apply([end("u2")])
         assert [one.verdict for one in await store.apply([Arrival(POD, pod(99, "u2"))])] == [Verdict.IGNORE]
@@ -176,7 +176,7 @@ async def test_a_disk_that_refuses_changes_nothing(tmp_path: Path) -> None:
             with pytest.raises(StoreError):
                 await store.apply([arrival])
         database.execute([("PRAGMA query_only = 0", ())])
-        assert list(store.holdings()) == [ObjectRef("u1", 1, "pod", "default", "web-0")]
+        assert await store.holdings() == [ObjectRef("u1", 1, "pod", "default", "web-0")]
         assert [one.verdict for one in await store.apply([Arrival(POD, pod(2))])] == [Verdict.STORE]
 
 

@@ -353,12 +353,17 @@ def test_acknowledged_once_stored_and_again_when_it_comes_again() -> None:
     [again] = all_of(session, 4.0)
     assert (again.parent_msg_id, again.content) == (message.msg_id, "OK")
     assert len(session.events) == 1
+    lost = pod("c", 1)
+    session.receive(lost, 4.0)
+    session.receive(lost, 9.0)
+    assert list(session.events)[1:] == [Received(lost)] * 2, "who had it may have died with it"
+    session.events.clear()
     other = pod("b", 1)
     session.receive(other, 5.0)
     session.send(MAKER.error(other, "disk full"), 5.0)
     assert [one.operation for one in all_of(session, 5.0)] == ["error"]
     session.receive(other, 6.0)
-    assert len(session.events) == 3
+    assert list(session.events) == [Received(other)] * 2
 
 
 def test_answers_go_to_their_callers() -> None:
