@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -154,11 +155,17 @@ def _identity_and_exec(plan: dict[str, Any]) -> NoReturn:
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
     if plan.get("no_new_privileges"):
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    argv = plan["argv"]
-    try:
-        os.execvpe(argv[0], argv, plan["env"])
-    except OSError as exc:
-        raise LaunchError(f'exec: "{argv[0]}": {exc.strerror}') from exc
+    argv, env = plan["argv"], plan["env"]
+    # Not os.execvpe: that imports a module, which from within other mounts or as another user may be out of reach.
+    folders = [""] if "/" in argv[0] else env.get("PATH", "").split(":")
+    why: OSError | None = None
+    for folder in folders:
+        try:
+            os.execve(os.path.join(folder, argv[0]), argv, env)
+        except OSError as exc:
+            if why is None or exc.errno not in (errno.ENOENT, errno.ENOTDIR):
+                why = exc
+    raise LaunchError(f'exec: "{argv[0]}": {why.strerror if why else "not found"}') from why
 
 
 # ---- namespaces -----------------------------------------------------------------------------------------------------------

@@ -119,7 +119,15 @@ class ProcessRuntime:
                 one.state = state
         for container_id, state in states.items():
             self._changed(container_id, state)
+        await self._give_up(silent)
         self._host = Host(os.getuid(), os.getgid(), hello["mounting"])
+
+    async def _give_up(self, containers: Sequence[ContainerRecord]) -> None:
+        """End those that run by their file and not by the supervisor: it could not write down their end, as on a full disk."""
+        states = (await self._link.ask("states"))["states"]
+        for one in containers:
+            if one.state.container_state is ContainerState.RUNNING and one.id not in states:
+                one.state.finished_ns, one.state.exit_code, one.state.reason = self._now_ns(), 255, "Unknown"
 
     def _read_states(self, containers: Sequence[ContainerRecord]) -> list[ProgramState]:
         return [self._records.read_state(one.id) for one in containers]
