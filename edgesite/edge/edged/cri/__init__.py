@@ -5,6 +5,7 @@ The gRPC library is loaded when the runtime is made, never before: an edge role 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ __all__ = ["factory"]
 
 def factory(ctx: Context) -> Runtime:
     """Make the runtime that edged's configuration names (`edgesite.hookspecs.RuntimeFactory`)."""
+    # Children of this program run other programs at once and never touch gRPC; its preparations for them would only warn.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from edgesite.edge.edged.cri.runtime import CriRuntime
     from edgesite.edge.edged.settings import EdgedSettings
 
