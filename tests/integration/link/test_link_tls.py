@@ -12,6 +12,8 @@ import pytest
 from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
 
 from edgesite.client import Client
+from edgesite.context import Section
+from edgesite.edge.edgehub.certificates import Certificates
 from edgesite.kube.resources import OBJECT_SYNCS, PODS, SECRETS
 from edgesite.net import pem, websocket
 from edgesite.net.client import HttpClient, UpgradeRefused
@@ -210,3 +212,64 @@ async def test_certificates_and_token_survive_a_restart_of_the_cloud(make_site: 
                 server = await client.get(SECRETS, "cloudcoresecret", "kubeedge")
                 found.append((ca["data"], server["data"]))
         assert found[0] == found[1]
+
+
+def certificates_of(site: Site, node: str) -> Certificates:
+    world = site.world
+    config = Section(site.edge_values(node)["modules"]["edgeHub"])
+    return Certificates(node, config, world.net, world.threads, world.clock, RealPki(world.clock), world.random)
+
+
+async def test_a_certificate_is_renewed_by_the_present_one(make_site: SiteMaker) -> None:
+    async with make_site(single_process=False) as site, site.cloud() as client:
+        site.token = await read_token(client)
+        certificates = certificates_of(site, "edge-1")
+        await certificates.ensure()
+        _, certificate, key = pki_files(site, "edge-1")
+        first, first_key = pem.facts(certificate.read_bytes()), key.read_bytes()
+        life = first.not_after - first.not_before
+        due = await certificates.renewal_at()
+        assert first.not_before + 0.7 * life <= due <= first.not_before + 0.9 * life
+        site.token = ""
+        await certificates_of(site, "edge-1").renew()
+        second = pem.facts(certificate.read_bytes())
+        assert second.serial != first.serial
+        assert second.common_name == "system:node:edge-1"
+        assert key.read_bytes() != first_key
+        async with site.edge() as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
+
+
+async def test_a_certificate_cannot_be_renewed_into_another_nodes(make_site: SiteMaker) -> None:
+    async with make_site(single_process=False) as site, site.cloud() as client:
+        pair = await certificate(site, client, "system:node:edge-1", "system:nodes")
+        tls = client_context(verify=False, certificate=pair.certificate, key=pair.key)
+        request = await RealPki(RealClock()).make_csr("system:node:edge-2", organizations=["system:nodes"])
+        async with HttpClient(site.world.net, f"127.0.0.1:{site.bootstrap_port}", tls=tls) as https:
+            answer = await https.request("GET", "/edge.crt", {"NodeName": "edge-1"}, pem.to_der(request.request))
+        assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("left", ["key", "both", "certificate"])
+async def test_a_replacement_that_a_crash_cut_short_leaves_a_pair_that_fits(make_site: SiteMaker, left: str) -> None:
+    async with make_site(single_process=False) as site, site.cloud() as client:
+        site.token = await read_token(client)
+        await certificates_of(site, "edge-1").ensure()
+        _, certificate, key = pki_files(site, "edge-1")
+        old = (certificate.read_bytes(), key.read_bytes())
+        await certificates_of(site, "edge-1").renew()
+        new = (certificate.read_bytes(), key.read_bytes())
+        if left != "certificate":  # the crash came before the key was in place
+            certificate.write_bytes(old[0])
+            key.write_bytes(old[1])
+            key.with_name(key.name + ".new").write_bytes(new[1])
+        if left != "key":
+            certificate.with_name(certificate.name + ".new").write_bytes(new[0])
+        if left == "certificate":
+            certificate.write_bytes(old[0])
+        certificates = certificates_of(site, "edge-1")
+        await certificates.ensure()
+        certificates.context()  # raises if the pair does not fit
+        assert (certificate.read_bytes(), key.read_bytes()) == (new if left == "certificate" else old)
+        assert not list(certificate.parent.glob("*.new"))
