@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from edgesite.kube import json
-from edgesite.kube.errors import ApiError
+import msgspec
 
-__all__ = ["OK", "InvalidMessage", "Message", "MessageMaker", "Operation", "api_error_of", "error_content"]
+__all__ = ["OK", "InvalidMessage", "Message", "MessageMaker", "Operation", "error_content", "error_status"]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 OK: Final = "OK"  #: content of an acknowledgement
 
@@ -76,16 +78,12 @@ class Message:
         if self.type:
             header["type"] = self.type
         route = {name: value for name in _ROUTE if (value := getattr(self, name))}
-        return json.dumps({"header": header, "route": route, "content": self.content})
+        return _encode({"header": header, "route": route, "content": self.content})
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Message:
         """Read a text frame. Raises InvalidMessage."""
-        try:
-            value = json.loads(data)
-        except json.InvalidJson as exc:
-            raise InvalidMessage(f"not JSON: {exc}") from exc
-        top = _members(value, "message")
+        top = _members(_parsed(data, "message"), "message")
         header = _members(top.get("header"), "header")
         route = _members(top.get("route"), "route")
         return cls(
@@ -113,16 +111,13 @@ class Message:
             return self.content
         if isinstance(self.content, str):
             return self.content.encode()
-        return json.dumps(self.content)
+        return _encode(self.content)
 
     def object(self) -> dict[str, Any]:
         """The content as an object, whether sent as one or as its JSON text. Raises InvalidMessage if it is neither."""
         value = self.content
         if isinstance(value, str | bytes):
-            try:
-                value = json.loads(value)
-            except json.InvalidJson as exc:
-                raise InvalidMessage(f"content of {self.resource} is not JSON: {exc}") from exc
+            value = _parsed(value, f"content of {self.resource}")
         if not isinstance(value, dict):
             raise InvalidMessage(f"content of {self.resource} is not an object")
         return value
@@ -132,6 +127,13 @@ class Message:
 
 
 _ROUTE: Final = ("source", "destination", "group", "operation", "resource")
+
+
+def _parsed(data: bytes | str, what: str) -> Any:
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidMessage(f"{what} is not JSON: {exc}") from exc
 
 
 def _members(value: Any, what: str) -> dict[str, Any]:
@@ -208,22 +210,22 @@ class MessageMaker:
         """Return the acknowledgement of ``received``; send it once what came is durable."""
         return self.reply(received, OK)
 
-    def error(self, request: Message, error: ApiError | str) -> Message:
-        """Return the refusal of ``request``. Its parent is the request, so that the waiting call ends (as since KubeEdge v1.18)."""
-        content = error_content(error) if isinstance(error, ApiError) else error
+    def error(self, request: Message, content: Any) -> Message:
+        """Return the refusal of ``request``; content is a text or an `error_content`. Its parent is the request, so that the
+        waiting call ends (as since KubeEdge v1.18)."""
         return self.make(
             request.source, request.group, Operation.ERROR, request.resource, content, parent=request.msg_id
         )
 
 
-def error_content(error: ApiError) -> dict[str, Any]:
-    """Return an API error in the form that both ends recognise."""
-    return {"ErrStatus": error.status()}
+def error_content(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``Status`` object of the API in the form in which both ends recognise an error."""
+    return {"ErrStatus": status}
 
 
-def api_error_of(content: Any) -> ApiError | None:
-    """Return the error that ``content`` tells of, or None if it is no error."""
+def error_status(content: Any) -> dict[str, Any] | None:
+    """Return the ``Status`` object that ``content`` tells of, or None if it is no error."""
     status = content.get("ErrStatus") if isinstance(content, dict) else None
     if not isinstance(status, dict) or not (status.get("status") == "Failure" or status.get("reason")):
         return None
-    return ApiError.from_status(status)
+    return status

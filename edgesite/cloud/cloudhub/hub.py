@@ -15,7 +15,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -29,7 +29,7 @@ from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
 from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Removed, Sent
-from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
 if TYPE_CHECKING:
@@ -248,5 +248,5 @@ class Hub:
         """No module takes it: tell an edge of ours, so that it does not wait. A Go edge would not understand."""
         self._log.debug("no module for a message: source=%s resource=%s", message.source, message.resource)
         if connection.session.own_peer and not message.parent_msg_id:
-            error: Any = unavailable("the cloud has no module for this request")
-            connection.send(self._maker.error(message, error))
+            status = unavailable("the cloud has no module for this request").status()
+            connection.send(self._maker.error(message, error_content(status)))

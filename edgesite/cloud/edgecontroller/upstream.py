@@ -130,7 +130,7 @@ class Upstream:
         await self._send(request, found, version)
 
     async def _refuse(self, node: str, path: ResourcePath, request: Message, error: ApiError) -> None:
-        content = error_content(error)
+        content = error_content(error.status())
         if (path.type, request.operation) in _AS_OBJECT_RESP:
             await self._send(request, {"Object": None if path.type == "lease" else {}, "Err": content})
         elif self._is_own(node) or path.type == "node":

@@ -33,7 +33,7 @@ from edgesite.net.pki import Pki, RealPki
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
 from edgesite.wire.events import Answer, Event, Greeted, Received
 from edgesite.wire.greeting import HOLDINGS
-from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 
 if TYPE_CHECKING:
     import ssl
@@ -117,7 +117,10 @@ class _Run:
 
     def _refuse(self, message: Message) -> None:
         if message.operation in _EXPECTS_ANSWER and not message.parent_msg_id:
-            self._ctx.bus.respond(self._maker.error(message, unavailable("there is no link to the cloud")))
+            self._answer_unavailable(message, "there is no link to the cloud")
+
+    def _answer_unavailable(self, request: Message, why: str) -> None:
+        self._ctx.bus.respond(self._maker.error(request, error_content(unavailable(why).status())))
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class _Run:
             self._connection = None
             self._metrics.connected.set(0)
             for request in connection.session.close():
-                ctx.bus.respond(self._maker.error(request, unavailable("the link to the cloud was lost")))
+                self._answer_unavailable(request, "the link to the cloud was lost")
         await self._announce(DISCONNECTED)
         return reason
 

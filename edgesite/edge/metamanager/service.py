@@ -20,7 +20,7 @@ from edgesite.kube.errors import ApiError, internal, unavailable
 from edgesite.kube.times import InvalidTime, parse_time
 from edgesite.wire import resource
 from edgesite.wire.delivery import ObjectRef
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, api_error_of
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
 
 if TYPE_CHECKING:
     from edgesite.context import Bus, Clock
@@ -42,12 +42,12 @@ def key_for(type_: str, namespace: str, name: str = "") -> str:
 def object_in_answer(answer: Message) -> dict[str, Any]:
     """Return the object of an answer, plain or in an ObjectResp. Raises ApiError if it is a refusal."""
     content = answer.content
-    refusal = api_error_of(content)
-    if refusal is None and isinstance(content, dict) and "Err" in content and "Object" in content:
-        refusal = api_error_of(content["Err"])
+    status = error_status(content)
+    if status is None and isinstance(content, dict) and "Err" in content and "Object" in content:
+        status = error_status(content["Err"])
         content = content["Object"]
-    if refusal is not None:
-        raise refusal
+    if status is not None:
+        raise ApiError.from_status(status)
     if answer.operation == Operation.ERROR:
         raise unavailable(f"the cloud refused: {content!s:.200}")
     if content is None or content == "OK":

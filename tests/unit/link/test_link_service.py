@@ -153,9 +153,9 @@ async def test_without_a_link_or_an_answer_the_stored_object_serves(tmp_path: Pa
         with pytest.raises(ApiError) as late:
             await world.meta.query_remote("configmap", "default", "c", timeout_s=0.01)
         assert late.value.code == 504
-        world.cloud.answer = lambda request: error_content(errors.unavailable("busy"))
+        world.cloud.answer = lambda request: error_content(errors.unavailable("busy").status())
         assert await world.meta.query_remote("secret", "default", "s") == secret(1)
-        world.cloud.answer = lambda request: error_content(errors.not_found("secrets", "s"))
+        world.cloud.answer = lambda request: error_content(errors.not_found("secrets", "s").status())
         with pytest.raises(ApiError, match="not found"):
             await world.meta.query_remote("secret", "default", "s")
 
@@ -163,7 +163,7 @@ async def test_without_a_link_or_an_answer_the_stored_object_serves(tmp_path: Pa
 async def test_refusals_in_all_their_forms(tmp_path: Path) -> None:
     async with world_at(tmp_path) as world:
         world.meta.set_connected(True)
-        conflict = error_content(errors.conflict("leases", "e", "newer"))
+        conflict = error_content(errors.conflict("leases", "e", "newer").status())
         for content in ({"Object": None, "Err": conflict}, {"Object": {}, "Err": conflict}, conflict):
             world.cloud.answer = lambda request, content=content: content
             with pytest.raises(ApiError) as refused:
@@ -221,13 +221,20 @@ async def test_reports_wait_for_a_link_and_only_the_last_state_is_told(tmp_path:
 
 async def test_what_may_pass_is_tried_again_and_what_cannot_is_dropped(tmp_path: Path) -> None:
     async with world_at(tmp_path) as world:
-        answers = [error_content(errors.unavailable("busy")), error_content(errors.internal("x")), "OK"]
+        answers = [
+            error_content(errors.unavailable("busy").status()),
+            error_content(errors.internal("x").status()),
+            "OK",
+        ]
         world.cloud.answer = lambda request: {"Object": {}, "Err": answers.pop(0)} if len(answers) > 1 else answers[0]
         world.meta.set_connected(True)
         await world.meta.report_status("pod", "default", "web-0", status("Running"))
         await settled(lambda: not len(world.outbox))
         assert len(world.cloud.requests) == 3
-        world.cloud.answer = lambda request: {"Object": {}, "Err": error_content(errors.not_found("pods", "web-0"))}
+        world.cloud.answer = lambda request: {
+            "Object": {},
+            "Err": error_content(errors.not_found("pods", "web-0").status()),
+        }
         await world.meta.report_status("pod", "default", "web-0", status("Running"))
         await settled(lambda: not len(world.outbox))
         assert len(world.cloud.requests) == 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgesite.kube import errors
 from edgesite.wire import resource
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, api_error_of, error_content
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, error_content, error_status
 
 KEEPALIVE = (
     b'{"header":{"msg_id":"11111111-1111-4111-8111-111111111111","timestamp":1700000000000},'
@@ -108,17 +108,17 @@ def test_an_acknowledgement_repeats_the_route(maker: MessageMaker) -> None:
 
 def test_an_error_answers_the_request(maker: MessageMaker) -> None:
     request = Message("q1", 1, "edged", "meta", "query", "default/secret/x")
-    answer = maker.error(request, errors.not_found("secrets", "x"))
+    answer = maker.error(request, error_content(errors.not_found("secrets", "x").status()))
     assert (answer.parent_msg_id, answer.operation) == ("q1", "error")
-    found = api_error_of(answer.content)
+    found = error_status(answer.content)
     assert found is not None
-    assert (found.code, found.reason) == (404, "NotFound")
+    assert (found["code"], found["reason"]) == (404, "NotFound")
 
 
 def test_what_is_no_error() -> None:
     for content in (None, "OK", {}, {"ErrStatus": {"metadata": {}}}, {"Object": {}}):
-        assert api_error_of(content) is None
-    assert api_error_of(error_content(errors.unavailable("later"))) is not None
+        assert error_status(content) is None
+    assert error_status(error_content(errors.unavailable("later").status())) is not None
 
 
 @pytest.mark.parametrize(
