@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -224,6 +225,17 @@ async def test_the_supervisor_leaves_when_nobody_needs_it(open_process: OpenProc
         pid = (await runtime._link.ask("hello"))["pid"]
         assert not await _gone(pid)
     await until(lambda: _gone(pid))
+
+
+async def test_programs_end_when_their_directory_is_removed(open_process: OpenProcess, tmp_path: Path) -> None:
+    async with open_process() as runtime:
+        made = await make_site(runtime, tmp_path)
+        await made.begin("sleep 97531")
+        pid = (await runtime._link.ask("hello"))["pid"]
+        shutil.rmtree(tmp_path / "process")
+    # It looks whenever something wakes it: here, that edgesite has left.
+    await until(lambda: _gone(pid))
+    assert not any("sleep\x0097531" in one for one in _command_lines())
 
 
 async def test_a_moved_log_begins_anew(site: Site) -> None:

@@ -38,6 +38,7 @@ class Cgroup:
 
     version: int
     directories: tuple[str, ...]
+    hierarchies: tuple[str, ...] = ()  #: of version 1, by name: "memory", "cpu,cpuacct"
 
     @property
     def procs(self) -> list[str]:
@@ -55,9 +56,10 @@ class Cgroup:
     def _of(self, controller: str) -> str:
         if self.version == 2:
             return self.directories[0]
-        return next(
-            (one for one in self.directories if controller in Path(one).relative_to(ROOT).parts[0].split(",")), ""
-        )
+        for name, directory in zip(self.hierarchies, self.directories, strict=True):
+            if controller in name.split(","):
+                return directory
+        return ""
 
     def limit(self, resources: LinuxResources) -> None:
         """Set limits. Raises OSError."""
@@ -117,8 +119,7 @@ class Cgroups:
 
     def make(self, parent: str, name: str, resources: LinuxResources) -> Cgroup | None:
         """Make the group ``name`` with its limits; None if the host does not let us."""
-        below = Path(parent.strip("/") or OURS, name)
-        group = Cgroup(self.version, tuple(str(one / below) for one in self._hierarchies()))
+        group = self._group(parent, name)
         if not group.directories:
             return None
         try:
@@ -133,6 +134,17 @@ class Cgroups:
             self.remove(group)
             return None
         return group
+
+    def find(self, parent: str, name: str) -> Cgroup | None:
+        """The group if it is there, also where a crash came before anybody noted it."""
+        group = self._group(parent, name)
+        return group if any(os.path.isdir(one) for one in group.directories) else None
+
+    def _group(self, parent: str, name: str) -> Cgroup:
+        below = Path(parent.strip("/") or OURS, name)
+        places = self._hierarchies()
+        names = tuple(one.name for one in places) if self.version == 1 else ()
+        return Cgroup(self.version, tuple(str(one / below) for one in places), names)
 
     def _hierarchies(self) -> list[Path]:
         if self.version == 2:

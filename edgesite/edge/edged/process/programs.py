@@ -190,6 +190,10 @@ class Programs:
                 os.killpg(container.pid, signal.SIGKILL)
             procfs.kill(container.pid)  # it may have no group of its own yet
 
+    def kill_all(self) -> None:
+        for container in list(self.running.values()):
+            self._kill(container)
+
     # -- ends
 
     def reap(self, ended: Callable[[int, int], bool]) -> None:

@@ -277,14 +277,19 @@ class ProcessRuntime:
         if container is None:
             return
         await self.stop_container(container_id, 0.0)
-        if container.cgroup is not None:
-            for _ in range(CGROUP_TRIES):
-                if await self._threads.run(self._cgroups.remove, container.cgroup):
-                    break
-                await self._clock.sleep(CGROUP_WAIT_S)  # the kernel lets go of the killed a moment later
+        sandbox = self._sandboxes.get(container.sandbox)
+        parent = sandbox.config.cgroup_parent if sandbox is not None else ""
+        for _ in range(CGROUP_TRIES):
+            if await self._threads.run(self._remove_cgroup, parent, container_id):
+                break
+            await self._clock.sleep(CGROUP_WAIT_S)  # the kernel lets go of the killed a moment later
         await self._threads.run(self._records.remove_container, container_id)
         if self._containers.pop(container_id, None) is not None:
             self._tell(container, ContainerEventType.DELETED)
+
+    def _remove_cgroup(self, parent: str, container_id: str) -> bool:
+        group = self._cgroups.find(parent, container_id)
+        return group is None or self._cgroups.remove(group)
 
     async def list_containers(
         self, sandbox_id: str | None = None, labels: Mapping[str, str] | None = None

@@ -5,7 +5,7 @@ writes what they print into log files, waits for their end and writes that down.
 interpreter costs 4 MB that nothing shares. Its own death costs little: programs go on, and the next supervisor finds them by process id and
 start time; only the exit code of a program that ends in between is lost.
 
-It ends by itself when no program runs and nobody is connected.
+It ends by itself when no program runs and nobody is connected, and with all its programs when its directory was removed.
 
     DIRECTORY/supervisor.sock                  JSON, a line each: {"n": 1, "op": ...} answered by {"n": 1, ...}; events have no "n"
     DIRECTORY/containers/ID/plan.json          what to start, written by edgesite: see `launch`; also "log", "stop_signal", "oom"
@@ -49,6 +49,7 @@ else:
 __all__ = ["main"]
 
 VERSION = 1
+LOOK_S = 60.0  #: How often it looks whether its directory is still there.
 FIRST_CLIENT_S = 15.0  #: Without anybody to serve for this long after its start, it ends.
 MAX_REQUEST_BYTES = 1 << 20
 MAX_UNSENT_BYTES = 64 << 20
@@ -89,12 +90,19 @@ class Supervisor:
         self._loop.watch(listener.fileno(), lambda events: self._accept(listener))
         while True:
             busy = self._clients or self._programs.running or self._execs
-            left_s = None if busy else self._until - time.monotonic()
-            if left_s is not None and left_s <= 0:
+            left_s = LOOK_S if busy else self._until - time.monotonic()
+            if left_s <= 0 or self._directory_is_gone():
                 break
             self._loop.turn(left_s)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SOCKET)
+
+    def _directory_is_gone(self) -> bool:
+        """Whether the node's files were removed: then nobody will ever ask for these programs again, and they end."""
+        if os.stat(".").st_nlink > 0:
+            return False
+        self._programs.kill_all()
+        return True
 
     def _woken(self, wake: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
