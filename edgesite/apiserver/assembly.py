@@ -111,6 +111,7 @@ def assemble(
     authorizers: Sequence[Authorizer] = (),
     connector: Callable[[], NodeConnector | None] = lambda: None,
     max_in_flight: int = 400,
+    max_body: int = 3 * 1024 * 1024,
 ) -> Assembly:
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
     builtin: list[Admission] = [
@@ -144,6 +145,7 @@ def assemble(
         authorizers=(Masters(), DiscoveryRoles(), NodeAuthorizer(store, kinds), *authorizers),
         clock=clock,
         max_in_flight=max_in_flight,
+        max_body=max_body,
     )
     reviews.allowed = server.allowed
     custom = CustomResources(registry, watches)

@@ -87,6 +87,7 @@ class ApiServerModule:
                     plugins=ctx.hooks.admission(Settings(api=config, cloud=ctx.settings)),
                     connector=lambda: ctx.services.find(NodeConnector),  # type: ignore[type-abstract]
                     max_in_flight=config.maxRequestsInFlight,
+                    max_body=config.maxRequestBytes,
                 )
                 metrics.register(made.metrics)
                 await self._serve(ctx, store, made)

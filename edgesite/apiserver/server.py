@@ -78,12 +78,14 @@ class ApiServer:
         authorizers: Sequence[Authorizer],
         clock: Clock,
         max_in_flight: int = 400,
+        max_body: int = 3 * 1024 * 1024,
     ) -> None:
         self._parts = parts
         self._authenticators = authenticators
         self._authorizers = authorizers
         self._clock = clock
         self._max_in_flight = max_in_flight
+        self._max_body = max_body
         self._in_flight = 0
         self._route = lru_cache(maxsize=4096)(parse_path)
         self._quick: dict[str, tuple[Kind, str]] = {}  # paths of single objects that were read before
@@ -150,7 +152,7 @@ class ApiServer:
     def rejected(self, status: int, message: str) -> Response:
         """Word the refusal of a request that breaks HTTP's rules or our limits."""
         if status == 413:
-            return error_response(None, errors.too_large(3 * 1024 * 1024))
+            return error_response(None, errors.too_large(self._max_body))
         reasons = {
             400: "BadRequest",
             408: "Timeout",

@@ -11,6 +11,8 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from edgesite.apiserver import metadata as meta
 from edgesite.apiserver.call import Call, answer
 from edgesite.apiserver.negotiate import BodyFormat, Form, body_format, patch_type
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Writes"]
 
+TOGETHER: Final = 64  #: deletions of one deletecollection that share a commit
 Object = dict[str, Any]
 _OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 _OPERATIONS: Final = {"create": "CREATE", "delete": "DELETE", "deletecollection": "DELETE"}
@@ -101,6 +104,8 @@ class Writes:
         view_of(call.request)
         write = self.begin(call, options)
         write.name = obj["metadata"].get("name") or ""
+        if obj["metadata"].get("resourceVersion"):
+            raise errors.bad_request("resourceVersion should not be set on objects to be created")
         row = await self._registry.create(write, obj)
         return self.render(call, row, 201)
 
@@ -122,7 +127,7 @@ class Writes:
         try:
             row = await self._registry.change(write, change, required=required or None)
         except ApiError as exc:
-            if exc.code != 404 or not self._creates(call, write):
+            if exc.code != 404 or required or not self._creates(call, write):
                 raise
             write.operation = "CREATE"
             return self.render(call, await self._registry.create(write, obj), 201)
@@ -254,17 +259,25 @@ class Writes:
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     async def delete_collection(self, call: Call) -> Response:
-        """Delete what matches, one by one; what is gone meanwhile does not matter. Raises ApiError."""
+        """Delete what matches, some at a time; what is gone meanwhile does not matter. Raises ApiError."""
         options = self.delete_options(call)
         query = call.request.query if call.request.raw_query else {}
         listed = self._registry.list(call.kind, call.route.namespace, ListOptions.of(query, watch=False))
-        for row in listed.rows:
-            write = self.begin(call, WriteOptions(dry_run=options.dry_run))
-            write.namespace, write.name = call.kind.names_of(row.key)
-            try:
-                await self._registry.delete(write, options)
-            except ApiError as exc:
-                if exc.code != 404:
-                    raise
+        failures: list[ApiError] = []
+        for start in range(0, len(listed.rows), TOGETHER):
+            async with anyio.create_task_group() as tasks:
+                for row in listed.rows[start : start + TOGETHER]:
+                    tasks.start_soon(self._delete_one, call, options, row, failures)
+            if failures:
+                raise failures[0]
         view = view_of(call.request)
         return answer(call.request, self._views.list(call.kind, listed, view), view=view, warnings=call.warnings)
+
+    async def _delete_one(self, call: Call, options: DeleteOptions, row: Row, failures: list[ApiError]) -> None:
+        write = self.begin(call, WriteOptions(dry_run=options.dry_run))
+        write.namespace, write.name = call.kind.names_of(row.key)
+        try:
+            await self._registry.delete(write, options)
+        except ApiError as exc:
+            if exc.code != 404:
+                failures.append(exc)
