@@ -212,7 +212,8 @@ class DeleteOptions:
     def _of_body(cls, body: Any) -> DeleteOptions:
         if not isinstance(body, dict) or body.get("kind", "DeleteOptions") != "DeleteOptions":
             raise errors.bad_request("the body of a delete request must be DeleteOptions")
-        grace, conditions = body.get("gracePeriodSeconds"), body.get("preconditions") or {}
+        grace, conditions = body.get("gracePeriodSeconds"), body.get("preconditions")
+        conditions = {} if conditions is None else conditions
         propagation, orphan, runs = (
             body.get("propagationPolicy") or "",
             body.get("orphanDependents"),

@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["TEXT"]
 
 TEXT: Final = """\
-admissionregistration.v1.AuditAnnotation: key string = 1; valueexpression string = 2
+admissionregistration.v1.AuditAnnotation: key string = 1; valueExpression string = 2
 admissionregistration.v1.ExpressionWarning: fieldRef string = 2; warning string = 3
 admissionregistration.v1.MatchCondition: name string = 1; expression string = 2
 admissionregistration.v1.MatchResources: namespaceSelector meta.v1.LabelSelector = 1; objectSelector meta.v1.LabelSelector = 2; resourceRules repeated admissionregistration.v1.NamedRuleWithOperations = 3; excludeResourceRules repeated admissionregistration.v1.NamedRuleWithOperations = 4; matchPolicy string = 7
@@ -31,7 +31,7 @@ admissionregistration.v1.ValidatingAdmissionPolicySpec: paramKind admissionregis
 admissionregistration.v1.ValidatingAdmissionPolicyStatus: observedGeneration int64 = 1; typeChecking admissionregistration.v1.TypeChecking = 2; conditions repeated meta.v1.Condition = 3
 admissionregistration.v1.ValidatingWebhook: name string = 1; clientConfig admissionregistration.v1.WebhookClientConfig = 2; rules repeated admissionregistration.v1.RuleWithOperations = 3; failurePolicy string = 4; namespaceSelector meta.v1.LabelSelector = 5; sideEffects string = 6; timeoutSeconds int32 = 7; admissionReviewVersions repeated string = 8; matchPolicy string = 9; objectSelector meta.v1.LabelSelector = 10; matchConditions repeated admissionregistration.v1.MatchCondition = 11
 admissionregistration.v1.ValidatingWebhookConfiguration: metadata meta.v1.ObjectMeta = 1; webhooks repeated admissionregistration.v1.ValidatingWebhook = 2
-admissionregistration.v1.Validation: expression string = 1; message string = 2; reason string = 3; messageexpression string = 4
+admissionregistration.v1.Validation: expression string = 1; message string = 2; reason string = 3; messageExpression string = 4
 admissionregistration.v1.Variable: name string = 1; expression string = 2
 admissionregistration.v1.WebhookClientConfig: service admissionregistration.v1.ServiceReference = 1; caBundle bytes = 2; url string = 3
 apps.v1.ControllerRevision: metadata meta.v1.ObjectMeta = 1; data runtime.RawExtension = 2; revision int64 = 3
