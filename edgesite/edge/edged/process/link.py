@@ -25,7 +25,7 @@ __all__ = ["ProcessLink", "Spawn", "spawn_supervisor"]
 
 logger = logging.getLogger(__name__)
 
-FLAG: Final = "--process-supervisor"  #: First argument of a frozen edgesite that shall be the supervisor.
+FLAG: Final = "--edgesite-process-supervisor"  #: First argument of a frozen edgesite that shall be the supervisor.
 CONNECT_S: Final = 10.0
 RETRY_S: Final = 0.02
 MAX_LINE_BYTES: Final = 64 << 20
