@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from edgesite.context import Clock
 from edgesite.edge.edged.backoff import Backoff
@@ -48,12 +47,19 @@ class Pull:
 
 
 class Images:
-    """One for the node. ``tasks`` is where pulls run."""
+    """One for the node. ``beside(function, *args)`` starts a pull."""
 
     def __init__(
-        self, runtime: Runtime, events: Events, objects: Objects, clock: Clock, tasks: TaskGroup, *, one_by_one: bool
+        self,
+        runtime: Runtime,
+        events: Events,
+        objects: Objects,
+        clock: Clock,
+        beside: Callable[..., None],
+        *,
+        one_by_one: bool,
     ) -> None:
-        self._runtime, self._events, self._objects, self._clock, self._tasks = runtime, events, objects, clock, tasks
+        self._runtime, self._events, self._objects, self._clock, self._beside = runtime, events, objects, clock, beside
         self._backoff: Backoff[str] = Backoff()
         self._failures: dict[str, tuple[float, str]] = {}  # reference -> when (monotonic), what was said
         self._limit = anyio.Semaphore(1 if one_by_one else MAX_PARALLEL)
@@ -62,7 +68,7 @@ class Images:
     def request(self, pod: Pod, container: Mapping[str, Any], done: Callable[[], None], *, init: bool = False) -> Pull:
         """Begin to look for a container's image; ``done`` is called when a pull is over."""
         pull = Pull(str(container.get("image", "")))
-        self._tasks.start_soon(self._find, pod, container, pull, done, init)
+        self._beside(self._find, pod, container, pull, done, init)
         return pull
 
     async def _find(

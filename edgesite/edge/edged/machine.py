@@ -1,7 +1,7 @@
 """Facts of the machine that edged runs on, read from the kernel's files. Blocking: call it in a thread.
 
-`Machine` may be provided as a service of the edge role before edged starts, by the simulator or by a plugin; `LinuxMachine` is the
-default.
+`LinuxMachine` is the default; whoever runs the role may hand another `Machine` in as the fact "machine" of ``ctx.site``, as the
+simulator does.
 
 Units   Bytes; milli-CPUs.
 Source  proc(5), os-release(5), machine-id(5); core/v1 NodeSystemInfo.

@@ -66,10 +66,10 @@ class Edged:
         self, ctx: Context, settings: EdgedSettings, paths: Paths, runtime: Runtime, tasks: TaskGroup
     ) -> None:
         meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
-        machine: Machine = ctx.services.find(Machine) or LinuxMachine()  # type: ignore[type-abstract]
+        machine: Machine = ctx.site.get("machine") or LinuxMachine()
         node = NodeFacts(ctx.node_name, max_pods=settings.max_pods)
         events = Events(meta, ctx.clock, ctx.node_name)
-        agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events)
+        agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
         objects = Objects(meta)
         services = PodServices(
@@ -79,7 +79,14 @@ class Edged:
             meta=meta,
             objects=objects,
             events=events,
-            images=Images(runtime, events, objects, ctx.clock, tasks, one_by_one=settings.serialize_image_pulls),
+            images=Images(
+                runtime,
+                events,
+                objects,
+                ctx.clock,
+                lambda *work: services.beside(*work),
+                one_by_one=settings.serialize_image_pulls,
+            ),
             paths=paths,
             clock=ctx.clock,
             random=ctx.random,

@@ -63,7 +63,7 @@ class Pods:
             self._waiting[pod.uid] = pod
         elif pod.uid in self._ended:
             if pod.deleting:  # the cloud has not heard that it has ended
-                self._services.tasks.start_soon(self._services.meta.confirm_deleted, pod.namespace, pod.name, pod.uid)
+                self._services.beside(self._services.meta.confirm_deleted, pod.namespace, pod.name, pod.uid)
         elif (worker := self._workers.get(pod.uid)) is not None:
             worker.update(pod)
         else:
@@ -86,6 +86,11 @@ class Pods:
             if pod.namespace == namespace and any((one.kind, one.name) == (kind, name) for one in _references(pod)):
                 worker.objects_changed()
 
+    def report_again(self) -> None:
+        """Tell the cloud of every pod anew: it may have taken the node for dead and the pods for not ready."""
+        for worker in self._workers.values():
+            worker.report_again()
+
     def listed(self, changed: set[str], inventory: Inventory) -> None:
         """The runtime was listed; pods in ``changed`` differ from the list before."""
         self._inventory = inventory
@@ -95,7 +100,7 @@ class Pods:
             for pod in waiting.values():
                 self._start(pod)
             changed = set(inventory)
-        for uid in changed:
+        for uid in sorted(changed):
             if (worker := self._workers.get(uid)) is not None:
                 worker.refresh()
         if self._loaded:

@@ -82,7 +82,7 @@ class ProbeSet:
         if spec.get("startupProbe"):
             state.started[status.id] = bool(told.get("started"))
         scope = self._scopes[status.id] = anyio.CancelScope()
-        self._services.tasks.start_soon(self._all, status, spec, scope)
+        self._services.beside(self._all, status, spec, scope)
 
     def _told(self, status: ContainerStatus) -> Mapping[str, Any]:
         """What the pod's status said of this very container before edgesite was restarted."""

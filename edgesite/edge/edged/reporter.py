@@ -15,6 +15,11 @@ __all__ = ["StatusReporter"]
 class StatusReporter:
     def __init__(self, services: PodServices) -> None:
         self._services = services
+        self._again = False
+
+    def forget(self) -> None:
+        """Take the next status for news."""
+        self._again = True
 
     async def report(self, state: PodState, *, ended: bool = False) -> None:
         """Work out the pod's status, and hand it on if it is news."""
@@ -29,8 +34,9 @@ class StatusReporter:
         before = state.reported
         shared = {name: before[name] for name in before if name in status}
         gone = [name for name in before if name not in status and name not in FOREIGN]
-        if not gone and _plain(status) == _plain(shared):
+        if not self._again and not gone and _plain(status) == _plain(shared):
             return
+        self._again = False
         state.reported = status
         patch = status_patch(state.pod, before, status)
         await services.meta.report_status("pod", state.pod.namespace, state.pod.name, patch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,3 +63,13 @@ class PodServices:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     restarts: Backoff[tuple[str, str]]  #: by pod uid and container
     pods: Callable[[], Iterable[PodState]]  #: of all workers
+
+    def beside(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Run something beside the workers. What goes wrong in it is logged: one pod's trouble must not end the module."""
+        self.tasks.start_soon(self._guarded, function, args)
+
+    async def _guarded(self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
+        try:
+            await function(*args)
+        except Exception:
+            self.log.exception("%s failed", getattr(function, "__qualname__", function))

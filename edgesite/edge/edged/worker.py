@@ -78,11 +78,13 @@ class PodWorker:
 
     def update(self, pod: Pod) -> None:
         """Take a newer version of the pod."""
-        self.state.pod = pod
-        self._volumes.stale = True  # labels and annotations may be in its files
+        before, self.state.pod = self.state.pod, pod
         if pod.deleting:
             self._ending = True
             self._stopper.hurry(pod.grace_s)
+        elif _wants_the_same(before, pod):
+            return  # most often the echo of a status that was reported from here
+        self._volumes.stale = True  # labels and annotations may be in its files
         self.wake()
 
     def refresh(self) -> None:
@@ -103,6 +105,11 @@ class PodWorker:
         self._exits[container_id] = 0
         self.refresh()
 
+    def report_again(self) -> None:
+        """Send the status at the next look even if it has not changed."""
+        self._reporter.forget()
+        self.wake()
+
     def end(self, *, gone: bool, grace_s: float | None = None) -> None:
         """Stop the pod. ``gone``: the cloud has forgotten it, so nobody is to be told."""
         self._ending = True
@@ -121,11 +128,17 @@ class PodWorker:
                 await (self._end() if self._ending else self._look())
                 self._trouble_s = 0.0
             except RuntimeFault as exc:
-                self._stale = True
-                self._trouble_s = min(max(self._trouble_s * 2, TROUBLE_FIRST_S), TROUBLE_MOST_S)
-                self._retry_in(self._trouble_s * (0.75 + self._services.random.random() / 2))
+                self._try_later()
                 self._services.log.warning("pod=%s uid=%s: %s", self.state.pod.key, self.state.pod.uid, exc)
+            except Exception:  # a pod that trips over a fault of ours must not take the others with it
+                self._try_later()
+                self._services.log.exception("pod=%s uid=%s", self.state.pod.key, self.state.pod.uid)
         self._probes.stop()
+
+    def _try_later(self) -> None:
+        self._stale = True
+        self._trouble_s = min(max(self._trouble_s * 2, TROUBLE_FIRST_S), TROUBLE_MOST_S)
+        self._retry_in(self._trouble_s * (0.75 + self._services.random.random() / 2))
 
     async def _wait(self) -> None:
         timeout_s = None
@@ -143,13 +156,13 @@ class PodWorker:
         state = self.state
         if self._stale:
             await self._refresh()
-        failure: RuntimeFault | None = None
+        failure: Exception | None = None
         if not state.finished:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._announce)
                 try:
                     await self._steps()
-                except RuntimeFault as exc:  # told apart by type further up, so it must not become a group
+                except Exception as exc:  # told apart by type further up, so it must not become a group
                     failure = exc
                 tasks.cancel_scope.cancel()
         await self._read_messages()
@@ -247,6 +260,12 @@ class PodWorker:
         if not self._gone:
             await services.meta.confirm_deleted(state.pod.namespace, state.pod.name, state.pod.uid)
         self.done = True
+
+
+def _wants_the_same(one: Pod, other: Pod) -> bool:
+    if other.spec.get("readinessGates"):
+        return False  # these make the status itself part of what is wanted
+    return one.spec == other.spec and one.labels == other.labels and one.annotations == other.annotations
 
 
 def _container_names(pod: Pod) -> Iterable[str]:

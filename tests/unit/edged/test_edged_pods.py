@@ -302,6 +302,33 @@ async def test_the_node_registers_reports_and_keeps_a_lease(machine: Machine, tm
         assert lease["spec"]["leaseDurationSeconds"] == 40
 
 
+async def test_after_a_long_silence_everything_is_told_again(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        await rig.cloud.until(lambda: ("lease", "kube-node-lease", "edge-1") in rig.cloud.objects)
+        cloud = rig.cloud
+    # What node lifecycle does with a node whose lease has run out.
+    cloud.objects["lease", "kube-node-lease", "edge-1"]["spec"]["renewTime"] = "2026-01-01T00:00:00.000000Z"
+    for one in (cloud.objects["node", "", "edge-1"], cloud.pod("web")):
+        for shown in one["status"]["conditions"]:
+            if shown["type"] == "Ready":
+                shown["status"] = "Unknown" if one is not cloud.pod("web") else "False"
+    async with machine.rig(tmp_path, cloud):
+        await cloud.until(lambda: condition(cloud, "Ready") == "True" and _node_ready(cloud) == "True")
+
+
+async def test_a_broken_pod_hinders_no_other(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod("broken", containers=[{"image": "no-name"}]))
+        await rig.cloud.apply("pod", pod("odd", volumes="none", containers=[{"name": "main", "image": 5}]))
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        await rig.cloud.delete("broken", grace_s=0)
+        await rig.cloud.apply("pod", pod("later"))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "later") == "True")
+
+
 def _node_ready(cloud: FakeCloud) -> str:
     node = cloud.objects.get(("node", "", "edge-1")) or {}
     found = (node.get("status") or {}).get("conditions") or ()

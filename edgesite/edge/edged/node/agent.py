@@ -8,6 +8,7 @@ Source  KubeEdge v1.12 edged (section 9 of the hub reference); Kubernetes: "Node
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -21,7 +22,7 @@ from edgesite.edge.edged.runtime import Image, Runtime, RuntimeFault, RuntimeVer
 from edgesite.edge.edged.services import NodeFacts
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.kube.errors import ApiError
-from edgesite.kube.times import format_micro
+from edgesite.kube.times import InvalidTime, format_micro, parse_time
 
 if TYPE_CHECKING:
     from edgesite.edge.metamanager.meta import Meta
@@ -48,9 +49,11 @@ class NodeAgent:
         runtime: Runtime,
         meta: Meta,
         events: Events,
+        returned: Callable[[], None],
     ) -> None:
+        """``returned`` is called when the cloud hears of this node after so long a silence that it may have taken it for dead."""
         self._ctx, self._settings, self._node, self._machine = ctx, settings, node, machine
-        self._runtime, self._meta, self._events = runtime, meta, events
+        self._runtime, self._meta, self._events, self._returned = runtime, meta, events, returned
         self._facts: MachineFacts | None = None
         self._version: RuntimeVersion | None = None
         self._problem: str | None = "it has not answered yet"
@@ -61,6 +64,7 @@ class NodeAgent:
         self._status: dict[str, Any] = {}
         self._reported_at = 0.0
         self._registered = anyio.Event()
+        self._renewed_at: float | None = None
 
     async def learn(self) -> None:
         """Read the machine's facts into what pods are told of their node."""
@@ -199,6 +203,8 @@ class NodeAgent:
             try:
                 lease = await self._renew(lease)
             except ApiError as exc:
+                if exc.reason == "NotFound" and lease is not None and self._settings.register_node:
+                    await self._register()  # the lease goes with its node
                 lease = None  # read it again: somebody else has written it, or it is gone
                 if exc.reason not in ("Conflict", "NotFound"):
                     self._ctx.log.info("the lease cannot be renewed: %s", exc.message)
@@ -218,7 +224,30 @@ class NodeAgent:
                 if exc.reason != "NotFound":
                     raise
                 return await self._meta.insert("lease", LEASES, name, self._lease({}))
-        return await self._meta.update("lease", LEASES, name, self._lease(lease))
+            self._note_silence(lease)
+        renewed = await self._meta.update("lease", LEASES, name, self._lease(lease))
+        now = self._ctx.clock.monotonic()
+        if self._renewed_at is not None and now - self._renewed_at > self._settings.lease_duration_s:
+            self._tell_again()
+        self._renewed_at = now
+        return renewed
+
+    def _note_silence(self, lease: dict[str, Any]) -> None:
+        """Compare with the last renewal of an earlier run of edgesite, if this is the first of this one."""
+        if self._renewed_at is not None:
+            return
+        try:
+            before = parse_time((lease.get("spec") or {}).get("renewTime") or "")
+        except InvalidTime:
+            return
+        if self._ctx.clock.time() - before > self._settings.lease_duration_s:
+            self._tell_again()
+
+    def _tell_again(self) -> None:
+        """Report everything: the cloud may have marked the node as lost and its pods as not ready."""
+        self._reported_at = float("-inf")
+        self._changed.set()
+        self._returned()
 
     def _lease(self, lease: dict[str, Any]) -> dict[str, Any]:
         name = self._ctx.node_name

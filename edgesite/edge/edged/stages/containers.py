@@ -178,4 +178,4 @@ class ContainersStage:
             if one.state is ContainerState.EXITED:
                 state.containers.pop(one.id, None)
                 state.messages.pop(one.id, None)
-                self._services.tasks.start_soon(self._stopper.forget, one)
+                self._services.beside(self._stopper.forget, one)
