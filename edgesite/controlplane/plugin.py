@@ -23,6 +23,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
 
         return [KubeApiModule]
     from edgesite.controlplane.cluster import InformersModule
+    from edgesite.controlplane.daemonset.module import DaemonSetModule
     from edgesite.controlplane.deployment.module import DeploymentModule
     from edgesite.controlplane.endpoints.module import EndpointSliceModule, EndpointsModule
     from edgesite.controlplane.garbagecollector.module import GarbageCollectorModule
@@ -37,6 +38,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         SchedulerModule,
         ReplicaSetModule,
         DeploymentModule,
+        DaemonSetModule,
         EndpointsModule,
         EndpointSliceModule,
         NodeLifecycleModule,

@@ -4,6 +4,8 @@ import pytest
 
 from edgesite.kube.resources import (
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
@@ -176,3 +178,36 @@ async def test_pods_that_fit_nowhere_wait_for_room(site):
     assert said["message"].startswith("0/1 nodes are available: 1 Insufficient cpu.")
     await site.node("large", cpu="8")
     await site.until(DEPLOYMENTS, complete())
+
+
+async def test_a_daemon_set_covers_its_nodes_and_rolls_back(site):
+    for name in ("a", "b"):
+        await site.node(name)
+    web = deployment()
+    spec = {"selector": web["spec"]["selector"], "template": web["spec"]["template"]}
+    meta = {"name": "ds", "namespace": "default"}
+    await site.client.create(
+        DAEMON_SETS, {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta, "spec": spec}
+    )
+    first = await site.until(DAEMON_SETS, lambda informer: _covered(informer, 1))
+    assert sorted(one["spec"]["nodeName"] for one in site.informers.of(PODS).list("default")) == ["a", "b"]
+    change = {"spec": {"template": deployment(image="v2")["spec"]["template"]}}
+    await site.client.patch(DAEMON_SETS, "ds", change, "default", kind="strategic")
+    await site.until(DAEMON_SETS, lambda informer: _covered(informer, 2))
+    back = {"spec": {"template": first["spec"]["template"]}}
+    await site.client.patch(DAEMON_SETS, "ds", back, "default", kind="strategic")
+    await site.until(DAEMON_SETS, lambda informer: _covered(informer, 3))
+    found = site.informers.of(CONTROLLER_REVISIONS).list("default")
+    await site.until(
+        CONTROLLER_REVISIONS, lambda informer: sorted(one["revision"] for one in informer.list()) == [2, 3]
+    )
+    assert len(found) == 2
+
+
+def _covered(informer, generation):
+    found = informer.get("ds", "default")
+    status = (found or {}).get("status") or {}
+    if status.get("observedGeneration") != generation:
+        return None
+    counts = [status.get(name) for name in ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")]
+    return found if counts == [2, 2, 2] else None

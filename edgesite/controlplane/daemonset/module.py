@@ -1,0 +1,234 @@
+"""The DaemonSet controller as a module.
+
+Units   Times are seconds.
+Errors  ApiError from the API goes to the work queue, which retries.
+State   Expectations and the back-off of pods that fail, in memory; all else is in the API.
+Source  kube-controller-manager's daemonset controller (behaviour, event reasons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Final
+
+from edgesite.client import Controller, ObjectKey, RateLimiter, Result, TerminalError, key_of
+from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
+from edgesite.controlplane.daemonset import history
+from edgesite.controlplane.daemonset.placement import plan, template_for
+from edgesite.controlplane.expectations import Expectations
+from edgesite.controlplane.ownership import Claimer, index_by_controller
+from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, namespace_is_ending
+from edgesite.controlplane.pods import controller_of, is_terminating
+from edgesite.kube.errors import ApiError
+from edgesite.kube.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
+from edgesite.kube.selectors import InvalidSelector, from_object
+
+__all__ = ["DaemonSetController", "DaemonSetModule"]
+
+FAILED_FIRST_S: Final = 1.0  #: before a pod that failed is replaced; doubles
+FAILED_MOST_S: Final = 900.0
+Object = dict[str, Any]
+
+
+class DaemonSetModule(ControlPlaneModule):
+    """Keeps daemons on nodes."""
+
+    name = "daemonset"
+    component = "daemonset-controller"
+
+    async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
+        await DaemonSetController(cluster).run(ready)
+
+
+class DaemonSetController:
+    """Reconciles one DaemonSet at a time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        ctx = cluster.ctx
+        self._clock = ctx.clock
+        self._client, self._recorder = cluster.client, cluster.recorder
+        self._sets = cluster.informers.of(DAEMON_SETS)
+        self._pods = cluster.informers.of(PODS)
+        self._nodes = cluster.informers.of(NODES)
+        self._revisions = cluster.informers.of(CONTROLLER_REVISIONS)
+        for informer in (self._pods, self._revisions):
+            index_by_controller(informer)
+        self._expectations = Expectations(ctx.clock)
+        self._failures: RateLimiter[tuple[str, str]] = RateLimiter(
+            ctx.clock, ctx.random, first_s=FAILED_FIRST_S, most_s=FAILED_MOST_S
+        )
+        self._replace_at: dict[tuple[str, str], float] = {}  # (uid of the set, node): when a failed pod may be replaced
+        self._control = PodControl(cluster.client, cluster.recorder, DAEMON_SETS)
+        self._controller = Controller("daemonset", self.reconcile, ctx.clock, ctx.random, workers=2, log=ctx.log)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Control until cancelled."""
+        with ExitStack() as handlers:
+            handlers.enter_context(
+                self._sets.add_handler(self._set_seen, lambda old, new: self._set_seen(new), self._set_gone)
+            )
+            handlers.enter_context(self._pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone))
+            handlers.enter_context(
+                self._nodes.add_handler(self._nodes_changed, self._node_changed, self._nodes_changed)
+            )
+            await self._controller.run((self._sets, self._pods, self._nodes, self._revisions), ready=ready)
+
+    def _set_seen(self, one: Object) -> None:
+        self._controller.queue.add(key_of(one))
+
+    def _set_gone(self, one: Object) -> None:
+        self._expectations.forget(key_of(one))
+        uid = one["metadata"]["uid"]
+        for key in [key for key in self._replace_at if key[0] == uid]:
+            del self._replace_at[key]
+            self._failures.forget(key)
+
+    def _pod_seen(self, pod: Object) -> None:
+        if (owner := self._owner(pod)) is not None:
+            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=is_terminating(pod))
+            self._controller.queue.add(owner)
+        elif controller_of(pod) is None:
+            for one in self._sets.list(pod["metadata"].get("namespace") or ""):
+                self._controller.queue.add(key_of(one))
+
+    def _pod_changed(self, old: Object, new: Object) -> None:
+        if (owner := self._owner(old)) is not None:
+            self._controller.queue.add(owner)
+        if self._owner(new) is not None or controller_of(old) is not None:
+            self._pod_seen(new)
+
+    def _pod_gone(self, pod: Object) -> None:
+        if (owner := self._owner(pod)) is not None:
+            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=True)
+            self._controller.queue.add(owner)
+
+    def _nodes_changed(self, node: Object) -> None:
+        for one in self._sets.list():
+            self._controller.queue.add(key_of(one))
+
+    def _node_changed(self, old: Object, new: Object) -> None:
+        if old.get("spec") != new.get("spec") or old["metadata"].get("labels") != new["metadata"].get("labels"):
+            self._nodes_changed(new)
+
+    def _owner(self, pod: Object) -> ObjectKey | None:
+        owner = controller_of(pod)
+        if owner is None or owner.get("kind") != DAEMON_SETS.kind:
+            return None
+        return ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
+
+    async def reconcile(self, key: ObjectKey) -> Result | None:
+        """Make the pods right, then the status. Raises ApiError, TerminalError."""
+        one = self._sets.by_key(key)
+        if one is None or is_terminating(one):
+            return None
+        try:
+            selector = from_object(one["spec"].get("selector"))
+        except InvalidSelector as exc:
+            raise TerminalError(str(exc)) from exc
+        if waits_s := self._expectations.pending_s(key):
+            return Result(waits_s)
+        pods = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._pods)
+        revisions = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._revisions)
+        current = await self._current(one, revisions)
+        if current is None:
+            return None
+        digest = history.digest_of(current)
+        now = self._clock.time()
+        made = plan(one, self._nodes.list(), pods, digest, now)
+        soon_s = await self._clear_failed(key, one, made.failed)
+        error = await self._apply(key, one, made.create, made.delete, digest)
+        await self._report(one, made.counts)
+        in_use = {digest, *((pod["metadata"].get("labels") or {}).get("controller-revision-hash", "") for pod in pods)}
+        for old in history.outdated(one, revisions, in_use):
+            await self._drop(old)
+        if error is not None and not namespace_is_ending(error):
+            raise error
+        again = [wait_s for wait_s in (soon_s, made.next_at - now if made.next_at else None) if wait_s]
+        return Result(min(again)) if again else None
+
+    async def _current(self, one: Object, revisions: list[Object]) -> Object | None:
+        """Make sure that the current template is the newest revision; None: it cannot be recorded here."""
+        current = history.find(one, revisions)
+        if current is None:
+            collisions = int((one.get("status") or {}).get("collisionCount") or 0)
+            fresh = history.make(one, history.newest(revisions) + 1, collisions)
+            try:
+                return await self._client.create(CONTROLLER_REVISIONS, fresh)
+            except ApiError as exc:
+                if namespace_is_ending(exc):
+                    return None
+                if exc.reason != "AlreadyExists":
+                    raise
+            return await self._same_or_collision(one, fresh, collisions)
+        others = history.newest([each for each in revisions if each is not current])
+        if int(current["revision"]) <= others:
+            return await self._client.update(CONTROLLER_REVISIONS, {**current, "revision": others + 1})
+        return current
+
+    async def _same_or_collision(self, one: Object, fresh: Object, collisions: int) -> Object:
+        meta = fresh["metadata"]
+        there = await self._client.get(CONTROLLER_REVISIONS, meta["name"], meta["namespace"])
+        if there.get("data") == fresh["data"] and (controller_of(there) or {}).get("uid") == one["metadata"]["uid"]:
+            return there
+        status = {**(one.get("status") or {}), "collisionCount": collisions + 1}
+        await self._client.update_status(DAEMON_SETS, {**one, "status": status})
+        raise ApiError(409, "Conflict", f"revision {meta['name']} is of another template; trying another name")
+
+    async def _clear_failed(self, key: ObjectKey, one: Object, failed: list[Object]) -> float | None:
+        """Delete pods that ended, each node's not too often; returns the seconds until the next may go."""
+        soonest: float | None = None
+        for pod in failed:
+            place = (one["metadata"]["uid"], str(pod["spec"].get("nodeName") or ""))
+            now = self._clock.monotonic()
+            due = self._replace_at.get(place)
+            if due is None:
+                due = self._replace_at[place] = now + self._failures.when(place)
+            if due > now:
+                soonest = due - now if soonest is None else min(soonest, due - now)
+                continue
+            del self._replace_at[place]
+            text = f"Found failed daemon pod {key.namespace}/{pod['metadata']['name']} on node {place[1]}, will try to kill it"
+            self._recorder.event(one, "Warning", "FailedDaemonPod", text)
+            await self._control.delete(one, pod)
+        return soonest
+
+    async def _apply(
+        self, key: ObjectKey, one: Object, create: list[str], delete: list[Object], digest: str
+    ) -> ApiError | None:
+        async def make(node: str) -> None:
+            pod = await self._control.create(one, template_for(one, node, digest))
+            seen = self._pods.by_key(key_of(pod))
+            if seen is None or seen["metadata"]["uid"] != pod["metadata"]["uid"]:
+                self._expectations.created(key, pod["metadata"]["uid"])
+
+        async def end(pod: Object) -> None:
+            uid = pod["metadata"]["uid"]
+            self._expectations.deleted(key, uid)
+            try:
+                await self._control.delete(one, pod)
+            except BaseException:
+                self._expectations.saw(key, uid, leaving=True)
+                raise
+            seen = self._pods.by_key(key_of(pod))
+            if seen is None or seen["metadata"]["uid"] != uid or is_terminating(seen):
+                self._expectations.saw(key, uid, leaving=True)
+
+        error = await in_parallel([lambda node=node: make(node) for node in create[:BURST]])  # type: ignore[misc]
+        return await in_parallel([lambda pod=pod: end(pod) for pod in delete[:BURST]]) or error  # type: ignore[misc]
+
+    async def _report(self, one: Object, counts: dict[str, int]) -> None:
+        old = one.get("status") or {}
+        status: Object = {**old, **counts, "observedGeneration": one["metadata"].get("generation", 0)}
+        required = {"desiredNumberScheduled", "currentNumberScheduled", "numberMisscheduled", "numberReady"}
+        status = {name: value for name, value in status.items() if value or name in required}
+        if status != old:
+            await self._client.update_status(DAEMON_SETS, {**one, "status": status})
+
+    async def _drop(self, revision: Object) -> None:
+        meta = revision["metadata"]
+        try:
+            await self._client.delete(CONTROLLER_REVISIONS, meta["name"], meta["namespace"], uid=meta["uid"])
+        except ApiError as exc:
+            if exc.code != 404:
+                raise
