@@ -183,7 +183,9 @@ class Containerd:
     def _remove_sandboxes(self) -> None:
         import anyio
 
+        from edgesite.edge.edged.cgroups import remove_cgroup
         from edgesite.edge.edged.cri.runtime import CriRuntime
+        from edgesite.edge.edged.resources import cgroup_parents
         from edgesite.testing.runtime import running
 
         async def remove() -> None:
@@ -191,6 +193,8 @@ class Containerd:
                 for sandbox in await runtime.list_sandboxes():
                     await runtime.stop_sandbox(sandbox.id)
                     await runtime.remove_sandbox(sandbox.id)
+                    for parent in cgroup_parents(sandbox.uid):
+                        remove_cgroup(parent)
 
         anyio.run(remove)
 
