@@ -132,7 +132,7 @@ _ROUTE: Final = ("source", "destination", "group", "operation", "resource")
 def _parsed(data: bytes | str, what: str) -> Any:
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:  # DecodeError is a ValueError; nesting without end is no JSON of ours
         raise InvalidMessage(f"{what} is not JSON: {exc}") from exc
 
 

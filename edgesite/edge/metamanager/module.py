@@ -25,6 +25,7 @@ from edgesite.edge.metamanager.database import EdgeDatabase
 from edgesite.edge.metamanager.delivery import Delivery
 from edgesite.edge.metamanager.meta import Holdings, Meta
 from edgesite.edge.metamanager.outbox import Outbox
+from edgesite.edge.metamanager.schema import go_json
 from edgesite.edge.metamanager.service import HUB, MetaService
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreError
 from edgesite.wire import resource
@@ -37,6 +38,7 @@ _KUBEEDGE_PATH: Final = "/var/lib/kubeedge/edgecore.db"
 _TWIN_TYPES: Final = frozenset({"device", "devicemodel"})
 _STORED: Final = frozenset({Operation.INSERT.value, Operation.UPDATE.value, Operation.DELETE.value})
 _DISK_REST_S: Final = 1.0
+_OBJECT_TYPES: Final = frozenset({"pod", "configmap", "secret"})
 
 
 def database_path(settings: Section, data_dir: Path) -> Path:
@@ -167,11 +169,17 @@ class _Run:
         is_delete = message.operation == Operation.DELETE
         try:
             obj = message.object() if message.content is not None or not is_delete else {}
-        except InvalidMessage as exc:
+            _check(message, obj, is_delete)
+            text = "" if is_delete else go_json(obj)
+        except (
+            InvalidMessage,
+            ValueError,
+            RecursionError,
+        ) as exc:  # what cannot be written back must not stop the rest
             self._metrics.refused.inc()
             self._ctx.log.warning("refused: operation=%s resource=%s: %s", message.operation, message.resource, exc)
             return None
-        return Arrival(message.resource, obj, is_delete)
+        return Arrival(message.resource, obj, is_delete, text)
 
     async def _refuse(self, messages: list[Message], reason: str) -> None:
         for message in messages:
@@ -193,3 +201,13 @@ class _Run:
             await self._ctx.bus.send(HUB, message)
         except LookupError:
             return  # the hub is gone; the next session sends again what was not acknowledged
+
+
+def _check(message: Message, obj: dict[str, Any], is_delete: bool) -> None:
+    """Whoever reads an object of these types from the store relies on its metadata. Raises InvalidMessage."""
+    path = resource.parse(message.resource)
+    metadata = obj.get("metadata", {} if is_delete else None)
+    if path.type not in _OBJECT_TYPES:
+        return
+    if not isinstance(metadata, dict) or (not is_delete and metadata.get("name") != path.name):
+        raise InvalidMessage(f"content of {message.resource} is not that object")

@@ -162,7 +162,7 @@ class MetaService:
         """KubeEdge's rule: not older than four fifths of its life, nor than a day."""
         expiry = _expiry(token)
         life = float((token.get("spec") or {}).get("expirationSeconds") or 3600)
-        return now < expiry - life / 5 and now < expiry - life + max(_TOKEN_MOST_S, 0.0)
+        return now < expiry - life / 5 and now < expiry - life + _TOKEN_MOST_S
 
     # -- writing, answered now -----------------------------------------------------------------------------------
 

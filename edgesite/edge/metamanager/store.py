@@ -51,6 +51,7 @@ class Arrival:
     key: str  #: the resource string
     obj: dict[str, Any]
     is_delete: bool = False
+    text: str = ""  #: the object as it will be stored; made from it if not given
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +159,13 @@ class EdgeStore:
             replaced = held.uid
             self._end(replaced, statements)
         before.append((arrival.key, entry))
-        self._put(arrival.key, arrival.obj, statements)
+        self._put(arrival, statements)
         return Outcome(verdict, replaced)
 
-    def _put(self, key: str, obj: dict[str, Any], statements: list[Statement]) -> None:
+    def _put(self, arrival: Arrival, statements: list[Statement]) -> None:
+        key, obj = arrival.key, arrival.obj
         type_ = resource.parse(key).type
-        text = schema.go_json(obj)
+        text = arrival.text or schema.go_json(obj)
         statements.append((_PUT_META, (key, type_, text)))
         place = schema.meta_v2_key(obj)
         if place is not None:

@@ -208,6 +208,10 @@ async def test_messages_for_nobody_here_do_no_harm(make_site: SiteMaker) -> None
         for text in ("no json", "{}", '{"header":{"msg_id":"x","timestamp":0},"route":{"group":"user","source":"y"}}'):
             cloud.socket.send_nowait(text)
         cloud.say("update", "default/pod/bad", "no object", version="1")
+        cloud.socket.send_nowait(
+            '{"header":{"msg_id":"deep","timestamp":0},"route":{"group":"resource","operation":"update",'
+            '"resource":"default/pod/deep"},"content":{"a":' + "[" * 900 + "]" * 900 + "}}"
+        )
         cloud.say("start", "default/pod/bad", {}, version="1")
         last = cloud.say("update", "default/pod/good", pod("good", 5, "uid"), version="5")
         await until(lambda: last in cloud.acks)

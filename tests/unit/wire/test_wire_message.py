@@ -55,6 +55,8 @@ def test_the_empty_message_of_a_stopping_edge() -> None:
         b'{"header":{"timestamp":1.7e12}}',
         b'{"header":{"timestamp":true}}',
         b'{"route":"x"}',
+        b'{"content":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"header":{"msg_id":"\\ud800"}}',
     ],
 )
 def test_bad_input_is_refused(data: bytes) -> None:
