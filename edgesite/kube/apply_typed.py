@@ -26,7 +26,8 @@ from edgesite.kube.schema import Field
 __all__ = ["InvalidConfig", "Walker"]
 
 _OBJECT_META: Final = Field("struct", "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
-_ALWAYS_THERE: Final = frozenset({"metadata", "spec", "status"})  # of every object, even where empty
+#: Structs that an object or a template always has, even where empty.
+_ALWAYS_THERE: Final = frozenset({"metadata", "spec", "status", "strategy", "template", "updateStrategy"})
 _UNTYPED: Final = Field("map")
 
 
@@ -53,9 +54,9 @@ class Walker:
 
     def _required(self, holder: Field, name: str) -> bool:
         """Whether the member is always there: then nobody is noted as who added it."""
-        if holder is self._root and name in _ALWAYS_THERE:
-            return True
-        return holder.type == "struct" and name in self._schemas.definition(holder.definition).required
+        if holder.type != "struct":
+            return holder is self._root and name in _ALWAYS_THERE
+        return name in _ALWAYS_THERE or name in self._schemas.definition(holder.definition).required
 
     # -- fields of a configuration
 
