@@ -164,12 +164,14 @@ async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Corout
     )
     site = Site(plan, plugins, world)
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_settle, site)
-            if beside is not None:
-                tasks.start_soon(beside, site)
-            tasks.start_soon(_until_signal, tasks.cancel_scope)
-            tasks.start_soon(site.run)
+        async with anyio.create_task_group() as signals:
+            async with anyio.create_task_group() as tasks:
+                signals.start_soon(_follow_signals, tasks.cancel_scope)
+                tasks.start_soon(_settle, site)
+                if beside is not None:
+                    tasks.start_soon(beside, site)
+                tasks.start_soon(site.run)
+            signals.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _reason(group) from None
     finally:
@@ -186,14 +188,14 @@ def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return failed if isinstance(failed, SiteFailed) else group
 
 
-async def _until_signal(scope: anyio.CancelScope) -> None:
+async def _follow_signals(scope: anyio.CancelScope) -> None:
+    """The first signal stops the site, the second ends the process where it is."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
-            logger.info("stopping on %s; a second one exits at once", number.name)
+            if scope.cancel_called:
+                os._exit(1)
+            logger.info("stopping on %s; a second signal exits at once", number.name)
             scope.cancel()
-            with anyio.CancelScope(shield=True):
-                async for _ in signals:
-                    os._exit(1)
 
 
 async def _settle(site: Site) -> None:
