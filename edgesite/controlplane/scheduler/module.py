@@ -79,7 +79,7 @@ class Scheduler:
             async with anyio.create_task_group() as tasks:
                 while True:
                     entry = await self._queue.pop()
-                    write = self._try(entry)
+                    write = self._try_guarded(entry)
                     if write is not None:
                         await self._limit.acquire()
                         tasks.start_soon(self._write, entry, write)
@@ -138,6 +138,15 @@ class Scheduler:
                 self._cache.nominate(PodInfo.of(pod), node)
 
     # --- one try ---
+
+    def _try_guarded(self, entry: Entry) -> Write | None:
+        """One pod that cannot be handled must not keep all others from being scheduled."""
+        try:
+            return self._try(entry)
+        except Exception:
+            self._log.exception("pod=%s cannot be scheduled", entry.key)
+            self._queue.retry(entry)
+            return None
 
     def _try(self, entry: Entry) -> Write | None:
         """Decide about a pod, count the decision, and return what is to be written."""
@@ -214,6 +223,8 @@ class Scheduler:
             gone = isinstance(exc, ApiError) and exc.code == 404
             if not gone:
                 self._log.warning("pod=%s: %s", entry.key, exc or "no answer in time")
+        except Exception:
+            self._log.exception("pod=%s: writing failed", entry.key)
         finally:
             self._limit.release()
 

@@ -157,3 +157,14 @@ async def test_a_restart_counts_what_is_bound(world):
         await world.client.delete(PODS, "there", "d")
         await anyio.sleep(15)
         assert place(world, "p") == "n"
+
+
+async def test_a_pod_that_cannot_be_handled_stops_no_other(world, caplog):
+    await put_node(world, "n")
+    async with world.running(SchedulerModule):
+        await put_pod(world, "odd", affinity={"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]}})
+        await put_pod(world, "good")
+        await anyio.sleep(60)
+        assert place(world, "odd") is None
+        assert place(world, "good") == "n"
+    assert "pod=d/odd cannot be scheduled" in caplog.text
