@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from edgesite.edge.edged.lifecycle import has_ended, is_over
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.resources import qos_class
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
@@ -77,10 +78,12 @@ def status_patch(pod: Pod, before: Mapping[str, Any], status: Mapping[str, Any])
 def init_done(state: PodState) -> bool:
     """Whether the init containers have done their work, so that the main ones may run."""
     pod = state.pod
+    if all(has_ended(state, one) for one in pod.containers):
+        return True
     if any(state.current(one["name"]) for one in pod.containers):
         return True  # main containers are only made after it; the runtime may have forgotten the init containers since
     for container in pod.init_containers:
-        found = state.current(container["name"]) or (state.latest(container["name"]) if state.finished else None)
+        found = state.current(container["name"]) or (state.latest(container["name"]) if is_over(state) else None)
         if found is None:
             return False
         if pod.is_sidecar(container):

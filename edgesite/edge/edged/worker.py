@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 
+from edgesite.edge.edged.lifecycle import is_over
 from edgesite.edge.edged.messages import termination_message
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.probes import ProbeSet
@@ -157,7 +158,7 @@ class PodWorker:
         if self._stale:
             await self._refresh()
         failure: Exception | None = None
-        if not state.finished:
+        if not is_over(state):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._announce)
                 try:
@@ -182,7 +183,7 @@ class PodWorker:
                 if stage is self._volumes:
                     self._containers.prefetch(self.state)
                 await stage.setup(self.state)
-                if self.state.finished or self._ending:
+                if self.state.rejection is not None or self._ending:
                     return
         except StageWait as wait:
             if wait.retry_s is not None:

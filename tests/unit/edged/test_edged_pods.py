@@ -261,6 +261,27 @@ async def test_after_a_reboot_pods_start_from_the_store_without_a_cloud(machine:
         assert len([one for one in machine.engine.sandboxes.values() if one.state.value == "ready"]) == 1
 
 
+@pytest.mark.parametrize(("policy", "code", "phase"), [("Never", 3, "Failed"), ("OnFailure", 0, "Succeeded")])
+async def test_finished_work_is_not_done_again_after_a_reboot(
+    machine: Machine, tmp_path: Path, policy: str, code: int, phase: str
+) -> None:
+    """Also when the cloud never heard of the end."""
+    machine.scripts["main"] = Script(run_s=0.02, exit_code=code)
+    inits = [{"name": "setup", "image": "docker.io/library/busybox:1"}]
+    machine.scripts["setup"] = Script(run_s=0.0)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(restartPolicy=policy, initContainers=inits))
+        await rig.cloud.until(lambda: rig.cloud.status("web").get("phase") == phase)
+        cloud = rig.cloud
+    machine.engine.reboot()
+    cloud.pod("web")["status"] = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}
+    async with machine.rig(tmp_path, cloud):
+        await cloud.until(lambda: cloud.status("web").get("phase") == phase)
+        assert condition(cloud, "Initialized") == "True"
+    assert machine.started == ["setup", "main"]
+    assert all(one.state.value == "notready" for one in machine.engine.sandboxes.values())
+
+
 async def test_what_nobody_wants_is_ended_at_start(machine: Machine, tmp_path: Path) -> None:
     async with machine.rig(tmp_path) as rig:
         await rig.cloud.apply("pod", pod())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from edgesite.edge.edged.events import WARNING
-from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.lifecycle import has_ended, restarts
 from edgesite.edge.edged.runtime import ANNOTATION_HASH, ContainerState, ContainerStatus
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import container_hash
@@ -22,18 +22,10 @@ from edgesite.edge.edged.stopper import ContainerStopper
 from edgesite.edge.edged.together import together
 from edgesite.kube.times import format_duration
 
-__all__ = ["ContainersStage", "restarts"]
+__all__ = ["ContainersStage"]
 
 KEPT_DEAD: Final = 1  #: Ended containers of one name that are kept, for their log and as lastState.
 LONG_RUN_S: Final = 600.0  #: After so long a run an end is not part of a crash loop.
-
-
-def restarts(pod: Pod, container: Mapping[str, Any], ended: ContainerStatus, *, init: bool) -> bool:
-    """Return whether a container that has ended is to be started again."""
-    policy = container.get("restartPolicy") or pod.restart_policy
-    if init and policy != "Never" and not pod.is_sidecar(dict(container)):
-        policy = "OnFailure"  # an init container's work is done once
-    return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
 
 
 class ContainersStage:
@@ -112,6 +104,8 @@ class ContainersStage:
         steps: list[Callable[[], Any]] = []
         for container in state.pod.containers:
             found = state.current(container["name"])
+            if found is None and has_ended(state, container):
+                continue  # its work was done in a sandbox that is gone
             if found is None or found.state not in (ContainerState.RUNNING, ContainerState.UNKNOWN):
                 steps.append(functools.partial(self._ensure, state, container, found, init=False))
         if any((one.get("lifecycle") or {}).get("postStart") for one in state.pod.containers):
