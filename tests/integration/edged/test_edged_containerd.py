@@ -11,6 +11,8 @@ import anyio
 import pytest
 
 from edgesite.edge.edged.cri.runtime import CriRuntime
+from edgesite.edge.edged.httpcheck import HttpTarget, http_status
+from edgesite.net.real import RealNet
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
@@ -197,9 +199,14 @@ async def test_probes_decide_readiness_and_restarts(rig: Rig) -> None:
 async def test_host_ports_and_the_hosts_network(rig: Rig) -> None:
     serve = ["/bin/sh", "-c", "echo hi > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
     probe = {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1}
-    main = container(command=serve, ports=[{"name": "http", "containerPort": 8080}], readinessProbe=probe)
+    ports = [{"name": "http", "containerPort": 8080, "hostPort": 18080}]
+    main = container(command=serve, ports=ports, readinessProbe=probe)
     await rig.cloud.apply("pod", pod("served", main, terminationGracePeriodSeconds=1))
     await rig.cloud.until(lambda: is_ready(rig.cloud, "served"))
+    status, body = await http_status(RealNet(), HttpTarget("127.0.0.1:18080", "/index.html", (), False))
+    assert (status, body) == (200, b"hi\n")
+    await rig.cloud.apply("pod", pod("second", container(ports=ports)))
+    await rig.cloud.until(lambda: rig.cloud.status("second").get("reason") == "NodePorts")
     await rig.cloud.apply("pod", pod("onhost", container(), hostNetwork=True))
     await rig.cloud.until(lambda: is_ready(rig.cloud, "onhost"))
     assert rig.cloud.status("onhost")["podIP"] == rig.cloud.status("onhost")["hostIP"]
