@@ -38,19 +38,15 @@ class Decoded(NamedTuple):
 
 
 def decode(schemas: Schemas, group: str, version: str, kind: str, obj: Any) -> Decoded:
-    """Return ``obj`` as the kind holds it; ``obj`` itself stays as it was. A kind without a schema keeps everything.
+    """Return ``obj`` as the kind holds it; ``obj`` itself stays as it was. Of a kind without a schema
+    only metadata is looked at.
 
     Raises ApiError (400).
     """
     definition = schemas.definition_of(group, version, kind)
     if definition is None:
-        if not isinstance(obj, dict):
-            raise _unusable(
-                kind,
-                version,
-                f"json: cannot unmarshal {_json_type(obj)} into Go value of type map[string]interface {{}}",
-            )
-        return Decoded(obj, [])
+        meta, unknown = decode_metadata(schemas, kind, version, obj)
+        return Decoded({**obj, "metadata": meta} if "metadata" in obj else obj, unknown)
     walk = _Walk(schemas)
     try:
         if not isinstance(obj, dict):

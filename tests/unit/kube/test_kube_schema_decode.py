@@ -147,9 +147,15 @@ def test_schemas_of_custom_resources_nest_only_so_deep() -> None:
     assert "exceeded max depth" in refusal("apiextensions.k8s.io", "v1", "CustomResourceDefinition", crd)
 
 
-def test_kind_without_schema_keeps_everything() -> None:
-    obj = {"anything": [None, {"goes": 1.5}]}
-    assert decode(SCHEMAS, "example.com", "v1", "Thing", obj) == Decoded(obj, [])
+def test_kind_without_schema_keeps_all_but_metadata_as_it_is() -> None:
+    obj = {"anything": [None, {"goes": 1.5}], "metadata": {"name": "a", "annotations": {}, "foo": 1}}
+    decoded = decode(SCHEMAS, "example.com", "v1", "Thing", obj)
+    assert decoded == Decoded({"anything": obj["anything"], "metadata": {"name": "a"}}, ["metadata.foo"])
+    message = refusal("example.com", "v1", "Thing", {"metadata": {"labels": [1]}})
+    assert message.endswith(
+        "cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string"
+    )
+    assert refusal("example.com", "v1", "Thing", {"metadata": 1}).endswith("Thing.metadata of type v1.ObjectMeta")
 
 
 def test_duplicate_members_are_named() -> None:
