@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
 import time
@@ -17,11 +18,9 @@ from typing import Final
 
 from edgesite.testing.simulator.world import Outcome, run
 
-WORLDS: Final = {
-    "store": "edgesite.testing.simulator.worlds.store",
-    "api": "edgesite.testing.simulator.worlds.api",
-    "site": "edgesite.testing.simulator.worlds.site",
-}
+PACKAGE: Final = "edgesite.testing.simulator.worlds"
+#: World -> its share of the seeds asked for: whole sites get all of them.
+WORLDS: Final = {"site": 1.0, "offline": 0.1, "api": 0.25, "store": 0.25}
 REPLAY_EVERY: Final = 10
 
 
@@ -36,8 +35,9 @@ def main() -> int:
         )
     worlds = [options.world] if options.world else list(WORLDS)
     if options.seed is not None:
-        return max(_show(world, options.seed, options.verbose) for world in worlds)
-    return max(_run_many(world, range(options.first, options.first + options.seeds), options.jobs) for world in worlds)
+        return max([_show(world, options.seed, options.verbose) for world in worlds])
+    shares = {world: math.ceil(options.seeds * (1.0 if options.world else WORLDS[world])) for world in worlds}
+    return max([_run_many(world, range(options.first, options.first + n), options.jobs) for world, n in shares.items()])
 
 
 def _parse() -> argparse.Namespace:
@@ -45,7 +45,13 @@ def _parse() -> argparse.Namespace:
         prog="python -m edgesite.testing.simulator", description="Simulate sites under seeded faults."
     )
     parser.add_argument("--world", choices=sorted(WORLDS), help="only this world (default: all)")
-    parser.add_argument("--seeds", type=int, default=200, metavar="N", help="how many seeds (default: 200)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=200,
+        metavar="N",
+        help="how many seeds of whole sites; other worlds get a share (default: 200)",
+    )
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (default: 0)")
     parser.add_argument("--seed", type=int, help="replay this one")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per CPU)")
@@ -55,7 +61,7 @@ def _parse() -> argparse.Namespace:
 
 def play(world: str, seed: int, echo: bool = False) -> Outcome:
     """Run one seed of one world."""
-    return run(importlib.import_module(WORLDS[world]).scenario, seed, echo=echo)
+    return run(importlib.import_module(f"{PACKAGE}.{world}").scenario, seed, echo=echo)
 
 
 def _show(world: str, seed: int, echo: bool) -> int:

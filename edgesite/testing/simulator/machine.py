@@ -58,6 +58,7 @@ class Machine:
         self.address = f"10.0.0.{len(world.machines) + 1}"
         self.boots = 1
         self.processes: list[Process] = []
+        self.at_death: list[Callable[[Process], None]] = []  #: looks at the world a moment before a process is gone
         self.at_power_off: list[Callable[[], None]] = []  #: ends what lives outside of our processes: containers
         self._starts = 0
         world.network.hosts[name] = world.network.hosts[self.address] = name
@@ -105,6 +106,8 @@ class Machine:
         self.world.loop.call_soon(self.power_off, context=self.world.network.context)
 
     def _remove(self, process: Process) -> None:
+        for look in self.at_death:
+            look(process)
         process.alive = False
         process.endpoint.alive = False
         self.world.loop.kill(process)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from math import isfinite
 from typing import Any, Final
 
 import anyio
@@ -15,9 +16,10 @@ import anyio
 from edgesite.client import Client
 from edgesite.client.http import HttpTransport
 from edgesite.client.kubeconfig import load
+from edgesite.edge.edged.runtime import ContainerConfig
 from edgesite.kube.errors import ApiError
 from edgesite.runtime.role import RoleHost
-from edgesite.testing.fakeruntime import FakeContainer, FakeEngine
+from edgesite.testing.fakeruntime import FakeContainer, FakeEngine, Script
 from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.roles import cloud_main, edge_main
 from edgesite.testing.simulator.world import Violation, World
@@ -34,6 +36,7 @@ class Node:
     def __init__(self, world: World, machine: Machine, name: str) -> None:
         self.machine, self.name = machine, name
         self.role: RoleHost | None = None
+        self.started = anyio.Event()  #: set, and made anew, at each start
         self.process: Process | None = None
         self._world = world
         self._main: Callable[[Process], Any] | None = None
@@ -52,6 +55,8 @@ class Node:
         assert self._main is not None
         if not self.running:
             self.process = self.machine.start(self.name, self._main)
+            self.started.set()
+            self.started = anyio.Event()
 
     def kill(self) -> None:
         if self.process is not None:
@@ -81,7 +86,7 @@ class Site:
 
     def _engine(self, machine: Machine) -> FakeEngine:
         starts = StartWatcher(self.world, machine)
-        engine = FakeEngine(machine.clock, latency_s=0.02, started=starts)
+        engine = FakeEngine(machine.clock, script, latency_s=0.02, started=starts)
         starts.engine = engine
         machine.at_power_off.append(engine.reboot)
         return engine
@@ -139,12 +144,18 @@ class Site:
             node.start()
 
 
+def script(config: ContainerConfig) -> Script:
+    """Programs run until they are stopped; those called "crash" fail after a while, again and again."""
+    return Script(run_s=45.0, exit_code=1) if config.name == "crash" else Script()
+
+
 class StartWatcher:
-    """No container is started while the one before still runs, nor again without need: programs here end only with the machine."""
+    """No container is started while the one before still runs, nor again unless that ended by itself or with the machine."""
 
     def __init__(self, world: World, machine: Machine) -> None:
         self.engine: FakeEngine | None = None
         self._world, self._machine = world, machine
+        self._ends: dict[tuple[str, str], int] = {}  # (pod uid, container) -> ends that its program has by itself
 
     def __call__(self, container: FakeContainer) -> None:
         assert self.engine is not None
@@ -157,7 +168,9 @@ class StartWatcher:
             same = other.config.name == name and other.config.labels.get("io.kubernetes.pod.uid") == uid
             if same and other is not container and other.state.value == "running":
                 self._fail(f"{node}: {name} of pod {pod} is started twice: {other.id} and {container.id}")
-        if config.attempt >= self._machine.boots:
+        ends = self._ends.get((uid, name), 0)
+        self._ends[uid, name] = ends + isfinite(container.script.run_s)
+        if config.attempt >= self._machine.boots + ends:
             self._fail(
                 f"{node}: {name} of pod {pod} is started for the {config.attempt + 1}th time, boots: {self._machine.boots}"
             )

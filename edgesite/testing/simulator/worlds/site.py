@@ -14,6 +14,8 @@ from typing import Any, Final
 import anyio
 
 from edgesite.client import Client
+from edgesite.cloud.cloudhub.records import DeliveryRecords
+from edgesite.cloud.synccontroller.records import Records
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import DEPLOYMENTS, NODES, PODS, SECRETS
@@ -23,6 +25,7 @@ from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter,
 from edgesite.testing.simulator.site import Node, Site
 from edgesite.testing.simulator.world import Violation, World
 from edgesite.testing.simulator.worlds.api import deployment, describe, serving
+from edgesite.wire.delivery import ObjectRef
 
 __all__ = ["scenario"]
 
@@ -46,7 +49,7 @@ async def scenario(world: World) -> None:
             tasks.start_soon(watcher.run)
         tasks.start_soon(writer.run)
         for node in site.edges.values():
-            tasks.start_soon(watch_store, site, node)
+            tasks.start_soon(StoreWatcher(site, node, watchers[0]).run)
         async with anyio.create_task_group() as trouble:
             faults = Faults(
                 site, world.rng, pause_s=world.rng.choice([5.0, 20.0]), mend_s=world.rng.choice([1.0, 8.0, 30.0])
@@ -112,25 +115,66 @@ def web(replicas: int, image: str) -> dict[str, Any]:
     return made
 
 
-async def watch_store(site: Site, node: Node) -> None:
-    """What an edge has stored never gets older."""
-    seen: dict[tuple[str, str], tuple[str, int]] = {}
-    while True:
-        await anyio.sleep(1.0)
-        for kind, obj in await stored(node):
-            meta = obj["metadata"]
-            key, version = (kind, meta["name"]), version_of(obj)
-            uid, before = seen.get(key, (meta["uid"], 0))
-            if uid == meta["uid"] and version < before:
+class StoreWatcher:
+    """Looks into an edge's store: nothing there gets older, and what was acknowledged survives every crash."""
+
+    def __init__(self, site: Site, node: Node, pods: CopyingWatcher) -> None:
+        self._site, self._node, self._pods = site, node, pods
+        self._name = node.machine.name
+        self._seen: dict[tuple[str, str], tuple[str, int]] = {}
+        self._acknowledged: dict[str, ObjectRef] = {}
+        node.machine.at_death.append(lambda process: self._remember())
+
+    async def run(self) -> None:
+        while True:
+            with anyio.move_on_after(1.0):
+                await self._node.started.wait()
+                await self._look_after_start()
+            for kind, obj in await stored(self._node):
+                self._compare(kind, obj)
+
+    def _remember(self) -> None:
+        """What the cloud has seen acknowledged by now; only that it is sure to have."""
+        role = self._site.cloud.role if self._site.cloud.running else None
+        records = role.services.find(DeliveryRecords) if role is not None else None  # type: ignore[type-abstract]
+        self._acknowledged = {ref.uid: ref for ref in records.of(self._name)} if isinstance(records, Records) else {}
+
+    async def _look_after_start(self) -> None:
+        """Before the link is up again, so that nothing that was lost has been sent once more."""
+        while self._node.running and find_meta(self._node) is None:  # noqa: ASYNC110 - nothing announces a service
+            await anyio.sleep(0.001)
+        kept = {obj["metadata"]["uid"]: version_of(obj) for _, obj in await stored(self._node)}
+        for uid, ref in self._acknowledged.items():
+            if uid in kept and kept[uid] < ref.version:
                 raise Violation(
-                    f"{node.machine.name}: {kind} {meta['name']} went from version {before} back to {version}"
+                    f"{self._name}: {ref.type} {ref.name} is stored at {kept[uid]}, acknowledged was {ref.version}"
                 )
-            seen[key] = (meta["uid"], version)
+            if uid not in kept and kept and ref.version and self._should_be_there(ref):
+                raise Violation(f"{self._name}: {ref.type} {ref.name} was acknowledged at {ref.version} and is lost")
+        if kept:
+            self._site.world.count("stores checked after a crash")
+
+    def _should_be_there(self, ref: ObjectRef) -> bool:
+        """A pod that nobody has begun to delete."""
+        pod = self._pods.copy.get((ref.namespace, ref.name)) if ref.type == "pod" else None
+        return pod is not None and pod["metadata"]["uid"] == ref.uid and "deletionTimestamp" not in pod["metadata"]
+
+    def _compare(self, kind: str, obj: dict[str, Any]) -> None:
+        meta = obj["metadata"]
+        key, version = (kind, meta["name"]), version_of(obj)
+        uid, before = self._seen.get(key, (meta["uid"], 0))
+        if uid == meta["uid"] and version < before:
+            raise Violation(f"{self._name}: {kind} {meta['name']} went from version {before} back to {version}")
+        self._seen[key] = (meta["uid"], version)
+
+
+def find_meta(node: Node) -> Meta | None:
+    return node.role.services.find(Meta) if node.running and node.role is not None else None  # type: ignore[type-abstract]
 
 
 async def stored(node: Node) -> list[tuple[str, dict[str, Any]]]:
     """Pods and ConfigMaps in the edge's store, if its metamanager runs."""
-    meta = node.role.services.find(Meta) if node.running and node.role is not None else None  # type: ignore[type-abstract]
+    meta = find_meta(node)
     if meta is None:
         return []
     found: list[tuple[str, dict[str, Any]]] = []
@@ -190,10 +234,11 @@ async def compare_edges(site: Site, pods: list[dict[str, Any]], deployments: lis
     return None
 
 
-def running_pods(engine: FakeEngine) -> list[str]:
-    """The uid of each running container's pod."""
+def running_pods(engine: FakeEngine, container: str = "") -> list[str]:
+    """The uid of each running container's pod, of all containers or of those with this name."""
     engine.settle()
     running = [one for one in engine.containers.values() if one.state.value == "running"]
+    running = [one for one in running if container in ("", one.config.name)]
     return [one.config.labels.get("io.kubernetes.pod.uid", "") for one in running]
 
 
