@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesite.kube.apply import LAST_APPLIED, Applier
-from edgesite.kube.apply_sets import paths
+from edgesite.kube.apply_sets import difference, paths, subtract, union
 from edgesite.kube.errors import ApiError
-from edgesite.kube.managedfields import Tracker, read_entries
+from edgesite.kube.managedfields import UNOWNED, Tracker, read_entries
 from edgesite.kube.schema import Schemas, load
 
 NOW = "2026-01-01T00:00:00Z"
@@ -358,3 +358,44 @@ def test_one_applier_alone_gets_exactly_its_last_configuration(deployments: Appl
     assert owned(live, "a") == owned(apply(deployments, None, deployment(**steps[-1][1])), "a")
     for path in owned(live, "a"):
         assert path.startswith(".spec")
+
+
+ALWAYS_THERE = ("metadata", "spec", "template")  # structs that nobody adds, even where they are empty
+
+
+def _found(fields: dict[str, Any], value: Any, path: str = "") -> list[str]:
+    """The members of a field set that ``value`` does not hold."""
+    missing = []
+    for element, node in fields.items():
+        kind, key = element[:2], element[2:]
+        if element == ".":
+            continue
+        inner: Any = None
+        if kind == "f:" and isinstance(value, dict):
+            inner = value.get(key)
+        elif kind == "k:" and isinstance(value, list):
+            keys = json.loads(key)
+            inner = next((one for one in value if all(one.get(name) == keys[name] for name in keys)), None)
+        if inner is None:
+            missing.append(path + element)
+        else:
+            missing += _found(node, inner, path + element)
+    return missing
+
+
+@given(st.lists(st.tuples(st.sampled_from("mn"), st.booleans(), _config), min_size=1, max_size=6))
+def test_owners_and_fields_agree(deployments: Applier, tracker: Tracker, steps: list[Any]) -> None:
+    live: dict[str, Any] | None = None
+    for manager, applies, spec in steps:
+        if applies:
+            live = apply(deployments, live, deployment(**spec), manager=manager, force=True)
+        else:
+            live = update(tracker, live, deployment(**spec), manager)
+        assert [one for entry in read_entries(live) for one in _found(entry.fields, live)] == []
+        assert all(entry.fields for entry in read_entries(live))
+        everyone: dict[str, Any] = {}
+        for entry in read_entries(live):
+            everyone = union(everyone, entry.fields)
+        fields = subtract(tracker.walker.fields_of(live), UNOWNED)
+        without = {path for path in paths(difference(fields, everyone)) if path.rpartition(".")[2] not in ALWAYS_THERE}
+        assert not without, "what is there has an owner"
