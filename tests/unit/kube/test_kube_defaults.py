@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kube_objects import SCHEMAS, WITH_SCHEMA, objects
 
-from edgesite.kube import defaults, json, schema
-from edgesite.kube.resources import BUILTIN, Resource
+from edgesite.kube import defaults, json
+from edgesite.kube.resources import Resource
 from edgesite.kube.schema_decode import decode
-
-SCHEMAS = schema.load()
 
 
 def defaulted(group: str, kind: str, obj: dict[str, Any], version: str = "v1") -> dict[str, Any]:
@@ -190,48 +189,9 @@ def test_autoscaler_versions_differ() -> None:
     assert "metrics" not in defaulted("autoscaling", "HorizontalPodAutoscaler", {}, "v1")["spec"]
 
 
-values = st.recursive(
-    st.integers(0, 3) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=4,
-)
-
-
-def objects(definition: str, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
-    fields = SCHEMAS.definition(definition).fields
-    chosen = {name: _value(field, depth) for name, field in fields.items() if name not in ("apiVersion", "kind")}
-    return st.fixed_dictionaries({}, optional=chosen)
-
-
-def _value(field: schema.Field, depth: int) -> st.SearchStrategy[Any]:
-    if field.type == "struct":
-        return objects(field.definition, depth + 1) if depth < 4 else st.just({})
-    if field.type == "array" and field.items is not None:
-        return st.lists(_value(field.items, depth), max_size=1)
-    if field.type == "map" and field.items is not None:
-        return st.dictionaries(st.sampled_from("ab"), _value(field.items, depth), max_size=1)
-    return {
-        "integer": st.integers(0, 5),
-        "boolean": st.booleans(),
-        "number": st.just(1.5),
-        "quantity": st.sampled_from(["1", "500m"]),
-        "int-or-string": st.sampled_from([1, "25%"]),
-        "time": st.just("2024-01-01T00:00:00Z"),
-        "microtime": st.just("2024-01-01T00:00:00.000000Z"),
-        "bytes": st.just("YQ=="),
-        "object": st.just({}),
-        "any": values,
-    }.get(field.type, st.sampled_from(["", "a", "RollingUpdate", "ClientIP", "NodePort"]))
-
-
-DEFAULTED = [row for row in BUILTIN if SCHEMAS.definition_of(row.group, row.version, row.kind)]
-
-
-@given(st.data(), st.sampled_from(DEFAULTED))
+@given(st.data(), st.sampled_from(WITH_SCHEMA))
 def test_defaulting_any_object_is_idempotent_and_fits_the_schema(data: st.DataObject, row: Resource) -> None:
-    name = SCHEMAS.definition_of(row.group, row.version, row.kind)
-    assert name is not None
-    obj = decode(SCHEMAS, row.group, row.version, row.kind, data.draw(objects(name, 2))).object
+    obj = decode(SCHEMAS, row.group, row.version, row.kind, data.draw(objects(row))).object
     defaults.apply(row.group, row.version, row.kind, obj)
     once = json.dumps(obj)
     defaults.apply(row.group, row.version, row.kind, obj)

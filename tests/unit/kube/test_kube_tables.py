@@ -3,10 +3,14 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kube_objects import SCHEMAS, WITH_SCHEMA, objects
 
-from edgesite.kube import resources, tables
+from edgesite.kube import defaults, json, resources, tables
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import BUILTIN, Resource
+from edgesite.kube.schema_decode import decode
 from edgesite.kube.tables_workload import pod_status
 from edgesite.kube.times import parse_time
 
@@ -210,3 +214,13 @@ def test_job_and_claim() -> None:
     }
     shown = cells(resources.PERSISTENT_VOLUME_CLAIMS, claim)
     assert (shown["Status"], shown["Capacity"], shown["Access Modes"]) == ("Bound", "1Gi", "RWO")
+
+
+@given(st.data(), st.sampled_from(WITH_SCHEMA))
+def test_any_stored_object_prints(data: st.DataObject, row: Resource) -> None:
+    obj = {"metadata": META, **data.draw(objects(row))}
+    decoded = decode(SCHEMAS, row.group, row.version, row.kind, obj).object
+    defaults.apply(row.group, row.version, row.kind, decoded)
+    table = tables.table(row, [decoded], NOW)
+    assert len(table["rows"][0]["cells"]) == len(table["columnDefinitions"])
+    assert json.dumps(table)
