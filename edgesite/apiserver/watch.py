@@ -64,7 +64,7 @@ class WatchWanted:
 class Watcher:
     """One client's watch."""
 
-    __slots__ = ("_backlog", "_source", "bookmarks", "channel", "deadline", "since", "writer")
+    __slots__ = ("_backlog", "_held", "_source", "bookmarks", "channel", "deadline", "since", "writer")
 
     def __init__(self, channel: Channel, since: int, deadline: float, bookmarks: bool) -> None:
         self.channel = channel
@@ -73,6 +73,7 @@ class Watcher:
         self.bookmarks = bookmarks
         self.writer: BodyWriter | None = None
         self._source: Iterator[bytes] | None = None
+        self._held: bytes | Frame | None = None  # what there was no room for
         self._backlog: deque[bytes | Frame] = deque()
 
     def start(self, opener: Opener, initial: Iterator[bytes]) -> None:
@@ -82,45 +83,43 @@ class Watcher:
 
     def send(self, frame: bytes | Frame) -> None:
         """Write or keep a frame; a watcher with too much to keep is cut off."""
-        if self._source is None and not self._backlog:
-            try:
-                self.writer.write_nowait(frame)  # type: ignore[union-attr]
-            except WouldBlock:
-                self._backlog.append(frame)
-            except ClosedByPeer:
-                self.leave()
+        if self._held is None and self._source is None:
+            self._held = frame
+            self.flush()
         elif len(self._backlog) < BACKLOG_FRAMES:
             self._backlog.append(frame)
         else:
             self.end()
 
     def flush(self) -> None:
-        """Write what waits, as far as there is room."""
+        """Write what waits, as far as there is room: first what was held back, then initial events, then later ones."""
         writer = self.writer
         if writer is None:
             return
         try:
-            while True:
-                if not self._backlog or self._source is not None:
-                    piece = next(self._source, None) if self._source is not None else None
-                    if piece is None:
-                        self._source = None
-                        if not self._backlog:
-                            return
-                    else:
-                        self._backlog.appendleft(piece)
-                writer.write_nowait(self._backlog[0])
-                self._backlog.popleft()
+            while self._held is not None or self._next():
+                writer.write_nowait(self._held)  # type: ignore[arg-type]
+                self._held = None
         except WouldBlock:
             return
         except ClosedByPeer:
             self.leave()
 
+    def _next(self) -> bool:
+        """Take the next piece in hand; False if there is none."""
+        if self._source is not None:
+            self._held = next(self._source, None)
+            if self._held is None:
+                self._source = None
+        if self._held is None and self._backlog:
+            self._held = self._backlog.popleft()
+        return self._held is not None
+
     def leave(self) -> None:
         """The client is gone."""
         self.channel.remove(self)
         self._backlog.clear()
-        self._source = None
+        self._source = self._held = None
 
     def end(self) -> None:
         """End the answer in order."""
