@@ -31,6 +31,8 @@ from edgesite.net.http_messages import BodyWriter, Frame, Handler, Limits, PeerI
 if TYPE_CHECKING:
     import ssl
 
+    from anyio import TaskHandle
+
     from edgesite.context import Clock, Listener, Net, Threads
 
 __all__ = [
@@ -158,10 +160,10 @@ class HttpServer:
         self._upgraded.add(protocol)
         self.forget(connection)
 
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> TaskHandle[None, None]:
         """Run a handler's task."""
         assert self._tasks is not None, "the server serves only within its async with block"
-        self._tasks.start_soon(function, *args)
+        return self._tasks.start_soon(function, *args)
 
     def date_line(self) -> bytes:
         """The Date header, made once a second; empty without a clock."""

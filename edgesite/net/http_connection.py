@@ -17,8 +17,6 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
 from edgesite.net.compression import gzip, wants_gzip
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.headers import HeaderBlock, encode_headers
@@ -26,6 +24,8 @@ from edgesite.net.http_intake import Intake
 from edgesite.net.http_messages import BodyWriter, Request, Response
 
 if TYPE_CHECKING:
+    from anyio import TaskHandle
+
     from edgesite.net.http import HttpServer
 
 __all__ = ["ServerConnection", "status_line"]
@@ -51,7 +51,7 @@ class ServerConnection(Intake):
         self._server = server
         self._handler = server.handler
         self._writer: BodyWriter | None = None
-        self._scope: anyio.CancelScope | None = None  # of the handler's task
+        self._task: TaskHandle[None, None] | None = None  # of the handler
         self._queue: deque[Request | Response] = deque()  # what is to be answered after the present request
         self.write_paused = False
         self._drained: list[asyncio.Future[None]] = []
@@ -75,8 +75,8 @@ class ServerConnection(Intake):
         self._wake()
         if self._writer is not None:
             self._writer.lost()
-            if self._scope is not None:
-                self._scope.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     def eof_received(self) -> bool:
         """Let a half-closed client have the answers that it still waits for; one that streams has left."""
@@ -174,22 +174,20 @@ class ServerConnection(Intake):
         if isinstance(result, Response):
             self._respond(request, result)
         elif result is not None:
-            self._server.spawn(self._run, request, result)
+            self._task = self._server.spawn(self._run, request, result)
         elif self._answering is request and self._writer is None and self._upgraded is None:
             self._respond(request, self._server.failed(request, TypeError("the handler gave no answer")))
 
     async def _run(self, request: Request, awaitable: Awaitable[Response | None]) -> None:
         """Await a handler. A stream that it leaves open ends with it."""
         result: Response | None
-        with anyio.CancelScope() as scope:
-            self._scope = scope
-            try:
-                result = await awaitable
-            except Exception as exc:
-                result = self._server.failed(request, exc)
-        self._scope = None
-        if scope.cancelled_caught or self._answering is not request:
-            return  # the client left, or the answer was completed
+        try:
+            result = await awaitable
+        except Exception as exc:
+            result = self._server.failed(request, exc)
+        self._task = None
+        if self._answering is not request:
+            return  # the answer was completed, or the connection is lost or upgraded
         writer = self._writer
         if writer is None:
             self._respond(request, result or self._server.failed(request, TypeError("the handler gave no answer")))
