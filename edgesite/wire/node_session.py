@@ -120,7 +120,7 @@ class NodeSession:
         self._slots: dict[str, _Slot] = {}
         self._deletes: dict[str, None] = {}  # uids in order
         self._others: dict[str, None] = {}
-        self._repeats: deque[str] = deque()
+        self._repeats: dict[str, None] = {}
         self._in_flight: dict[str, str] = {}  # msg_id -> uid
         self._answered: dict[str, ObjectRef] = {}  # msg_id of an answer -> the object in it
         self._deleted: dict[str, None] = {}  # uids of objects that are gone
@@ -201,7 +201,9 @@ class NodeSession:
         if self._once:
             return self._to_wire(self._once.popleft())
         while self._repeats:
-            slot = self._slots.get(self._repeats.popleft())
+            uid = next(iter(self._repeats))
+            del self._repeats[uid]
+            slot = self._slots.get(uid)
             if slot is not None and slot.state is _State.IN_FLIGHT:
                 self._due(slot, now + self.limits.resend_s)
                 return self._to_wire(slot.message)
@@ -362,7 +364,7 @@ class NodeSession:
         elif slot.attempts < self.limits.attempts:
             slot.attempts += 1
             slot.due = now + self.limits.resend_s
-            self._repeats.append(uid)
+            self._repeats[uid] = None
         else:
             self._in_flight.pop(slot.message.msg_id, None)
             wait = min(self.limits.retry_s * 2**slot.rounds, self.limits.retry_most_s)
