@@ -127,6 +127,11 @@ class Informer:
         """Of the newest state seen."""
         return self._reflector.resource_version
 
+    @property
+    def fresh_since(self) -> float | None:
+        """Monotonic time since which changes have been coming in; None while the server cannot be watched."""
+        return self._reflector.fresh_since
+
     async def wait_synced(self) -> None:
         await self._synced.wait()
 

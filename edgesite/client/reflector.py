@@ -3,7 +3,8 @@
 Units   Times are seconds.
 Errors  None leaves: the server's errors are logged and retried with back-off and jitter.
 State   The last resourceVersion seen, from which a watch resumes.
-Source  client-go, tools/cache/reflector.go (behaviour: paging, bookmarks, 410, back-off from 0.8 s to 30 s).
+Source  client-go, tools/cache/reflector.go (behaviour: paging, bookmarks, 410, back-off from 0.8 s). Ours ends at 10 s: a role has
+        some tens of reflectors, not thousands.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ WATCH_S: Final = 300  #: shortest time for which a watch is asked for; each asks
 SILENCE_S: Final = 60.0  #: how long after its own end a watch may stay silent before the link counts as dead
 LIST_S: Final = 60.0  #: deadline of one page
 FIRST_S: Final = 0.8
-MOST_S: Final = 30.0
+MOST_S: Final = 10.0
+RELIST_S: Final = 30.0  #: two lists within this time get a pause between them
 STEADY_S: Final = 120.0  #: a time without failure after which the back-off starts anew
 
 
@@ -79,6 +81,8 @@ class Reflector:
         self._delay_s = FIRST_S
         self._failed_at = -STEADY_S
         self.on_failure: Callable[[], None] | None = None  #: called whenever the server could not be listed or watched
+        self.fresh_since: float | None = None  #: monotonic time since which changes come in; None while they do not
+        self._relisted_at = -STEADY_S
         self.resource_version = ""  #: of the newest state seen; "" asks for a list
 
     async def run(self) -> None:
@@ -89,12 +93,19 @@ class Reflector:
                     await self._list()
                 await self._watch()
             except ApiError as exc:
-                if exc.code == 410:
-                    self._log.debug("%s: state %s is gone, listing again", self._resource.plural, self.resource_version)
-                    self.resource_version = ""
-                await self._back_off(exc)
+                if exc.code != 410 or not self._may_list_at_once():
+                    await self._back_off(exc)
             except TimeoutError:
                 await self._back_off(TimeoutError("no answer in time"))
+
+    def _may_list_at_once(self) -> bool:
+        """The state to go on from is gone, so list again; without a pause unless that has just been done."""
+        self._log.debug("%s: state %s is gone, listing again", self._resource.plural, self.resource_version)
+        self.resource_version, self.fresh_since = "", None
+        now = self._clock.monotonic()
+        lately = now - self._relisted_at < RELIST_S
+        self._relisted_at = now
+        return not lately
 
     async def _list(self) -> None:
         objects: list[dict[str, Any]] = []
@@ -148,6 +159,8 @@ class Reflector:
         )
         with anyio.move_on_after(timeout_s + SILENCE_S):
             async with watch as events:
+                if self.fresh_since is None:
+                    self.fresh_since = self._clock.monotonic()
                 async for event in events:
                     seen = True
                     self._take(event)
@@ -162,6 +175,7 @@ class Reflector:
             self.resource_version = str(version)
 
     async def _back_off(self, exc: Exception) -> None:
+        self.fresh_since = None
         if self.on_failure is not None:
             self.on_failure()
         now = self._clock.monotonic()

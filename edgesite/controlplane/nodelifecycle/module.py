@@ -134,7 +134,7 @@ class NodeLifecycleController:
         node, heard = self._nodes.by_key(key), self._heard.get(key.name)
         if node is None or heard is None:
             return None
-        left_s = heard.at + GRACE_S - self._clock.monotonic()
+        left_s = self._silent_since(heard) + GRACE_S - self._clock.monotonic()
         now = self._clock.time()
         if left_s <= 0 and (conditions := silenced(node, now)) is not None:
             node = await self._silence(node, conditions)
@@ -147,6 +147,13 @@ class NodeLifecycleController:
             }
             await self._client.patch(NODES, key.name, patch)
         return Result(left_s if left_s > 0 else GRACE_S)
+
+    def _silent_since(self, heard: _Heard) -> float:
+        """When we ourselves could not hear, nobody was silent."""
+        began = [one.fresh_since for one in (self._leases, self._nodes)]
+        if None in began:
+            return self._clock.monotonic()
+        return max(heard.at, *(at for at in began if at is not None))
 
     async def _silence(self, node: Object, conditions: list[Object]) -> Object:
         was_ready = _is_ready(node)

@@ -221,3 +221,15 @@ async def test_a_restart_gives_every_node_its_full_time(world):
         assert taints(world, "n1") == []
         await anyio.sleep(10)
         assert taints(world, "n1") == UNREACHABLE
+
+
+async def test_nobody_is_called_silent_while_we_ourselves_cannot_hear(world):
+    await put_node(world, "n1")
+    async with world.running(NodeLifecycleModule), anyio.create_task_group() as tasks:
+        await anyio.sleep(1)
+        tasks.start_soon(renew, world, "n1")
+        world.api.fail(*[ConnectionResetError("cut")] * 30, only="GET /apis/coordination.k8s.io")
+        world.api.drop_watches()
+        await anyio.sleep(120)
+        assert taints(world, "n1") == []
+        tasks.cancel_scope.cancel()
