@@ -15,6 +15,10 @@ class DeliveryRecords(Protocol):
 
     def version_at_edge(self, node: str, uid: str) -> int | None: ...
 
+    def holders(self, uid: str) -> Iterable[str]:
+        """The nodes that hold an object."""
+        ...
+
     def sent(self, node: str, ref: ObjectRef) -> None:
         """A first message about the object has left: the edge may have it, in an unknown version."""
         ...

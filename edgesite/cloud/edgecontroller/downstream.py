@@ -7,7 +7,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,13 @@ class _Change:
 
 
 class Downstream:
-    """Turns changes of the caches into messages. ``run`` sends until cancelled."""
+    """Turns changes of the caches into messages. ``run`` sends until cancelled. ``holders(uid)``: nodes that hold an object."""
 
-    def __init__(self, objects: EdgeObjects, bus: Bus, maker: MessageMaker) -> None:
+    def __init__(
+        self, objects: EdgeObjects, bus: Bus, maker: MessageMaker, holders: Callable[[str], Iterable[str]]
+    ) -> None:
         self._objects = objects
+        self._holders = holders
         self._bus = bus
         self._maker = maker
         self._waiting: dict[str, _Change] = {}  # by uid, in order
@@ -141,7 +144,10 @@ class Downstream:
     def config_changed(self, operation: str, type_: str, kind: Resource, obj: Object) -> None:
         """A ConfigMap or Secret changed."""
         one = EdgeObject(type_, typed(obj, kind))
-        self.add(operation, one, self._objects.nodes_needing(type_, one.namespace, one.name))
+        nodes = self._objects.nodes_needing(type_, one.namespace, one.name)
+        if operation == Operation.DELETE:  # also nodes whose pods no longer refer to it: a later pod might
+            nodes |= dict.fromkeys(self._holders(one.uid))
+        self.add(operation, one, nodes)
 
 
 class _ConfigHandler:

@@ -6,12 +6,13 @@ bus: group edgecontroller ──> Upstream ──> API ──> bus: cloudhub
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 import anyio
 
 from edgesite.client import Client, SharedInformers
-from edgesite.cloud.cloudhub.records import ConnectedNodes
+from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
@@ -48,6 +49,10 @@ class EdgeController:
             nodes = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
             return nodes is not None and nodes.is_own(node)
 
+        def holders(uid: str) -> Iterable[str]:
+            records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
+            return () if records is None else records.holders(uid)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(while_provided, ctx, Client, provided)
             informers = ctx.services.find(SharedInformers)
@@ -58,7 +63,7 @@ class EdgeController:
                 tasks.start_soon(informers.run)
             objects = EdgeObjects(informers)
             await objects.wait_synced()
-            tasks.start_soon(Downstream(objects, ctx.bus, maker).run)
+            tasks.start_soon(Downstream(objects, ctx.bus, maker, holders).run)
             ctx.services.provide(EdgeObjects, objects)
             upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.log)
             places = anyio.Semaphore(_AT_ONCE)

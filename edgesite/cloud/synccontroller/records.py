@@ -92,6 +92,9 @@ class Records:
         ref = self._by_node.get(node, {}).get(uid)
         return None if ref is None else ref.version
 
+    def holders(self, uid: str) -> Iterator[str]:
+        return (node for node, held in self._by_node.items() if uid in held)
+
     def sent(self, node: str, ref: ObjectRef) -> None:
         held = self._by_node.setdefault(node, {})
         if ref.uid not in held:
@@ -137,10 +140,6 @@ class Records:
 
     def find(self, node: str, uid: str) -> ObjectRef | None:
         return self._by_node.get(node, {}).get(uid)
-
-    def holders(self, uid: str) -> Iterator[str]:
-        """Nodes that hold an object."""
-        return (node for node, held in self._by_node.items() if uid in held)
 
     def nodes(self) -> list[str]:
         return list(self._by_node)

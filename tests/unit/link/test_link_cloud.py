@@ -200,7 +200,7 @@ async def test_changes_that_wait_are_joined_by_object() -> None:
     bus = LocalBus()
     inbox = bus.join("cloudhub", "cloudhub")
     maker = MessageMaker(lambda: 0.0, random.Random(1).getrandbits)
-    downstream = Downstream(caches, bus, maker)
+    downstream = Downstream(caches, bus, maker, lambda uid: ["e7"] if uid == "uc" else [])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(downstream.run)
         await anyio.wait_all_tasks_blocked()
@@ -208,16 +208,20 @@ async def test_changes_that_wait_are_joined_by_object() -> None:
         caches.pods.apply("MODIFIED", {**pod("a", "e1", "ua"), "status": {"phase": "Running"}})
         caches.pods.apply("ADDED", pod("b", "", "ub"))
         caches.pods.apply("MODIFIED", pod("b", "e2", "ub"))
-        caches.pods.apply("ADDED", pod("c", "e1", "uc"))
-        caches.pods.apply("DELETED", pod("c", "e1", "uc"))
+        caches.pods.apply("ADDED", pod("c", "e1", "up"))
+        caches.pods.apply("DELETED", pod("c", "e1", "up"))
         caches.nodes.replace([{"metadata": {"name": "e9"}}])
         caches.nodes.replace([])
-        sent = [await inbox.receive() for _ in range(4)]
+        config = {"metadata": {"name": "m", "namespace": "ns", "uid": "uc", "resourceVersion": "5"}}
+        caches.configs["configmap"][0].apply("ADDED", config)
+        caches.configs["configmap"][0].apply("DELETED", config)
+        sent = [await inbox.receive() for _ in range(5)]
         assert [(one.operation, one.resource) for one in sent] == [
             ("delete", "node/e9/namespace/node/e9"),
             ("insert", "node/e1/ns/pod/a"),
             ("insert", "node/e2/ns/pod/b"),
             ("delete", "node/e1/ns/pod/c"),
+            ("delete", "node/e7/ns/configmap/m"),
         ]
         assert sent[1].content["status"] == {"phase": "Running"}
         assert (sent[1].content["kind"], sent[1].content["apiVersion"]) == ("Pod", "v1")
