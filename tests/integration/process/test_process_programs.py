@@ -156,6 +156,14 @@ async def test_strays_of_a_killed_container_go_too(site: Site) -> None:
     await until(gone)
 
 
+async def test_a_stray_that_prints_for_ever_stops_nobody(site: Site) -> None:
+    status, _ = await site.finish("setsid yes & sleep 0.1; exit 6")
+    assert status.exit_code == 6
+    with anyio.fail_after(5):
+        status, output = await site.finish("echo fine")
+    assert output == "fine"
+
+
 async def test_a_program_ends_while_edgesite_is_away(open_process: OpenProcess, tmp_path: Path) -> None:
     async with open_process() as first:
         made = await make_site(first, tmp_path)

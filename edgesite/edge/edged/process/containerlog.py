@@ -32,17 +32,19 @@ class ContainerLog:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
     def write(self, stream: str, data: bytes) -> None:
-        *lines, rest = (self._rest[stream] + data).split(b"\n")
+        whole, end, rest = (self._rest[stream] + data).rpartition(b"\n")
         now = _now()
+        full, part = (b"%b %b %b " % (now, stream.encode(), tag) for tag in (b"F", b"P"))
         out = bytearray()
-        for line in lines:
-            while len(line) > MAX_LINE_BYTES:
-                out += b"%b %b P %b\n" % (now, stream.encode(), line[:MAX_LINE_BYTES])
-                line = line[MAX_LINE_BYTES:]
-            out += b"%b %b F %b\n" % (now, stream.encode(), line)
-        while len(rest) > MAX_LINE_BYTES:
-            out += b"%b %b P %b\n" % (now, stream.encode(), rest[:MAX_LINE_BYTES])
-            rest = rest[MAX_LINE_BYTES:]
+        if end and _has_short_lines(whole):
+            out += full + whole.replace(b"\n", b"\n" + full) + b"\n"
+        elif end:
+            for line in whole.split(b"\n"):
+                out += _parts(line, part)
+                out += full + line[-_last(line) :] + b"\n" if line else full + b"\n"
+        if len(rest) > MAX_LINE_BYTES:
+            out += _parts(rest, part)
+            rest = rest[-_last(rest) :]
         self._rest[stream] = rest
         self._put(out)
 
@@ -68,6 +70,23 @@ class ContainerLog:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _has_short_lines(text: bytes) -> bool:
+    """Whether surely no line is longer than may be: every stretch of half that length has a line end."""
+    half = MAX_LINE_BYTES // 2
+    return all(text.find(b"\n", at, at + half) >= 0 for at in range(0, len(text) - half, half))
+
+
+def _last(line: bytes) -> int:
+    """The length of the last part of a line that is not empty."""
+    return (len(line) - 1) % MAX_LINE_BYTES + 1
+
+
+def _parts(line: bytes, part: bytes) -> bytes:
+    """All parts of a long line but the last."""
+    end = len(line) - _last(line) if line else 0
+    return b"".join(part + line[at : at + MAX_LINE_BYTES] + b"\n" for at in range(0, end, MAX_LINE_BYTES))
 
 
 def _now() -> bytes:

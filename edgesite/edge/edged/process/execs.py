@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 
 TYPE_CHECKING = False
@@ -25,6 +24,7 @@ __all__ = ["Execs"]
 
 MAX_BYTES = 4 << 20  #: of each stream; the rest is read and dropped
 READ_BYTES = 65536
+LAST_READS = 32  #: Of what a pipe still holds at the end; a process left behind may go on printing for ever.
 
 
 class Exec:
@@ -63,17 +63,19 @@ class Execs:
             self._loop.watch(read, lambda events, read=read: self._printed(run, read))  # type: ignore[misc]
         self._loop.after(limit_s, lambda: self._expire(run))
 
-    def _printed(self, run: Exec, fd: int) -> None:
+    def _printed(self, run: Exec, fd: int) -> bool:
+        """Take what a command printed; False if there is nothing now."""
         try:
             data = os.read(fd, READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             kept = run.output[run.streams[fd]]
             kept += data[: MAX_BYTES - len(kept)]
-        else:
-            del run.streams[fd]
-            self._loop.forget(fd)
+            return True
+        del run.streams[fd]
+        self._loop.forget(fd)
+        return False
 
     def _expire(self, run: Exec) -> None:
         if run.pid in self._running:
@@ -89,8 +91,9 @@ class Execs:
             return False
         self._others.discard(pid)
         for fd in list(run.streams):
-            while fd in run.streams and select.select([fd], [], [], 0)[0]:
-                self._printed(run, fd)
+            for _ in range(LAST_READS):
+                if not self._printed(run, fd):
+                    break
             if fd in run.streams:
                 self._loop.forget(fd)
         if run.late:

@@ -21,11 +21,11 @@ __all__ = ["PollLoop"]
 class PollLoop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._handlers: dict[int, Callable[[int], object]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
 
-    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+    def watch(self, fd: int, handler: Callable[[int], object]) -> None:
         """Call ``handler`` with epoll's events while ``fd`` is readable."""
         self._handlers[fd] = handler
         self._epoll.register(fd, select.EPOLLIN)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 
@@ -34,6 +33,7 @@ else:
 __all__ = ["Container", "Programs", "Refused"]
 
 READ_BYTES = 65536
+LAST_READS = 32  #: Of what a FIFO still holds at the end: enough for the largest; a stray may go on printing for ever.
 MAX_ERROR_BYTES = 2000
 SWEEP_S = 0.05
 
@@ -156,16 +156,18 @@ class Programs:
 
     # -- running
 
-    def _printed(self, container: Container, fd: int) -> None:
+    def _printed(self, container: Container, fd: int) -> bool:
+        """Take what a program printed; False if there is nothing now."""
         try:
             data = os.read(fd, READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             container.log.write(container.streams[fd], data)
-        else:
-            del container.streams[fd]
-            self._loop.forget(fd)
+            return True
+        del container.streams[fd]
+        self._loop.forget(fd)
+        return False
 
     def stop(self, container: Container, grace_s: float, answer: Answer) -> None:
         """Ask a program to end, and kill it after ``grace_s``; ``answer`` is called when it has ended."""
@@ -223,8 +225,9 @@ class Programs:
             container.error = os.read(container.error_fd, MAX_ERROR_BYTES)
             self._loop.forget(container.error_fd)
         for fd in list(container.streams):
-            while fd in container.streams and select.select([fd], [], [], 0)[0]:
-                self._printed(container, fd)
+            for _ in range(LAST_READS):
+                if not self._printed(container, fd):
+                    break
             if fd in container.streams:
                 self._loop.forget(fd)
         container.log.close()
