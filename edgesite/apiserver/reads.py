@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PLAIN_ACCEPT", "Reads", "view_of"]
 
-_WATCH_HEADERS: Final = JSON_HEADERS.replace(b"application/json", b"application/json;stream=watch")
 #: What asks for an object as it is stored.
 PLAIN_ACCEPT: Final = frozenset(
     {"application/json", "*/*", "application/json, */*", "application/vnd.kubernetes.protobuf,application/json"}
@@ -83,7 +82,7 @@ class Reads:
         view = self._watch_view(request)
         wanted = WatchWanted(call.kind, route.namespace, options, view)
         self._watches.open(
-            wanted, lambda close, drain: request.open_stream(200, _WATCH_HEADERS, on_close=close, on_drain=drain)
+            wanted, lambda close, drain: request.open_stream(200, JSON_HEADERS, on_close=close, on_drain=drain)
         )
 
     def _watch_view(self, request: Request) -> View:

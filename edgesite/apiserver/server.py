@@ -224,6 +224,12 @@ class ApiServer:
     def _dispatch(self, call: Call) -> Answer:
         """Hand the call to who answers it. Raises ApiError, ClosedByPeer."""
         kind, route, verb = call.kind, call.route, call.verb
+        if (
+            route.namespace
+            and not kind.resource.namespaced
+            and not (kind.resource.plural == "namespaces" and route.name == route.namespace)
+        ):
+            raise ApiError(404, "NotFound", NOT_SERVED, {})
         if kind.resource.namespaced and route.namespace == "" and verb not in ("list", "watch", "deletecollection"):
             raise self._unnamed_namespace(call)
         if route.subresource:

@@ -430,7 +430,8 @@ async def test_lease_needs_a_revision(site: Site) -> None:
 
 
 async def test_reads_and_errors_for_unknown_things(site: Site) -> None:
-    for target in ("/apis/no.example.com/v1/things", "/api/v1/things", f"{CMS}/a/no", "/no", "/api/v2"):
+    elsewhere = ("/api/v1/namespaces/default/nodes", "/api/v1/namespaces/default/namespaces/x")
+    for target in (*elsewhere, "/apis/no.example.com/v1/things", "/api/v1/things", f"{CMS}/a/no", "/no", "/api/v2"):
         answer = await site.get(target)
         assert answer.status == 404, target
         assert answer.obj["message"] == "the server could not find the requested resource"
