@@ -25,7 +25,8 @@ __all__ = ["Delivery"]
 
 _AT_ONCE: Final = 16
 _ANSWER_S: Final = 10.0
-_FIRST_WAIT_S: Final = 0.5
+_CONFLICTS: Final = 2
+_FIRST_WAIT_S: Final = 0.1
 _MOST_WAIT_S: Final = 15.0
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -101,6 +102,10 @@ class Delivery:
         except ApiError as exc:
             if exc.code >= 500 or exc.code == 429:
                 return False
+            if exc.reason == "Conflict" and entry.attempts < _CONFLICTS:
+                return (
+                    False  # somebody else wrote at the same moment, or the uid is another's: the next tries will tell
+                )
             self._log.info("the cloud did not take a report: resource=%s reason=%s", entry.message.resource, exc.reason)
         return True
 

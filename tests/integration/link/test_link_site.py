@@ -132,6 +132,25 @@ async def test_node_lease_and_events(make_site: SiteMaker) -> None:
         await eventually(client, counted)
 
 
+async def test_a_report_never_reaches_a_later_pod_of_the_same_name(make_site: SiteMaker) -> None:
+    async with make_site() as site, site.cloud() as client, site.edge() as edge:
+        await joined(client, edge)
+        pod = await client.create(PODS, pod_object("web-0"))
+        await until(lambda: edge.saw("insert", WEB))
+        wrong = {"metadata": {"uid": "of-an-earlier-pod"}, "status": {"phase": "Failed"}}
+        with pytest.raises(ApiError) as refused:
+            await edge.meta.patch("pod", "default", "web-0", wrong)
+        assert refused.value.code < 500, "trying again would not help, so the report is dropped"
+        await edge.meta.confirm_deleted("default", "web-0", "of-an-earlier-pod")
+        await edge.meta.report_status("pod", "default", "web-0", status(pod, "Running"))
+
+        async def is_running() -> bool:
+            return await phase_of(client, "web-0") == "Running"
+
+        await eventually(client, is_running)
+        assert "deletionTimestamp" not in (await client.get(PODS, "web-0", "default"))["metadata"]
+
+
 async def test_without_the_cloud_the_edge_works_from_disk(make_site: SiteMaker) -> None:
     async with make_site() as site:
         async with site.cloud() as client, site.edge() as edge:

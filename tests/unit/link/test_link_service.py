@@ -238,6 +238,13 @@ async def test_what_may_pass_is_tried_again_and_what_cannot_is_dropped(tmp_path:
         await world.meta.report_status("pod", "default", "web-0", status("Running"))
         await settled(lambda: not len(world.outbox))
         assert len(world.cloud.requests) == 4
+        world.cloud.answer = lambda request: {
+            "Object": {},
+            "Err": error_content(errors.conflict("pods", "p", "x").status()),
+        }
+        await world.meta.report_status("pod", "default", "web-0", status("Running"))
+        await settled(lambda: not len(world.outbox))
+        assert len(world.cloud.requests) == 7, "a conflict may pass, but not for ever"
 
 
 async def test_reports_survive_a_restart(tmp_path: Path) -> None:
