@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -110,14 +110,15 @@ _NO_CUSTOM: Final[Mapping[str, Object]] = {}
 def v2_json(
     rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
 ) -> bytes:
-    return json.dumps(_v2(tuple(rows), schemas, version, custom))
+    head, paths, definitions = _v2(tuple(rows), schemas, version, custom)
+    return _written(head, {"paths": paths, "definitions": definitions})
 
 
 def v2_protobuf(
     rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
 ) -> bytes:
     """The message openapi.v2.Document."""
-    return openapi_proto.encode_document(_v2(tuple(rows), schemas, version, custom))
+    return openapi_proto.encode_document(*_v2(tuple(rows), schemas, version, custom))
 
 
 def v3_index(rows: Iterable[Resource], version: str, custom: Mapping[str, Object] = _NO_CUSTOM) -> bytes:
@@ -139,31 +140,44 @@ def v3_group(
 ) -> bytes:
     """Raises LookupError."""
     chosen = _of(rows, group, version)
+    schemas = schemas.scratch()
     definitions = Definitions(schemas, 3)
     paths, roots = _paths(chosen, schemas, definitions)
-    document = {
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": server_version},
-        "paths": v3_paths(paths, definitions.ref),
-        "components": {
-            "schemas": _definitions(chosen, schemas, definitions, roots, custom),
-            "securitySchemes": {"BearerToken": _TOKEN},
-        },
-    }
-    return json.dumps(document)
+    head = {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": server_version}}
+    components = _written(
+        {"securitySchemes": {"BearerToken": _TOKEN}},
+        {"schemas": _definitions(chosen, schemas, definitions, roots, custom)},
+    )
+    start = _written(head, {"paths": v3_paths(paths, definitions.ref)})
+    return b'%b,"components":%b}' % (start[:-1], components)
 
 
-def _v2(rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object]) -> Object:
+_Members = Iterator[tuple[str, Object]]
+
+
+def _v2(
+    rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object]
+) -> tuple[Object, _Members, _Members]:
+    """The small members of a document, its paths, and its definitions."""
+    schemas = schemas.scratch()
     definitions = Definitions(schemas, 2)
     paths, roots = _paths(rows, schemas, definitions)
-    return {
+    head = {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
-        "paths": v2_paths(paths, definitions.ref),
-        "definitions": _definitions(rows, schemas, definitions, roots, custom),
         "securityDefinitions": {"BearerToken": _TOKEN},
         "security": [{"BearerToken": []}],
     }
+    return head, v2_paths(paths, definitions.ref), _definitions(rows, schemas, definitions, roots, custom)
+
+
+def _written(head: Object, large: Mapping[str, _Members]) -> bytes:
+    """Write an object whose ``large`` members are encoded as they come: as a whole they would take some 10 MB."""
+    parts = [json.dumps(head)[:-1]]
+    for name, members in large.items():
+        body = b",".join(b"%b:%b" % (json.dumps(one), json.dumps(value)) for one, value in members)
+        parts.append(b",%b:{%b}" % (json.dumps(name), body))
+    return b"".join((*parts, b"}"))
 
 
 def _paths(
@@ -198,15 +212,15 @@ def _definitions(
     definitions: Definitions,
     roots: set[str],
     custom: Mapping[str, Object],
-) -> Object:
+) -> _Members:
     extra = [(definition_name(row, schemas), row) for row in rows if not definitions.has(definition_name(row, schemas))]
     if extra:
         roots = roots | {OBJECT_META, LIST_META}
-    result = {name: definitions.schema(name) for name in definitions.reachable(roots)}
+    for name in definitions.reachable(roots):
+        yield name, definitions.schema(name)
     for name, row in extra:
-        result[name] = definitions.of_row(row, custom.get(name))
-        result[name + "List"] = definitions.of_list(row, name)
-    return result
+        yield name, definitions.of_row(row, custom.get(name))
+        yield name + "List", definitions.of_list(row, name)
 
 
 def _of(rows: Iterable[Resource], group: str, version: str) -> list[Resource]:

@@ -196,13 +196,12 @@ def _camel(tag: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in tag.split("_"))
 
 
-def v2_paths(paths: Iterable[tuple[str, list[Operation]]], ref: Ref) -> Object:
-    result: Object = {}
+def v2_paths(paths: Iterable[tuple[str, list[Operation]]], ref: Ref) -> Iterator[tuple[str, Object]]:
+    """Each path with its item."""
     for path, found in paths:
         item: Object = {one.method: _v2_operation(one, ref) for one in found}
         item["parameters"] = [_v2_parameter(*one) for one in _path_parameters(path)]
-        result[path] = item
-    return result
+        yield path, item
 
 
 def _v2_operation(operation: Operation, ref: Ref) -> Object:
@@ -244,13 +243,12 @@ def _v2_parameter(name: str, place: str, kind: str, text: str) -> Object:
     return parameter
 
 
-def v3_paths(paths: Iterable[tuple[str, list[Operation]]], ref: Ref) -> Object:
-    result: Object = {}
+def v3_paths(paths: Iterable[tuple[str, list[Operation]]], ref: Ref) -> Iterator[tuple[str, Object]]:
+    """Each path with its item."""
     for path, found in paths:
         item: Object = {one.method: _v3_operation(one, ref) for one in found}
         item["parameters"] = [_v3_parameter(*one) for one in _path_parameters(path)]
-        result[path] = item
-    return result
+        yield path, item
 
 
 def _v3_operation(operation: Operation, ref: Ref) -> Object:

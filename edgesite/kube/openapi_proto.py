@@ -8,6 +8,7 @@ Source  Names and numbers of the proto3 package openapi.v2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from edgesite.kube import json
@@ -72,20 +73,46 @@ _PLAIN: Final = {
 }
 
 
-def encode_document(document: Object) -> bytes:
-    """Encode a version 2 document."""
-    security = document["securityDefinitions"]
+def encode_document(
+    head: Object, paths: Iterable[tuple[str, Object]], definitions: Iterable[tuple[str, Object]]
+) -> bytes:
+    """Encode a version 2 document; ``head`` has its other members. Paths and definitions are encoded as they come."""
+    security = head["securityDefinitions"]
     message = {
-        "swagger": document["swagger"],
-        "info": document["info"],
-        "paths": {"path": _named(document["paths"], _path_item)},
-        "definitions": {"additional_properties": _named(document["definitions"], _schema)},
+        "swagger": head["swagger"],
+        "info": head["info"],
         "security": [
-            {"additional_properties": _named(one, lambda scopes: {"value": scopes})} for one in document["security"]
+            {"additional_properties": _named(one, lambda scopes: {"value": scopes})} for one in head["security"]
         ],
         "security_definitions": {"additional_properties": _named(security, lambda one: {"api_key_security": one})},
     }
-    return encode(MESSAGES["Document"], message)
+    result = bytearray(encode(MESSAGES["Document"], message))
+    # Repeated members of a message that is split into parts add up, so each part can be encoded by itself.
+    path_table, definition_table = MESSAGES["Paths"], MESSAGES["Definitions"]
+    parts = (encode(path_table, {"path": [{"name": name, "value": _path_item(item)}]}) for name, item in paths)
+    _append(result, _PATHS, parts)
+    parts = (
+        encode(definition_table, {"additional_properties": [{"name": name, "value": _schema(one)}]})
+        for name, one in definitions
+    )
+    _append(result, _DEFINITIONS, parts)
+    return bytes(result)
+
+
+_PATHS: Final = 8  # numbers of fields in Document
+_DEFINITIONS: Final = 9
+
+
+def _append(result: bytearray, number: int, parts: Iterable[bytes]) -> None:
+    """Append a member that is a message, made of ``parts``."""
+    body = b"".join(parts)
+    result.append(number << 3 | 2)
+    length = len(body)
+    while length > 0x7F:
+        result.append(length & 0x7F | 0x80)
+        length >>= 7
+    result.append(length)
+    result += body
 
 
 def _named(members: Object, convert: Any) -> list[Object]:

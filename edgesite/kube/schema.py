@@ -115,6 +115,13 @@ class Schemas:
         """The names of Kubernetes' own definitions, sorted."""
         return iter(self._blobs)
 
+    def scratch(self) -> Schemas:
+        """The same definitions with a cache of its own, for who reads all of them once."""
+        other = Schemas(self._blobs)
+        other._added = self._added
+        other._kinds = dict(self._kinds)
+        return other
+
     def has(self, name: str) -> bool:
         """Whether there is a definition of this name."""
         return name in self._blobs or name in self._added
