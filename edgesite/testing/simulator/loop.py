@@ -104,6 +104,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self._shuffle_tasks()
         self._at_once += len(ready)
         if self._at_once > MAX_STEPS_AT_ONCE:
+            self._at_once = 0
             raise Livelock(f"at {self._now:.3f} s time stands still; next is {ready[0]!r}")
         for _ in range(len(ready)):
             handle = ready.popleft()

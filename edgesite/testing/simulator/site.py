@@ -78,6 +78,7 @@ class Site:
         self.admin = Process(world.machine("admin"), "kubectl", 0)
         self.engines = {name: self._engine(node.machine) for name, node in self.edges.items()}
         self.token = ""
+        self._transports: dict[str, HttpTransport] = {}
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -100,13 +101,11 @@ class Site:
 
     @asynccontextmanager
     async def client(self, component: str = "kubectl") -> AsyncIterator[Client]:
-        """The administrator's client, over the network, with the certificate of admin.kubeconfig."""
-        access = load(self.cloud.machine.data_dir / "admin.kubeconfig")
-        transport = HttpTransport(self.admin.net, self.admin.machine.clock, access)
-        try:
-            yield Client(transport, component=component)
-        finally:
-            await transport.close()
+        """The administrator's client, over the network, with the certificate of admin.kubeconfig; connections are kept."""
+        if component not in self._transports:
+            access = load(self.cloud.machine.data_dir / "admin.kubeconfig")
+            self._transports[component] = HttpTransport(self.admin.net, self.admin.machine.clock, access)
+        yield Client(self._transports[component], component=component)
 
     async def call(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """One call of the administrator; None if it failed. A 500 is nobody's fault but ours."""

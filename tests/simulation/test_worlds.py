@@ -1,0 +1,67 @@
+"""Whole worlds from some seeds; ``make check`` runs hundreds."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+import anyio
+import pytest
+
+from edgesite.testing.simulator.world import Outcome, Violation, World, run
+
+WORLDS = ("store", "api", "site", "offline")
+
+
+def play(world: str, seed: int) -> Outcome:
+    return run(importlib.import_module(f"edgesite.testing.simulator.worlds.{world}").scenario, seed)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("seed", [1001, 1002])
+def test_invariants_hold(world: str, seed: int) -> None:
+    outcome = play(world, seed)
+    assert outcome.failure is None, f"replay: python -m edgesite.testing.simulator --world {world} --seed {seed} -v"
+    assert outcome.counts
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_seed_replays_exactly(world: str) -> None:
+    first, second = play(world, 1003), play(world, 1003)
+    assert (first.digest, first.steps, first.virtual_s) == (second.digest, second.steps, second.virtual_s)
+    assert play(world, 1004).digest != first.digest
+
+
+def test_a_broken_invariant_fails_the_world() -> None:
+    async def scenario(world: World) -> None:
+        await anyio.sleep(5)
+        raise Violation("the cake is a lie")
+
+    outcome = run(scenario, 1)
+    assert outcome.failure is not None
+    assert "the cake is a lie" in outcome.failure
+    assert outcome.virtual_s == 5
+
+
+def test_a_bug_that_a_module_logs_and_survives_fails_the_world() -> None:
+    async def scenario(world: World) -> None:
+        try:
+            {}["missing"]
+        except KeyError:
+            logging.getLogger("edgesite.somewhere").exception("restarting")
+        await anyio.sleep(5)
+
+    outcome = run(scenario, 1)
+    assert outcome.failure is not None
+    assert "KeyError" in outcome.failure
+
+
+def test_a_program_that_crashes_fails_the_world() -> None:
+    async def crash(process: object) -> None:
+        raise RuntimeError("boom")
+
+    async def scenario(world: World) -> None:
+        world.machine("cloud").start("program", crash)
+        await anyio.sleep(5)
+
+    assert "boom" in (run(scenario, 1).failure or "")
