@@ -36,7 +36,8 @@ _NODES_GROUP: Final = "system:nodes"
 _TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
 _SILENCE_S: Final = 60.0  #: KubeEdge's edges ping every 5 s
 _PING_S: Final = 20.0
-_RETRY_S: Final = 1.0
+_PATIENCE_S: Final = 10.0  #: the hub's certificates may have to be made first
+_RETRY_S: Final = 0.5
 _RETRY_MOST_S: Final = 60.0
 
 
@@ -74,13 +75,13 @@ class CloudStream:
 
 async def _listen(ctx: Context, server: HttpServer) -> None:
     """Open the port as soon as there are certificates and it is free."""
-    wait_s, said = _RETRY_S, ""
+    wait_s, said, since = _RETRY_S, "", ctx.clock.monotonic()
     while True:
         try:
             context = await tunnel_context(ctx)
             await server.listen(ctx.net, f"0.0.0.0:{int(ctx.config['tunnelPort'])}", tls=context)
         except (OSError, ApiError, ValueError, ssl.SSLError) as exc:
-            if str(exc) != said:
+            if str(exc) != said and ctx.clock.monotonic() - since > _PATIENCE_S:
                 said = str(exc)
                 ctx.log.warning("tunnels from other machines are not taken yet: %s", said)
         else:
