@@ -287,10 +287,10 @@ class ApiServer:
     async def _task(
         self, call: Call, work: Callable[[Call], Coroutine[Any, Any, Response | None]], *, bounded: bool = True
     ) -> Response | None:
-        """Carry out a write, counted and with a deadline; long-running ones are neither."""
+        """Carry out a write, counted and with a deadline; long-running ones are neither. Our own modules are not held back."""
         if not bounded:
             return await self._guarded(call, work)
-        if self._in_flight >= self._max_in_flight:
+        if self._in_flight >= self._max_in_flight and not call.request.peer.in_process:
             busy = ApiError(429, "TooManyRequests", "Too many requests, please try again later.", {}, retry_after_s=1)
             return self._error(call.request, busy)
         self._in_flight += 1
