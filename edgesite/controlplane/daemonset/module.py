@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from edgesite.client import Controller, ObjectKey, RateLimiter, Result, TerminalError, key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
-from edgesite.controlplane.daemonset import history
 from edgesite.controlplane.daemonset.placement import plan, template_for
 from edgesite.controlplane.expectations import Expectations
+from edgesite.controlplane.history import HASH_LABEL, History, digest_of
 from edgesite.controlplane.ownership import Claimer, index_by_controller
 from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, namespace_is_ending
 from edgesite.controlplane.pods import controller_of, is_terminating
@@ -59,6 +59,7 @@ class DaemonSetController:
             ctx.clock, ctx.random, first_s=FAILED_FIRST_S, most_s=FAILED_MOST_S
         )
         self._replace_at: dict[tuple[str, str], float] = {}  # (uid of the set, node): when a failed pod may be replaced
+        self._history = History(cluster.client, DAEMON_SETS)
         self._control = PodControl(cluster.client, cluster.recorder, DAEMON_SETS)
         self._controller = Controller("daemonset", self.reconcile, ctx.clock, ctx.random, workers=2, log=ctx.log)
 
@@ -130,50 +131,21 @@ class DaemonSetController:
             return Result(waits_s)
         pods = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._pods)
         revisions = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._revisions)
-        current = await self._current(one, revisions)
+        current = await self._history.settle(one, revisions)
         if current is None:
             return None
-        digest = history.digest_of(current)
+        digest = digest_of(current)
         now = self._clock.time()
         made = plan(one, self._nodes.list(), pods, digest, now)
         soon_s = await self._clear_failed(key, one, made.failed)
         error = await self._apply(key, one, made.create, made.delete, digest)
         await self._report(one, made.counts)
-        in_use = {digest, *((pod["metadata"].get("labels") or {}).get("controller-revision-hash", "") for pod in pods)}
-        for old in history.outdated(one, revisions, in_use):
-            await self._drop(old)
+        in_use = {digest, *((pod["metadata"].get("labels") or {}).get(HASH_LABEL, "") for pod in pods)}
+        await self._history.trim(one, revisions, in_use)
         if error is not None and not namespace_is_ending(error):
             raise error
         again = [wait_s for wait_s in (soon_s, made.next_at - now if made.next_at else None) if wait_s]
         return Result(min(again)) if again else None
-
-    async def _current(self, one: Object, revisions: list[Object]) -> Object | None:
-        """Make sure that the current template is the newest revision; None: it cannot be recorded here."""
-        current = history.find(one, revisions)
-        if current is None:
-            collisions = int((one.get("status") or {}).get("collisionCount") or 0)
-            fresh = history.make(one, history.newest(revisions) + 1, collisions)
-            try:
-                return await self._client.create(CONTROLLER_REVISIONS, fresh)
-            except ApiError as exc:
-                if namespace_is_ending(exc):
-                    return None
-                if exc.reason != "AlreadyExists":
-                    raise
-            return await self._same_or_collision(one, fresh, collisions)
-        others = history.newest([each for each in revisions if each is not current])
-        if int(current["revision"]) <= others:
-            return await self._client.update(CONTROLLER_REVISIONS, {**current, "revision": others + 1})
-        return current
-
-    async def _same_or_collision(self, one: Object, fresh: Object, collisions: int) -> Object:
-        meta = fresh["metadata"]
-        there = await self._client.get(CONTROLLER_REVISIONS, meta["name"], meta["namespace"])
-        if there.get("data") == fresh["data"] and (controller_of(there) or {}).get("uid") == one["metadata"]["uid"]:
-            return there
-        status = {**(one.get("status") or {}), "collisionCount": collisions + 1}
-        await self._client.update_status(DAEMON_SETS, {**one, "status": status})
-        raise ApiError(409, "Conflict", f"revision {meta['name']} is of another template; trying another name")
 
     async def _clear_failed(self, key: ObjectKey, one: Object, failed: list[Object]) -> float | None:
         """Delete pods that ended, each node's not too often; returns the seconds until the next may go."""
@@ -224,11 +196,3 @@ class DaemonSetController:
         status = {name: value for name, value in status.items() if value or name in required}
         if status != old:
             await self._client.update_status(DAEMON_SETS, {**one, "status": status})
-
-    async def _drop(self, revision: Object) -> None:
-        meta = revision["metadata"]
-        try:
-            await self._client.delete(CONTROLLER_REVISIONS, meta["name"], meta["namespace"], uid=meta["uid"])
-        except ApiError as exc:
-            if exc.code != 404:
-                raise

@@ -8,14 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
+from edgesite.controlplane.history import HASH_LABEL
 from edgesite.controlplane.nodematch import first_untolerated, matches_pod_node_rules
 from edgesite.controlplane.pods import available_at, is_active, is_terminal, is_terminating
 
-__all__ = ["HASH_LABEL", "Plan", "is_new", "plan", "suits", "template_for", "tolerant"]
+__all__ = ["Plan", "is_new", "plan", "suits", "template_for", "tolerant"]
 
-HASH_LABEL: Final = "controller-revision-hash"
 Object = dict[str, Any]
 
 
