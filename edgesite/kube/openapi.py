@@ -2,7 +2,7 @@
 
     v2_json(rows, schemas, version)                /openapi/v2
     v2_protobuf(rows, schemas, version)            /openapi/v2 for kubectl 1.20 to 1.26 (`V2_PROTOBUF`)
-    v3_index(rows, version)                        /openapi/v3: group versions, each with the hash of its document
+    v3_index(rows, schemas, version)               /openapi/v3: group versions, each with the hash of its document
     v3_group(rows, schemas, group, version, …)     /openapi/v3/api/v1, /openapi/v3/apis/G/V
     Documents(rows, schemas, version)              all of them, made when asked for and kept compressed
 
@@ -61,39 +61,31 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """All documents of one set of rows. Make a new one when rows come or go.
+    """All documents of one set of rows and schemas. Make a new one when rows come or go."""
 
-    ``custom`` has the OpenAPI schemas of custom resources by the names of their definitions.
-    """
-
-    def __init__(
-        self, rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] | None = None
-    ) -> None:
+    def __init__(self, rows: Iterable[Resource], schemas: Schemas, version: str) -> None:
         self._rows = tuple(rows)
         self._schemas = schemas
         self._version = version
-        self._custom = custom or {}
         self._made: dict[tuple[str, ...], Document] = {}
 
     def v2_json(self) -> Document:
-        return self._get(("v2", "json"), lambda: v2_json(self._rows, self._schemas, self._version, self._custom))
+        return self._get(("v2", "json"), lambda: v2_json(self._rows, self._schemas, self._version))
 
     def v2_protobuf(self) -> Document:
-        return self._get(
-            ("v2", "protobuf"), lambda: v2_protobuf(self._rows, self._schemas, self._version, self._custom)
-        )
+        return self._get(("v2", "protobuf"), lambda: v2_protobuf(self._rows, self._schemas, self._version))
 
     def v3_index(self) -> Document:
-        return self._get(("v3",), lambda: v3_index(self._rows, self._version, self._custom))
+        return self._get(("v3",), lambda: v3_index(self._rows, self._schemas, self._version))
 
     def v3_group(self, group: str, version: str) -> Document:
         """Raises LookupError."""
-        make = lambda: v3_group(self._rows, self._schemas, group, version, self._version, self._custom)
+        make = lambda: v3_group(self._rows, self._schemas, group, version, self._version)
         return self._get(("v3", group, version), make)
 
     def v3_hash(self, group: str, version: str) -> str:
         """The hash that the index gives a group version. Raises LookupError."""
-        return _hash(_of(self._rows, group, version), self._version, self._custom)
+        return _hash(_of(self._rows, group, version), self._schemas, self._version)
 
     def _get(self, key: tuple[str, ...], make: Callable[[], bytes]) -> Document:
         made = self._made.get(key)
@@ -104,40 +96,26 @@ class Documents:
         return made
 
 
-_NO_CUSTOM: Final[Mapping[str, Object]] = {}
-
-
-def v2_json(
-    rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
-) -> bytes:
-    head, paths, definitions = _v2(tuple(rows), schemas, version, custom)
+def v2_json(rows: Iterable[Resource], schemas: Schemas, version: str) -> bytes:
+    head, paths, definitions = _v2(tuple(rows), schemas, version)
     return _written(head, {"paths": paths, "definitions": definitions})
 
 
-def v2_protobuf(
-    rows: Iterable[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object] = _NO_CUSTOM
-) -> bytes:
+def v2_protobuf(rows: Iterable[Resource], schemas: Schemas, version: str) -> bytes:
     """The message openapi.v2.Document."""
-    return openapi_proto.encode_document(*_v2(tuple(rows), schemas, version, custom))
+    return openapi_proto.encode_document(*_v2(tuple(rows), schemas, version))
 
 
-def v3_index(rows: Iterable[Resource], version: str, custom: Mapping[str, Object] = _NO_CUSTOM) -> bytes:
+def v3_index(rows: Iterable[Resource], schemas: Schemas, version: str) -> bytes:
     rows = tuple(rows)
     paths: Object = {}
     for path, group, one in sorted({(row.base_path, row.group, row.version) for row in rows}):
-        digest = _hash(_of(rows, group, one), version, custom)
+        digest = _hash(_of(rows, group, one), schemas, version)
         paths[path[1:]] = {"serverRelativeURL": f"/openapi/v3{path}?hash={digest}"}
     return json.dumps({"paths": paths})
 
 
-def v3_group(
-    rows: Iterable[Resource],
-    schemas: Schemas,
-    group: str,
-    version: str,
-    server_version: str,
-    custom: Mapping[str, Object] = _NO_CUSTOM,
-) -> bytes:
+def v3_group(rows: Iterable[Resource], schemas: Schemas, group: str, version: str, server_version: str) -> bytes:
     """Raises LookupError."""
     chosen = _of(rows, group, version)
     schemas = schemas.scratch()
@@ -146,7 +124,7 @@ def v3_group(
     head = {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": server_version}}
     components = _written(
         {"securitySchemes": {"BearerToken": _TOKEN}},
-        {"schemas": _definitions(chosen, schemas, definitions, roots, custom)},
+        {"schemas": _definitions(chosen, schemas, definitions, roots)},
     )
     start = _written(head, {"paths": v3_paths(paths, definitions.ref)})
     return b'%b,"components":%b}' % (start[:-1], components)
@@ -155,9 +133,7 @@ def v3_group(
 _Members = Iterator[tuple[str, Object]]
 
 
-def _v2(
-    rows: Sequence[Resource], schemas: Schemas, version: str, custom: Mapping[str, Object]
-) -> tuple[Object, _Members, _Members]:
+def _v2(rows: Sequence[Resource], schemas: Schemas, version: str) -> tuple[Object, _Members, _Members]:
     """The small members of a document, its paths, and its definitions."""
     schemas = schemas.scratch()
     definitions = Definitions(schemas, 2)
@@ -168,7 +144,7 @@ def _v2(
         "securityDefinitions": {"BearerToken": _TOKEN},
         "security": [{"BearerToken": []}],
     }
-    return head, v2_paths(paths, definitions.ref), _definitions(rows, schemas, definitions, roots, custom)
+    return head, v2_paths(paths, definitions.ref), _definitions(rows, schemas, definitions, roots)
 
 
 def _written(head: Object, large: Mapping[str, _Members]) -> bytes:
@@ -206,20 +182,14 @@ def _paths(
     return paths, roots
 
 
-def _definitions(
-    rows: Iterable[Resource],
-    schemas: Schemas,
-    definitions: Definitions,
-    roots: set[str],
-    custom: Mapping[str, Object],
-) -> _Members:
+def _definitions(rows: Iterable[Resource], schemas: Schemas, definitions: Definitions, roots: set[str]) -> _Members:
     extra = [(definition_name(row, schemas), row) for row in rows if not definitions.has(definition_name(row, schemas))]
     if extra:
         roots = roots | {OBJECT_META, LIST_META}
     for name in definitions.reachable(roots):
         yield name, definitions.schema(name)
     for name, row in extra:
-        yield name, definitions.of_row(row, custom.get(name))
+        yield name, definitions.of_row(row, schemas.openapi(name))
         yield name + "List", definitions.of_list(row, name)
 
 
@@ -230,8 +200,8 @@ def _of(rows: Iterable[Resource], group: str, version: str) -> list[Resource]:
     return chosen
 
 
-def _hash(rows: Iterable[Resource], version: str, custom: Mapping[str, Object]) -> str:
+def _hash(rows: Iterable[Resource], schemas: Schemas, version: str) -> str:
     """A document follows from its rows, the schemas of those that are custom, and the program's version."""
     rows = list(rows)
-    own = [custom.get(custom_name(row)) for row in rows]
-    return hashlib.sha256(repr((version, rows, own)).encode()).hexdigest().upper()
+    custom = [schemas.openapi(custom_name(row)) for row in rows]
+    return hashlib.sha256(repr((version, rows, custom)).encode()).hexdigest().upper()

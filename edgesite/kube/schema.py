@@ -18,6 +18,7 @@ from __future__ import annotations
 import pkgutil
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -109,6 +110,7 @@ class Schemas:
         self._decoder = msgspec.json.Decoder(Definition)
         self._definitions: dict[str, Definition] = {}
         self._added: dict[str, Definition] = {}
+        self._openapi: dict[str, dict[str, Any]] = {}
         self._kinds: dict[tuple[str, str, str], str | None] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -119,6 +121,7 @@ class Schemas:
         """The same definitions with a cache of its own, for who reads all of them once."""
         other = Schemas(self._blobs)
         other._added = self._added
+        other._openapi = self._openapi
         other._kinds = dict(self._kinds)
         return other
 
@@ -126,19 +129,29 @@ class Schemas:
         """Whether there is a definition of this name."""
         return name in self._blobs or name in self._added
 
-    def add(self, name: str, definition: Definition) -> None:
-        """Add a definition of a custom resource, or replace it. Raises ValueError for a name of Kubernetes' own."""
+    def add(self, name: str, definition: Definition, openapi: dict[str, Any] | None = None) -> None:
+        """Add a definition of a custom resource, or replace it; ``openapi`` is its schema as the CRD has it.
+
+        Raises ValueError for a name of Kubernetes' own.
+        """
         if name in self._blobs:
             raise ValueError(f"{name} is a definition of Kubernetes")
         self._added[name] = definition
+        if openapi is not None:
+            self._openapi[name] = openapi
         for kind in definition.kinds:
             self._kinds[kind] = name
 
     def remove(self, name: str) -> None:
         """Take out what was added; an unknown name is fine."""
         definition = self._added.pop(name, None)
+        self._openapi.pop(name, None)
         for kind in definition.kinds if definition is not None else ():
             self._kinds.pop(kind, None)
+
+    def openapi(self, name: str) -> dict[str, Any] | None:
+        """The schema of a custom resource as its CRD has it; None for other definitions."""
+        return self._openapi.get(name)
 
     def definition(self, name: str) -> Definition:
         """Raises KeyError for an unknown name."""

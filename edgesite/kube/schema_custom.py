@@ -4,7 +4,7 @@
     decoded, problems = schema.decode(obj)      typed metadata, unknown fields dropped and named
     schema.default(obj)                         in place
     schema.validate(obj)                        causes for `errors.invalid`
-    schema.definition                           its name in ``schemas``, for `Schemas.merge_info`: server-side apply walks by it
+    schema.definition                           its name in ``schemas``, by which apply and OpenAPI find it
 
 Errors  ApiError 400 from ``decode``.
 State   The schema as its CRD has it, and definitions derived from it, registered in ``schemas`` until ``unregister``.
@@ -96,10 +96,10 @@ class CustomSchema:
             if name not in fields:
                 fields[name] = self._field(schema, f"{self.definition}.{name}", 1)
         kind = (self.row.group, self.row.version, self.row.kind)
-        self._add(self.definition, Definition("struct", "", "", (kind,), frozenset(), fields))
+        self._add(self.definition, Definition("struct", "", "", (kind,), frozenset(), fields), self._schema)
 
-    def _add(self, name: str, definition: Definition) -> None:
-        self._schemas.add(name, definition)
+    def _add(self, name: str, definition: Definition, openapi: Object | None = None) -> None:
+        self._schemas.add(name, definition, openapi)
         self._registered.append(name)
 
     def _field(self, schema: Object, name: str, depth: int) -> Field:

@@ -132,14 +132,14 @@ def test_protobuf_patch_has_the_query_parameters_that_old_kubectl_looks_for(mess
 
 
 def test_index_names_each_group_version_with_a_hash_that_follows_its_rows() -> None:
-    index = json.loads(openapi.v3_index(BUILTIN, VERSION))["paths"]
+    index = json.loads(openapi.v3_index(BUILTIN, SCHEMAS, VERSION))["paths"]
     assert set(index) == {row.base_path[1:] for row in BUILTIN}
     documents = openapi.Documents(BUILTIN, SCHEMAS, VERSION)
     assert index["apis/apps/v1"]["serverRelativeURL"] == (
         f"/openapi/v3/apis/apps/v1?hash={documents.v3_hash('apps', 'v1')}"
     )
     more = (*BUILTIN, Resource("apps", "v1", "Thing", "things"))
-    changed = json.loads(openapi.v3_index(more, VERSION))["paths"]
+    changed = json.loads(openapi.v3_index(more, SCHEMAS, VERSION))["paths"]
     assert [name for name in index if changed[name] != index[name]] == ["apis/apps/v1"]
 
 
