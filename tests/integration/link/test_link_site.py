@@ -10,7 +10,18 @@ from link_site import DEADLINE_S, Edge, SiteMaker, config_map, create_account, n
 
 from edgesite.client import Client
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS, EVENTS, LEASES, NODES, OBJECT_SYNCS, PODS, SECRETS
+from edgesite.kube.resources import (
+    CLUSTER_OBJECT_SYNCS,
+    CONFIG_MAPS,
+    EVENTS,
+    LEASES,
+    NODES,
+    OBJECT_SYNCS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    SECRETS,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +160,41 @@ async def test_a_report_never_reaches_a_later_pod_of_the_same_name(make_site: Si
 
         await eventually(client, is_running)
         assert "deletionTimestamp" not in (await client.get(PODS, "web-0", "default"))["metadata"]
+
+
+async def test_volumes_are_given_to_nodes_whose_pods_claim_them(make_site: SiteMaker) -> None:
+    async with make_site() as site:
+        async with site.cloud() as client, site.edge("edge-1") as one, site.edge("edge-2") as two:
+            await joined(client, one)
+            with anyio.fail_after(DEADLINE_S):
+                await two.meta.wait_connected()
+            size = {"storage": "1Gi"}
+            modes = ["ReadWriteOnce"]
+            claim = {"accessModes": modes, "resources": {"requests": size}, "volumeName": "v"}
+            metadata = {"name": "c", "namespace": "default"}
+            kind = {"kind": "PersistentVolumeClaim", "apiVersion": "v1"}
+            await client.create(PERSISTENT_VOLUME_CLAIMS, {**kind, "metadata": metadata, "spec": claim})
+            volume = {"accessModes": modes, "capacity": size, "hostPath": {"path": "/x"}, "claimRef": metadata}
+            kind = {"kind": "PersistentVolume", "apiVersion": "v1"}
+            await client.create(PERSISTENT_VOLUMES, {**kind, "metadata": {"name": "v"}, "spec": volume})
+            mount = [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]
+            await client.create(PODS, pod_object("web-0", volumes=mount))
+            await until(lambda: one.saw("insert", WEB))
+            assert (await one.meta.query_remote("persistentvolumeclaim", "default", "c"))["spec"]["volumeName"] == "v"
+            found = await one.meta.query_remote("persistentvolume", "", "v")
+            assert found["spec"]["hostPath"]["path"] == "/x"
+            for type_, namespace, name in (("persistentvolumeclaim", "default", "c"), ("persistentvolume", "", "v")):
+                with pytest.raises(ApiError) as refused:
+                    await two.meta.query_remote(type_, namespace, name)
+                assert refused.value.reason == "Forbidden"
+        async with site.cloud() as client, site.edge("edge-1") as one:
+            [sync] = (await client.list(CLUSTER_OBJECT_SYNCS))["items"]
+            assert sync["spec"] == {"objectAPIVersion": "v1", "objectKind": "PersistentVolume", "objectName": "v"}
+            with anyio.fail_after(DEADLINE_S):
+                await one.meta.wait_connected()
+            await client.create(PODS, pod_object("second"))
+            await until(lambda: one.saw("update", "default/pod/second") or one.saw("insert", "default/pod/second"))
+            assert await one.meta.get("persistentvolume", "", "v") is not None, "it is not taken for a deleted object"
 
 
 async def test_without_the_cloud_the_edge_works_from_disk(make_site: SiteMaker) -> None:
