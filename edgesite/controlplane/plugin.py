@@ -32,6 +32,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.replicaset.module import ReplicaSetModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
+    from edgesite.controlplane.statefulset.module import StatefulSetModule
 
     return [
         InformersModule,
@@ -39,6 +40,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         ReplicaSetModule,
         DeploymentModule,
         DaemonSetModule,
+        StatefulSetModule,
         EndpointsModule,
         EndpointSliceModule,
         NodeLifecycleModule,

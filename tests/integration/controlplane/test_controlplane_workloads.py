@@ -14,6 +14,7 @@ from edgesite.kube.resources import (
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STATEFUL_SETS,
 )
 
 pytestmark = pytest.mark.anyio
@@ -211,3 +212,33 @@ def _covered(informer, generation):
         return None
     counts = [status.get(name) for name in ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")]
     return found if counts == [2, 2, 2] else None
+
+
+async def test_a_stateful_set_rolls_in_order(site):
+    await site.node()
+    web = deployment()
+    spec = {
+        "replicas": 2,
+        "serviceName": "web",
+        "selector": web["spec"]["selector"],
+        "template": web["spec"]["template"],
+    }
+    meta = {"name": "db", "namespace": "default"}
+    await site.client.create(
+        STATEFUL_SETS, {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": spec}
+    )
+    await site.until(STATEFUL_SETS, lambda informer: _settled(informer, 1))
+    assert sorted(one["metadata"]["name"] for one in site.informers.of(PODS).list("default")) == ["db-0", "db-1"]
+    change = {"spec": {"template": deployment(image="v2")["spec"]["template"]}}
+    await site.client.patch(STATEFUL_SETS, "db", change, "default", kind="strategic")
+    await site.until(STATEFUL_SETS, lambda informer: _settled(informer, 2))
+    assert {one["spec"]["containers"][0]["image"] for one in site.informers.of(PODS).list("default")} == {"v2"}
+
+
+def _settled(informer, generation):
+    status = (informer.get("db", "default") or {}).get("status") or {}
+    return (
+        status.get("observedGeneration") == generation
+        and status.get("updatedReplicas") == status.get("availableReplicas") == 2
+        and status["currentRevision"] == status["updateRevision"]
+    )

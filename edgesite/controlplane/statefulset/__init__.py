@@ -1,0 +1,1 @@
+"""The StatefulSet controller: pods with names and storage of their own, started and ended in order."""
