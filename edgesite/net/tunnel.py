@@ -254,7 +254,7 @@ class Tunnel:
         """A stream is over."""
         if self._streams.get(stream.number) is stream:
             del self._streams[stream.number]
-            if tell:
+            if tell and self._ended is None:  # else it ends with the tunnel, which is no ordinary end
                 self.send(stream.number, FrameType.REMOVE)
 
     def close(self, reason: str) -> None:
