@@ -80,6 +80,7 @@ class Registry:
         self.admissions = admissions
         self.clock = clock
         self.random = random
+        self._namespaces = kinds.of(NAMESPACES).prefix
 
     # reading
 
@@ -229,13 +230,11 @@ class Registry:
         """New objects need a namespace that is there and stays. Raises ApiError."""
         if not write.kind.resource.namespaced:
             return
-        namespace = self.find(self.kinds.of(NAMESPACES), "", write.namespace)
+        namespace = self.store.latest(self._namespaces + write.namespace)
         row = write.kind.resource
         if namespace is None:
             raise errors.not_found("namespaces", write.namespace)
-        if (namespace.get("status") or {}).get("phase") == "Terminating" or namespace["metadata"].get(
-            "deletionTimestamp"
-        ):
+        if namespace.attrs[1]["status.phase"] == "Terminating":
             why = f"unable to create new content in namespace {write.namespace} because it is being terminated"
             error = errors.forbidden(row.plural, write.name, why, row.group)
             cause = {

@@ -295,13 +295,12 @@ class ApiServer:
             return self._error(call.request, busy)
         self._in_flight += 1
         try:
-            with anyio.fail_after(WRITE_DEADLINE_S):
+            with anyio.CancelScope(deadline=anyio.current_time() + WRITE_DEADLINE_S):
                 return await self._guarded(call, work)
-        except TimeoutError:
-            message = "Timeout: request did not complete within the allotted timeout"
-            return self._error(call.request, ApiError(504, "Timeout", message))
         finally:
             self._in_flight -= 1
+        message = "Timeout: request did not complete within the allotted timeout"
+        return self._error(call.request, ApiError(504, "Timeout", message))
 
     async def _guarded(
         self, call: Call, work: Callable[[Call], Coroutine[Any, Any, Response | None]]
@@ -312,8 +311,6 @@ class ApiServer:
             return self._error(call.request, exc, call.warnings)
         except ClosedByPeer:
             return None
-        except TimeoutError:
-            raise
         except Exception as exc:
             return self.failed(call.request, exc)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from typing import Any
 
 import pytest
@@ -102,3 +103,14 @@ def test_ports_are_taken_once(wanted: list[int]) -> None:
 )
 def test_propagation(asked: str, finalizers: list[str], kept: list[str]) -> None:
     assert metadata.owner_policy(asked, finalizers) == kept
+
+
+@given(st.integers())
+def test_identity_is_a_random_uuid(seed: int) -> None:
+    made: dict[str, Any] = {"generateName": "x-", "uid": "mine", "resourceVersion": "5", "generation": 7}
+    metadata.identify(made, now_s=0.0, rng=random.Random(seed), generation=False)
+    assert uuid.UUID(made["uid"]).version == 4
+    assert str(uuid.UUID(made["uid"])) == made["uid"]
+    assert made["creationTimestamp"] == "1970-01-01T00:00:00Z"
+    assert "generation" not in made
+    assert "resourceVersion" not in made
