@@ -40,7 +40,6 @@ __all__ = ["BOTH", "CLIENT", "SERVER", "Csr", "KeyPair", "Pki", "PkiError", "Rea
 SERVER: Final = ("serverAuth",)
 CLIENT: Final = ("clientAuth",)
 BOTH: Final = ("serverAuth", "clientAuth")
-CHILD_FLAG: Final = (
     "--edgesite-pki-child"  #: a frozen program runs `edgesite.net.pki_child.main` when this is its first argument
 )
 _DEADLINE_S: Final = 60.0
@@ -109,9 +108,9 @@ class Pki(Protocol):
 
 
 def child_argv() -> list[str]:
-    """Return the command of the child process."""
+    """Return the command of the child process: in a frozen program that is the program itself (see `edgesite.cli.main`)."""
     if getattr(sys, "frozen", False):
-        return [sys.executable, CHILD_FLAG]
+        return [sys.executable, "--internal", "edgesite.net.pki_child"]
     return [sys.executable, "-I", str(Path(__file__).with_name("pki_child.py"))]
 
 
