@@ -40,8 +40,6 @@ __all__ = ["BOTH", "CLIENT", "SERVER", "Csr", "KeyPair", "Pki", "PkiError", "Rea
 SERVER: Final = ("serverAuth",)
 CLIENT: Final = ("clientAuth",)
 BOTH: Final = ("serverAuth", "clientAuth")
-    "--edgesite-pki-child"  #: a frozen program runs `edgesite.net.pki_child.main` when this is its first argument
-)
 _DEADLINE_S: Final = 60.0
 _ANSWER_BYTES: Final = 1 << 20
 
