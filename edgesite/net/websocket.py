@@ -163,8 +163,9 @@ class WebSocket(asyncio.Protocol):
         self._core.send_ping(data)
         self._flush()
 
-    def keep_alive(self, interval_s: float, timeout_s: float, data: bytes = b"") -> None:
-        """Ping every ``interval_s``; cut the connection if nothing at all is received for ``timeout_s``."""
+    def keep_alive(self, interval_s: float, timeout_s: float, data: bytes = b"", *, always: bool = False) -> None:
+        """Ping after ``interval_s`` in which nothing was received, or every time if ``always``; cut the connection if nothing at
+        all is received for ``timeout_s``."""
         silent = 0.0
 
         def tick() -> None:
@@ -177,8 +178,9 @@ class WebSocket(asyncio.Protocol):
             if silent >= timeout_s and not self._paused:
                 self.abort()
                 return
-            self._core.send_ping(data)
-            self._flush()
+            if silent or always:
+                self._core.send_ping(data)
+                self._flush()
             self._ping_timer = self._loop.call_later(interval_s, tick)
 
         if self._ping_timer is not None:

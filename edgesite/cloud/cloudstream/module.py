@@ -34,8 +34,8 @@ MEM_ADDRESS: Final = "mem:cloudstream"
 _NODE_PREFIX: Final = "system:node:"
 _NODES_GROUP: Final = "system:nodes"
 _TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
-_SILENCE_S: Final = 60.0  #: KubeEdge's edges ping every 5 s
-_PING_S: Final = 20.0
+_SILENCE_S: Final = 75.0
+_PING_S: Final = 30.0  #: when nothing is heard; KubeEdge's edges ping every 5 s, ours every 30 s
 _PATIENCE_S: Final = 10.0  #: the hub's certificates may have to be made first
 _RETRY_S: Final = 0.5
 _RETRY_MOST_S: Final = 60.0

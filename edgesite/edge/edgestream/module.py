@@ -30,8 +30,10 @@ __all__ = ["MEM_ADDRESS", "EdgeStream"]
 
 MEM_ADDRESS: Final = "mem:cloudstream"
 _PING: Final = b"ping you"  #: KubeEdge's
-_PING_S: Final = 5.0
+_PING_S: Final = 5.0  #: to a cloud of KubeEdge, as its own edges do
 _SILENCE_S: Final = 15.0
+_OWN_PING_S: Final = 30.0  #: to a cloud of ours, when nothing else is heard: an idle link costs next to nothing
+_OWN_SILENCE_S: Final = 75.0
 _FIRST_S: Final = 2.0
 _FIRST_IN_PROCESS_S: Final = 0.05  #: the cloud role of this process is about to start
 _PATIENCE_S: Final = 10.0  #: a start-up takes its time; what fails longer is worth a line in the log
@@ -107,8 +109,10 @@ async def _serve(ctx: Context, socket: WebSocket) -> str:
     async with anyio.create_task_group() as tasks:
         server = StreamServer(ctx.net, api_address(ctx.node_name), tasks, _STREAMS, ctx.log)
         tunnel = Tunnel(socket, window=window, on_connect=server.on_connect, on_end=lambda _: ended.set())
-        if not ctx.site.get("single_process"):
-            socket.keep_alive(_PING_S, _SILENCE_S, _PING)
+        if window and not ctx.site.get("single_process"):
+            socket.keep_alive(_OWN_PING_S, _OWN_SILENCE_S)
+        elif not window:
+            socket.keep_alive(_PING_S, _SILENCE_S, _PING, always=True)
         ctx.log.info("stream tunnel to the cloud is open")
         try:
             await ended.wait()
