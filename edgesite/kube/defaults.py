@@ -3,6 +3,7 @@
     apply(group, version, kind, obj)      in place; obj is as `schema_decode` leaves it
     add_default_tolerations(pod)          what admission adds to a new pod
     add_job_selector(job)                 what the registry adds to a new Job
+    new_status(group, version, kind)      the status of an object that nobody has worked on yet
 
 Only defaults that follow from the object alone are here; what needs other objects or an allocator (cluster IPs, service
 accounts, priorities) belongs to the registry.
@@ -20,7 +21,7 @@ from edgesite.kube import defaults_workloads
 from edgesite.kube.defaults_pod import add_default_tolerations, claim_spec_defaults, fill, pod_defaults
 from edgesite.kube.defaults_workloads import add_job_selector
 
-__all__ = ["add_default_tolerations", "add_job_selector", "apply"]
+__all__ = ["add_default_tolerations", "add_job_selector", "apply", "new_status"]
 
 Object = dict[str, Any]
 _RBAC: Final = "rbac.authorization.k8s.io"
@@ -33,6 +34,24 @@ def apply(group: str, version: str, kind: str, obj: Object) -> None:
     if function is not None:
         obj.setdefault("metadata", {})
         function(obj)
+
+
+def new_status(group: str, version: str, kind: str) -> Object:
+    """Return the status of a new object: counts that clients expect to be there are 0, all else is missing."""
+    counts = _COUNTS.get((group, kind), ())
+    if (group, version) == ("autoscaling", "v1"):
+        counts = ("currentReplicas", "desiredReplicas")
+    return dict.fromkeys(counts, 0)
+
+
+_COUNTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("", "ReplicationController"): ("replicas",),
+    ("apps", "DaemonSet"): ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"),
+    ("apps", "ReplicaSet"): ("replicas",),
+    ("apps", "StatefulSet"): ("availableReplicas", "replicas"),
+    ("autoscaling", "HorizontalPodAutoscaler"): ("desiredReplicas",),
+    ("policy", "PodDisruptionBudget"): ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"),
+}
 
 
 def _service(obj: Object) -> None:
@@ -232,6 +251,13 @@ def _token_request(obj: Object) -> None:
     fill(obj.setdefault("spec", {}), expirationSeconds=3600)
 
 
+def _disruption_budget(obj: Object) -> None:
+    obj.setdefault("spec", {})
+    status = obj.setdefault("status", {})
+    for name in _COUNTS["policy", "PodDisruptionBudget"]:
+        status.setdefault(name, 0)
+
+
 def _with_spec_and_status(obj: Object) -> None:
     obj.setdefault("spec", {})
     obj.setdefault("status", {})
@@ -264,7 +290,7 @@ _DEFAULTS: Final[dict[tuple[str, str], Callable[[Object], None]]] = {
     ("networking.k8s.io", "Ingress"): _ingress,
     ("networking.k8s.io", "IngressClass"): _ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): _network_policy,
-    ("policy", "PodDisruptionBudget"): _with_spec_and_status,
+    ("policy", "PodDisruptionBudget"): _disruption_budget,
     (_RBAC, "ClusterRoleBinding"): _binding,
     (_RBAC, "RoleBinding"): _binding,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,

@@ -107,6 +107,8 @@ def add_job_selector(job: Object) -> None:
         labels.setdefault(name, value)
         labels.setdefault(prefix + name, value)
     spec["selector"] = {"matchLabels": {f"{prefix}controller-uid": meta["uid"]}}
+    if not meta.get("labels"):
+        meta["labels"] = dict(labels)
 
 
 def _cron_job(obj: Object) -> None:

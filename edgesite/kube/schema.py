@@ -18,7 +18,7 @@ from __future__ import annotations
 import pkgutil
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -109,6 +109,7 @@ class Schemas:
         self._blobs = blobs
         self._decoder = msgspec.json.Decoder(Definition)
         self._definitions: dict[str, Definition] = {}
+        self._zeros: dict[str, dict[str, Any]] = {}
         self._added: dict[str, Definition] = {}
         self._openapi: dict[str, dict[str, Any]] = {}
         self._kinds: dict[tuple[str, str, str], str | None] = {}
@@ -160,6 +161,20 @@ class Schemas:
             known = self._definitions[name] = self._decoder.decode(self._blobs[name])
         return known
 
+    def zeros(self, name: str) -> dict[str, Any]:
+        """The scalar fields that a struct always has, with what they are where nobody says. Raises KeyError."""
+        known = self._zeros.get(name)
+        if known is None:
+            definition = self.definition(name)
+            known = {
+                field: _ZEROS[definition.fields[field].type]
+                for field in sorted(definition.required)
+                if field in definition.fields and definition.fields[field].type in _ZEROS
+            }
+            if name in self._blobs:
+                self._zeros[name] = known
+        return known
+
     def definition_of(self, group: str, version: str, kind: str) -> str | None:
         """The name of a kind's definition; None for kinds without a schema."""
         key = (group, version, kind)
@@ -182,6 +197,7 @@ class Schemas:
     merge_info = field
 
 
+_ZEROS: Final[dict[str, Any]] = {"boolean": False, "integer": 0, "string": ""}
 #: Packages of definitions outside of io.k8s.api.
 _OTHER_PACKAGES = (
     "io.k8s.apimachinery.pkg.apis.meta",

@@ -1,7 +1,8 @@
 """Decoding an object into its kind: what the API server's typed decoding does to JSON, done along the schema.
 
 Types are checked, unknown fields are dropped and reported, nulls and empty optional lists and maps vanish, quantities and
-times take their canonical form. Nothing is defaulted and nothing is required here: see `defaults` and `validation`.
+times take their canonical form, and required scalars that are missing read 0, false or "": clients rely on their being there.
+Nothing is defaulted and nothing is refused for missing here: see `defaults` and `validation`.
 
 Units   Times are RFC 3339 text; quantities are Kubernetes quantity text.
 Errors  ApiError 400 in the words of kube-apiserver, which are those of Go's JSON decoder.
@@ -133,6 +134,8 @@ class _Walk:
                 decoded = self._value(field, value, (path, key), name)
                 if decoded or key in definition.required or field.type not in ("array", "map"):
                     result[key] = decoded
+        for key, zero in self._schemas.zeros(name).items():
+            result.setdefault(key, zero)
         self._depth -= 1
         return result
 

@@ -77,15 +77,17 @@ def validate(row: Resource, obj: Object) -> list[dict[str, str]]:
 def validate_update(row: Resource, new: Object, old: Object, subresource: str = "") -> list[dict[str, str]]:
     """Return what is wrong with a changed object, or with the change.
 
-    Writes to a subresource check metadata and leave the rules for the spec alone, which such a write cannot change.
+    Writes to subresources that cannot change the spec check metadata alone.
     """
     causes = Causes()
     meta = new.get("metadata", {})
     check_meta(causes, meta, row.namespaced, lambda name: name_problems(row, name))
     check_meta_update(causes, meta, old.get("metadata", {}))
+    key = (row.group, row.kind)
+    if subresource in _CHANGING_SPEC and key in _CHECKS:
+        _CHECKS[key](causes, new)
     if subresource:
         return causes.found
-    key = (row.group, row.kind)
     if key in _CHECKS and not _same_but_meta(new, old):
         _CHECKS[key](causes, new)
     if key in _UPDATES:
@@ -106,6 +108,7 @@ def bumps_generation(row: Resource, new: Object, old: Object) -> bool:
     return any(new.get(field) != old.get(field) for field in {*new, *old} if field not in ignored)
 
 
+_CHANGING_SPEC: Final = ("ephemeralcontainers", "resize")
 _NO_SPEC: Final = ("apiVersion", "kind", "metadata")
 
 

@@ -142,6 +142,15 @@ def test_stateful_set_and_daemon_set() -> None:
     assert daemon["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
 
 
+def test_new_status_has_the_counts_that_clients_expect() -> None:
+    assert defaults.new_status("apps", "v1", "ReplicaSet") == {"replicas": 0}
+    assert defaults.new_status("apps", "v1", "Deployment") == {}
+    for row in WITH_SCHEMA:
+        status = defaults.new_status(row.group, row.version, row.kind)
+        decoded = decode(SCHEMAS, row.group, row.version, row.kind, {"status": status}) if status else None
+        assert decoded is None or decoded.object["status"] == status
+
+
 def test_job_and_cron_job() -> None:
     spec = defaulted("batch", "Job", {"spec": {}})["spec"]
     assert (spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (1, 1, 6)

@@ -29,7 +29,7 @@ def refusal(group: str, version: str, kind: str, obj: Any) -> str:
 def test_unknown_fields_are_dropped_and_reported_by_path() -> None:
     decoded = pod({"foo": 1, "containers": [{"name": "a"}, {"name": "b", "img": "x", "ports": [{"prot": 1}]}]})
     assert decoded.unknown == ["spec.foo", "spec.containers[1].img", "spec.containers[1].ports[0].prot"]
-    assert decoded.object["spec"] == {"containers": [{"name": "a"}, {"name": "b", "ports": [{}]}]}
+    assert decoded.object["spec"] == {"containers": [{"name": "a"}, {"name": "b", "ports": [{"containerPort": 0}]}]}
     assert decoded.warnings()[0] == 'unknown field "spec.foo"'
 
 
@@ -84,6 +84,16 @@ def test_body_that_is_no_object_is_refused() -> None:
 def test_nulls_and_empty_lists_and_maps_vanish_but_required_ones_stay() -> None:
     decoded = pod({"nodeName": None, "volumes": [], "nodeSelector": {}, "containers": [], "securityContext": {}})
     assert decoded.object["spec"] == {"containers": [], "securityContext": {}}
+
+
+def test_required_scalars_are_always_there() -> None:
+    status = {"containerStatuses": [{"name": "a"}]}
+    decoded = decode(SCHEMAS, "", "v1", "Pod", {"status": status})
+    assert decoded.object["status"]["containerStatuses"] == [
+        {"name": "a", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    ]
+    decoded = decode(SCHEMAS, "apps", "v1", "ReplicaSet", {"status": {"readyReplicas": 1}})
+    assert decoded.object["status"] == {"readyReplicas": 1, "replicas": 0}
 
 
 def test_null_among_map_values_is_the_empty_string() -> None:
