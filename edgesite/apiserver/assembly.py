@@ -114,13 +114,8 @@ def assemble(
     max_body: int = 3 * 1024 * 1024,
 ) -> Assembly:
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
-    builtin: list[Admission] = [
-        ServiceAccounts(store, kinds),
-        Priorities(store, kinds),
-        DefaultTolerations(store, kinds),
-        NodeRestriction(),
-    ]
-    registry = Registry(store, kinds, Scheme(schemas), Admissions(builtin, plugins), clock, random)
+    admissions = Admissions(_builtin_admission(store, kinds), plugins)
+    registry = Registry(store, kinds, Scheme(schemas), admissions, clock, random)
     _load_allocators(store, kinds)
     views = Views(clock)
     watches = Watches(store, views, clock, random)
@@ -151,6 +146,15 @@ def assemble(
     custom = CustomResources(registry, watches)
     custom.load()
     return Assembly(server, registry, watches, documents, metrics, custom)
+
+
+def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
+    return [
+        ServiceAccounts(store, kinds),
+        Priorities(store, kinds),
+        DefaultTolerations(store, kinds),
+        NodeRestriction(),
+    ]
 
 
 def _load_allocators(store: Store, kinds: Kinds) -> None:

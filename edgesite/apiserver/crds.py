@@ -21,7 +21,7 @@ from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.kinds import Kind, prefix_of
 from edgesite.apiserver.options import DeleteOptions
 from edgesite.apiserver.strategies.base import Strategy, Write
-from edgesite.kube import customresources, json
+from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 from edgesite.store import StoreError
@@ -29,6 +29,7 @@ from edgesite.store import StoreError
 if TYPE_CHECKING:
     from edgesite.apiserver.registry import Registry
     from edgesite.apiserver.watch import Watches
+    from edgesite.kube.customresources import CustomKind
 
 __all__ = ["CLEANUP", "CustomResources"]
 
@@ -42,7 +43,7 @@ MANAGER: Final = "kube-apiserver"
 @dataclass(frozen=True, slots=True)
 class _Served:
     spec: Object
-    kinds: tuple[customresources.CustomKind, ...]
+    kinds: tuple[CustomKind, ...]
     prefix: str
 
 
@@ -100,8 +101,10 @@ class CustomResources:
     # serving
 
     async def _establish(self, crd: Object) -> bool:
+        from edgesite.kube.customresources import established  # sites without custom resources need none of it
+
         taken = self._taken(crd)
-        status = customresources.established(crd, self._registry.clock.time(), taken)
+        status = established(crd, self._registry.clock.time(), taken)
         if status != crd.get("status"):
             await self._write(crd, "status", lambda new: new.update(status=status))
         if not taken or _is(crd, "Established"):
@@ -131,7 +134,9 @@ class CustomResources:
             return  # served from the start, with a schema of its own
         if known is not None:
             self._retire(known)
-        made = tuple(customresources.kinds_of(crd, self._registry.scheme.schemas))
+        from edgesite.kube.customresources import kinds_of
+
+        made = tuple(kinds_of(crd, self._registry.scheme.schemas))
         prefix = prefix_of(spec["group"], spec["names"]["plural"])
         self._registry.kinds.remove(spec["group"], spec["names"]["plural"])
         if made:

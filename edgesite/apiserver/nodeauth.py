@@ -27,6 +27,7 @@ GROUP: Final = "system:nodes"
 PREFIX: Final = "system:node:"
 LEASES: Final = "kube-node-lease"
 _READ: Final = ("get", "list", "watch")
+_RESERVED_LABELS: Final = "node-restriction.kubernetes.io"
 _ALLOW: Final = (Decision.ALLOW, "")
 _NO: Final = (Decision.NO_OPINION, "")
 #: (group, resource) that every node may read.
@@ -203,6 +204,18 @@ class NodeRestriction:
         pod = request.object or request.old_object
         if plural == "pods" and pod is not None:
             self._check_pod(node, request, pod)
+        if plural == "nodes" and request.operation == "UPDATE" and request.object is not None:
+            self._check_node(node, request, request.object, request.old_object or {})
+
+    def _check_node(self, node: str, request: AdmissionRequest, new: Object, old: Object) -> None:
+        """A node may not choose for which pods it is meant."""
+        if (new.get("spec") or {}).get("taints") != (old.get("spec") or {}).get("taints"):
+            raise errors.forbidden("nodes", request.name, f'node "{node}" is not allowed to modify taints')
+        labels = [(one["metadata"].get("labels") or {}) if one else {} for one in (new, old)]
+        changed = {key for key in {*labels[0], *labels[1]} if labels[0].get(key) != labels[1].get(key)}
+        if reserved := sorted(key for key in changed if key.partition("/")[0].endswith(_RESERVED_LABELS)):
+            why = f'node "{node}" is not allowed to modify labels: {", ".join(reserved)}'
+            raise errors.forbidden("nodes", request.name, why)
 
     def _check_pod(self, node: str, request: AdmissionRequest, pod: Object) -> None:
         if (pod.get("spec") or {}).get("nodeName") != node:
@@ -216,3 +229,6 @@ class NodeRestriction:
                 request.name,
                 f'pod does not have "kubernetes.io/config.mirror" annotation, node "{node}" can only create mirror pods',
             )
+        if request.operation == "CREATE" and not request.subresource and next(_references(pod), None):
+            why = f'node "{node}" can not create pods that reference secrets, configmaps, claims or service accounts'
+            raise errors.forbidden("pods", request.name, why)

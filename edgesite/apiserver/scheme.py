@@ -35,6 +35,15 @@ def parse_body(body: bytes, form: BodyFormat) -> Any:
         from edgesite.apiserver import protobuf  # its tables are only worth their memory once a Go client writes
 
         return protobuf.parse(body)
+    if body.lstrip()[:1] == b"{":  # most clients write their YAML as JSON
+        try:
+            return json.loads(body)
+        except json.InvalidJson:
+            return _yaml(body)
+    return _yaml(body)
+
+
+def _yaml(body: bytes) -> Any:
     from edgesite.apiserver import yamlbody  # YAML costs a megabyte; most processes never see a body in it
 
     return yamlbody.parse(body)

@@ -81,6 +81,12 @@ async def test_nodes_write_their_own_node_and_lease(site: Site) -> None:
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     assert (await mine.patch("/api/v1/nodes/n1/status", ready)).status == 200
     assert (await mine.delete("/api/v1/nodes/n1")).status == 403
+    assert (await mine.patch("/api/v1/nodes/n1", {"metadata": {"labels": {"a": "b"}}})).status == 200
+    for patch in (
+        {"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}},
+        {"metadata": {"labels": {"x.node-restriction.kubernetes.io/a": "b"}}},
+    ):
+        assert (await mine.patch("/api/v1/nodes/n1", patch)).status == 403
     assert (await node_of(site, "n2").patch("/api/v1/nodes/n1/status", ready)).status == 403
     lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}
     assert (await mine.post(LEASES, lease)).status == 201
@@ -96,6 +102,9 @@ async def test_nodes_create_mirror_pods_of_their_own(site: Site) -> None:
     mirror = pod("a", "n1")
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
     assert (await mine.post(PODS, mirror)).status == 201
+    needy = pod("b", "n1", volumes=[{"name": "v", "secret": {"secretName": "s"}}])
+    needy["metadata"]["annotations"] = mirror["metadata"]["annotations"]
+    assert "can not create pods that reference secrets" in (await mine.post(PODS, needy)).obj["message"]
     mirror["spec"]["nodeName"] = "n2"
     assert (await mine.post(PODS, mirror)).status == 403
 
