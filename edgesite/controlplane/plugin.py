@@ -27,6 +27,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.deployment.module import DeploymentModule
     from edgesite.controlplane.endpoints.module import EndpointSliceModule, EndpointsModule
     from edgesite.controlplane.garbagecollector.module import GarbageCollectorModule
+    from edgesite.controlplane.job.module import JobModule
     from edgesite.controlplane.namespaces import NamespaceModule
     from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
     from edgesite.controlplane.replicaset.module import ReplicaSetModule
@@ -41,6 +42,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         DeploymentModule,
         DaemonSetModule,
         StatefulSetModule,
+        JobModule,
         EndpointsModule,
         EndpointSliceModule,
         NodeLifecycleModule,
