@@ -17,6 +17,7 @@ from edgesite.edge.edged.images import Pull
 from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.runtime import (
     ContainerConfig,
+    ContainerState,
     Image,
     Mount,
     Propagation,
@@ -38,6 +39,9 @@ _PROPAGATION: Final = {
 }
 _READONLY_VOLUMES: Final = ("configMap", "secret", "downwardAPI", "projected")
 RETRY_S: Final = 10.0
+BUSY_S: Final = (
+    1.0  #: An earlier start of the same container, cut off with the edgesite that asked for it, may still go on.
+)
 
 
 class ContainerStarter:
@@ -113,6 +117,9 @@ class ContainerStarter:
         status = await runtime.container_status(container_id)
         sandbox = state.sandbox
         state.containers[container_id] = Seen(status, sandbox.id if sandbox else "")
+        if failure is not None and status.state is ContainerState.CREATED:
+            self._services.log.info("container=%s cannot be started yet: %s", container_id, failure)
+            return self._services.clock.monotonic() + BUSY_S
         if failure is not None:
             return self._refused(state, name, "RunContainerError", str(failure), init)
         state.waiting.pop(name, None)

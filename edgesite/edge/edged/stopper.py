@@ -57,6 +57,12 @@ class ContainerStopper:
         if (seen := state.containers.get(container.id)) is not None:
             state.containers[container.id] = Seen(status, seen.sandbox_id)
 
+    async def discard(self, state: PodState, container: ContainerStatus) -> None:
+        """End and remove a container at once, as if it had never been. Raises RuntimeFault."""
+        await self._services.runtime.stop_container(container.id, 0.0)
+        await self._services.runtime.remove_container(container.id)
+        state.containers.pop(container.id, None)
+
     async def forget(self, container: ContainerStatus) -> None:
         """Remove an ended container and its log."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import anyio
 import pytest
 
+from edgesite.context import Context
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.edge.edged.httpcheck import HttpTarget, http_status
+from edgesite.edge.edged.runtime import ContainerState, SandboxState
 from edgesite.net.real import RealNet
 from edgesite.testing.containerd import BUSYBOX, Containerd
-from edgesite.testing.edgedrig import Rig, edged_rig
+from edgesite.testing.edgedrig import NODE, Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.runtime import running, until
 
@@ -22,8 +25,13 @@ pytestmark = pytest.mark.anyio
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
 
-def rig_on(daemon: Containerd, path: Path, cloud: FakeCloud | None = None) -> AbstractAsyncContextManager[Rig]:
-    return edged_rig(lambda ctx: CriRuntime(daemon.endpoint, "", request_timeout_s=30.0), path, cloud=cloud)
+def rig_on(
+    daemon: Containerd, path: Path, cloud: FakeCloud | None = None, finish_s: float = 5.0
+) -> AbstractAsyncContextManager[Rig]:
+    def runtime(ctx: Context) -> CriRuntime:
+        return CriRuntime(daemon.endpoint, "", request_timeout_s=30.0, finish_s=finish_s)
+
+    return edged_rig(runtime, path, cloud=cloud)
 
 
 def container(name: str = "main", command: list[str] | None = None, **more: Any) -> dict[str, Any]:
@@ -244,3 +252,30 @@ async def test_a_killed_container_is_restarted_at_once(rig: Rig, daemon: Contain
     await rig.cloud.until(lambda: "running" in state(rig.cloud, "crash"))
     await rig.cloud.until(lambda: rig.cloud.status("crash")["containerStatuses"][0]["restartCount"] == 1, 10)
     assert rig.cloud.status("crash")["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
+
+
+@pytest.mark.parametrize(("seed", "finish_s"), [(1, 5.0), (2, 0.0), (3, 0.0)])
+async def test_a_pod_comes_up_over_any_row_of_crashes(
+    daemon: Containerd, tmp_path: Path, seed: int, finish_s: float
+) -> None:
+    """Calls under way are finished, as in an orderly stop, or cut off, as by a kill."""
+    chance = random.Random(seed)
+    cloud = FakeCloud(NODE)
+    init = container("setup", ["/bin/sh", "-c", "exit 0"])
+    await cloud.apply("pod", pod("web", container(), container("second"), initContainers=[init]))
+    for _ in range(5):
+        with anyio.move_on_after(chance.uniform(0.02, 0.35)):
+            async with rig_on(daemon, tmp_path, cloud, finish_s):
+                await anyio.sleep_forever()
+    async with rig_on(daemon, tmp_path, cloud, finish_s):
+        await cloud.until(lambda: is_ready(cloud, "web"))
+        async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
+            ready = [one for one in await runtime.list_sandboxes() if one.state is SandboxState.READY]
+            listed = await runtime.list_containers()
+            names = sorted(one.name for one in listed if one.state is ContainerState.RUNNING)
+            assert len(ready) == 1
+            assert names == ["main", "second"]
+        await cloud.delete("web", grace_s=1)
+        await cloud.until(lambda: not any(key[0] == "pod" for key in cloud.objects))
+    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
+        assert list(await runtime.list_sandboxes()) == []

@@ -10,8 +10,10 @@ Source  k8s.io/cri-api runtime/v1; containerd's events API (topic /tasks/exit), 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
@@ -24,6 +26,7 @@ from edgesite.edge.edged.runtime import (
     ContainerEvent,
     ContainerEventType,
     ContainerInfo,
+    ContainerState,
     ContainerStats,
     ContainerStatus,
     ExecResult,
@@ -34,6 +37,7 @@ from edgesite.edge.edged.runtime import (
     NotInRuntime,
     RegistryAuth,
     RuntimeCondition,
+    RuntimeFault,
     RuntimeUnavailable,
     RuntimeUnsupported,
     RuntimeVersion,
@@ -46,6 +50,10 @@ from edgesite.kube.protowire import WireFormatError, decode
 __all__ = ["CriRuntime"]
 
 PULL_TIMEOUT_S: Final = 3600.0  #: A pull may be long on a thin line; whoever no longer wants it cancels it.
+FINISH_S: Final = 5.0  #: What a call that makes something is given to end when edgesite is being stopped.
+_MAKING: Final = frozenset(
+    {"RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "CreateContainer", "StartContainer", "RemoveContainer"}
+)
 STOP_MARGIN_S: Final = 60.0  #: Beyond the grace period: the runtime kills and cleans up in it.
 _EVENT_TYPES: Final = (
     ContainerEventType.CREATED,
@@ -60,10 +68,14 @@ class CriRuntime:
 
     isolation = Isolation.CONTAINER
 
-    def __init__(self, endpoint: str, image_endpoint: str, *, request_timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: str, image_endpoint: str, *, request_timeout_s: float, finish_s: float = FINISH_S
+    ) -> None:
+        """``finish_s`` is how long a cancelled call that makes something may go on; 0 cuts it off, as a kill would."""
         self._endpoint = endpoint
         self._image_endpoint = image_endpoint
         self._timeout_s = request_timeout_s
+        self._finish_s = finish_s
         self._clients: list[CriClient] = []
 
     async def run(self, started: Callable[[], None]) -> None:
@@ -131,7 +143,12 @@ class CriRuntime:
         await self._forgiving("StopContainer", body, timeout_s=grace_s + STOP_MARGIN_S)
 
     async def remove_container(self, container_id: str) -> None:
-        await self._forgiving("RemoveContainer", {"container_id": container_id})
+        try:
+            await self._forgiving("RemoveContainer", {"container_id": container_id})
+        except RuntimeFault as exc:
+            if "cannot delete running task" in str(exc):
+                await self._kill_lost_task(container_id)
+            raise
 
     async def list_containers(
         self, sandbox_id: str | None = None, labels: Mapping[str, str] | None = None
@@ -142,7 +159,11 @@ class CriRuntime:
 
     async def container_status(self, container_id: str) -> ContainerStatus:
         answer = await self._call("ContainerStatus", {"container_id": container_id})
-        return convert.container_status(answer.get("status", {}))
+        status = convert.container_status(answer.get("status", {}))
+        if status.reason == "StartError" and "context canceled" in status.message:
+            # Its start was cut off by the end of an edgesite; whether the program runs is not known.
+            return replace(status, state=ContainerState.UNKNOWN)
+        return status
 
     async def update_resources(self, container_id: str, resources: LinuxResources) -> None:
         body = {"container_id": container_id, "linux": convert.linux_resources(resources)}
@@ -224,6 +245,20 @@ class CriRuntime:
                 yield ContainerEvent(container_id, ContainerEventType.STOPPED, "")
         raise RuntimeUnavailable("containerd ended its event stream")
 
+    async def _kill_lost_task(self, container_id: str) -> None:
+        """End a process that containerd has and its CRI plugin does not know of, which is left by an interrupted start.
+
+        Removing the container works once the end has been noticed, a moment later.
+        """
+        client, tasks = self._client(), "/containerd.services.tasks.v1.Tasks/"
+        for name, request, body in (
+            ("Kill", "KillRequest", {"container_id": container_id, "signal": 9, "all": True}),
+            ("Delete", "DeleteTaskRequest", {"container_id": container_id}),
+        ):
+            # It may have ended meanwhile, or not yet be gone; other runtimes have no such service.
+            with contextlib.suppress(RuntimeFault):
+                await client.call(tasks + name, CONTAINERD, request, "Empty", body, self._timeout_s, namespace="k8s.io")
+
     def _client(self, images: bool = False) -> CriClient:
         if not self._clients:
             raise RuntimeUnavailable("the connection to the container runtime is closed")
@@ -234,7 +269,15 @@ class CriRuntime:
     ) -> dict[str, Any]:
         path = (IMAGE_SERVICE if images else RUNTIME_SERVICE) + name
         deadline_s = self._timeout_s if timeout_s is None else timeout_s
-        return await self._client(images).call(path, CRI, f"{name}Request", f"{name}Response", body, deadline_s)
+        return await self._client(images).call(
+            path,
+            CRI,
+            f"{name}Request",
+            f"{name}Response",
+            body,
+            deadline_s,
+            finish_s=self._finish_s if name in _MAKING else 0.0,
+        )
 
     async def _forgiving(
         self, name: str, body: Mapping[str, Any], *, images: bool = False, timeout_s: float | None = None

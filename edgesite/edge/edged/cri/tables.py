@@ -126,12 +126,16 @@ VersionResponse: version string = 1; runtime_name string = 2; runtime_version st
 """
 )
 
-#: containerd's own event stream: it tells of exits where the CRI plugin has no events (before containerd 1.7).
+#: containerd's own services: events tell of exits where the CRI plugin has no events (before containerd 1.7), and tasks end
+#: processes that the CRI plugin has lost sight of.
 CONTAINERD: Final = Messages(
     """
 SubscribeRequest: filters repeated string = 1
 Envelope: namespace string = 2; topic string = 3; event Any = 4
 Any: type_url string = 1; value bytes = 2
 TaskExit: container_id string = 1; id string = 2
+DeleteTaskRequest: container_id string = 1
+KillRequest: container_id string = 1; signal uint32 = 3; all bool = 4
+Empty: (empty)
 """
 )

@@ -60,10 +60,16 @@ class ContainersStage:
         await self._stopper.stop_all(state, [one for one in running if one.name in sidecars])
 
     async def _replace(self, state: PodState) -> None:
-        """Stop running containers that changed or are unhealthy: they are started anew like any that ended."""
+        """Stop running containers that changed or are unhealthy: they are started anew like any that ended.
+
+        One of which the runtime cannot say what it does is removed, and made again under the same number.
+        """
         specs = {one["name"]: one for one in (*state.pod.containers, *state.pod.init_containers)}
         doomed: list[tuple[ContainerStatus, str]] = []
         for one in list(state.running()):
+            if one.state is ContainerState.UNKNOWN:
+                await self._stopper.discard(state, one)
+                continue
             spec = specs.get(one.name)
             if spec is None or (
                 one.name not in {c["name"] for c in state.pod.containers} and not state.pod.is_sidecar(spec)
