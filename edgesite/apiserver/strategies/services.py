@@ -131,7 +131,8 @@ class ServiceStrategy(Strategy):
         self._complete(write, old, new)
 
     def _keep(self, old: Object, new: Object) -> None:
-        """What an update leaves out it keeps, where the type still has it."""
+        """What an update leaves out it keeps, where the type still has it; what only the old type had goes, unless changed."""
+        _drop_former(old, new)
         if new.get("type") == "ExternalName":
             return
         if old.get("type") != "ExternalName":
@@ -215,6 +216,25 @@ class ServiceStrategy(Strategy):
         for address in set(_cluster_ips(old)) - set(_cluster_ips(new)):
             self.addresses.give_back(address)
         self._release_ports(list(set(_node_ports(old)) - set(_node_ports(new))))
+
+
+def _drop_former(old: Object, new: Object) -> None:
+    """Take away what the client merely sent back of a type that the Service no longer has."""
+    before, after = old.get("type"), new.get("type")
+    if before in _NODE_PORT_TYPES and after not in _NODE_PORT_TYPES:
+        known = {one.get("nodePort") for one in old.get("ports") or ()}
+        for one in new.get("ports") or ():
+            if one.get("nodePort") in known:
+                one.pop("nodePort", None)
+        _drop_same(old, new, "externalTrafficPolicy", "healthCheckNodePort")
+    if before == "LoadBalancer" and after != "LoadBalancer":
+        _drop_same(old, new, "allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort")
+
+
+def _drop_same(old: Object, new: Object, *names: str) -> None:
+    for name in names:
+        if name in new and new[name] == old.get(name):
+            del new[name]
 
 
 def _cluster_ips(spec: Object) -> list[str]:

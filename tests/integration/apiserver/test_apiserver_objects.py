@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from apiserver_site import Site, site_at
 
+from edgesite.kube.resources import Resource
+
 pytestmark = pytest.mark.anyio
 CMS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
@@ -396,6 +398,37 @@ async def test_services_get_addresses(site: Site) -> None:
     assert (await site.post(services, taken)).status == 201
     headless = {"metadata": {"name": "h"}, "spec": {"ports": [{"port": 80}], "clusterIP": "None"}}
     assert (await site.post(services, headless)).obj["spec"]["clusterIPs"] == ["None"]
+
+
+async def test_services_change_their_type(site: Site) -> None:
+    services = "/api/v1/namespaces/default/services"
+    await site.post(services, {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}], "type": "LoadBalancer"}})
+    plain = await site.patch(f"{services}/a", {"spec": {"type": "ClusterIP"}})
+    assert plain.status == 200, plain.body
+    assert "nodePort" not in plain.obj["spec"]["ports"][0]
+    assert "externalTrafficPolicy" not in plain.obj["spec"]
+    named = await site.patch(f"{services}/a", {"spec": {"type": "ExternalName", "externalName": "example.com"}})
+    assert named.status == 200, named.body
+    assert "clusterIP" not in named.obj["spec"]
+    back = await site.patch(f"{services}/a", {"spec": {"type": "NodePort", "externalName": None}})
+    assert back.status == 200, back.body
+    assert back.obj["spec"]["clusterIP"]
+    assert back.obj["spec"]["ports"][0]["nodePort"]
+
+
+async def test_kinds_of_plugins_need_no_schema(tmp_path: Path) -> None:
+    things = "/apis/acme.example.com/v1/namespaces/default/things"
+    async with site_at(tmp_path, extra=[Resource("acme.example.com", "v1", "Thing", "things")]) as site:
+        made = await site.post(things, {"metadata": {"name": "a"}, "anything": {"goes": [1, None]}})
+        assert made.status == 201, made.body
+        assert made.obj["apiVersion"] == "acme.example.com/v1"
+        changed = await site.patch(f"{things}/a", {"anything": {"goes": 2}})
+        assert (changed.obj["anything"], changed.obj["metadata"]["generation"]) == ({"goes": 2}, 2)
+        assert (await site.get(f"{things}/a")).obj == changed.obj
+        assert (await site.patch(f"{things}/a", {}, "strategic-merge")).status == 415
+        config = {"apiVersion": "acme.example.com/v1", "kind": "Thing", "metadata": {"name": "b"}, "x": {"y": 1}}
+        assert (await site.patch(f"{things}/b?fieldManager=me", config, "apply")).status == 201
+        assert [one["metadata"]["name"] for one in (await site.get(things)).obj["items"]] == ["a", "b"]
 
 
 async def test_allocations_survive_a_restart(tmp_path: Path) -> None:
