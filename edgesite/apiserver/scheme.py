@@ -7,7 +7,8 @@ Source  Kubernetes API concepts (field validation); API reference.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.managers import Managers
 from edgesite.apiserver.negotiate import BodyFormat
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
     from edgesite.kube.schema import Schemas
 
-__all__ = ["Scheme", "parse_body"]
+__all__ = ["Scheme", "may_hold_twice", "parse_body"]
 
 Object = dict[str, Any]
+_SPACED: Final = re.compile(rb'"\s+:')  #: a member whose colon stands apart
 
 
 def parse_body(body: bytes, form: BodyFormat) -> Any:
@@ -49,6 +51,27 @@ def _yaml(body: bytes) -> Any:
     return yamlbody.parse(body)
 
 
+def may_hold_twice(body: bytes, value: Any) -> bool:
+    """Whether a JSON text may name a member twice; no means no, and is cheap to find out.
+
+    Every member is a quote and a colon in the text. As many of these as members in the value leave none to spare.
+    """
+    return body.count(b'":') != _members(value) or _SPACED.search(body) is not None
+
+
+def _members(value: Any) -> int:
+    count = 0
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is dict:
+            count += len(one)
+            waiting.extend(one.values())
+        elif type(one) is list:
+            waiting.extend(one)
+    return count
+
+
 class Scheme:
     """What is known of kinds beyond their rows."""
 
@@ -67,7 +90,7 @@ class Scheme:
             decoded, problems = result.object, result.warnings()
         if field_validation == "Ignore":
             return decoded
-        if body:
+        if body and may_hold_twice(body, obj):
             problems = [*problems, *schema_decode.duplicate_fields(body)]
         if problems and field_validation == "Strict":
             raise schema_decode.strict_error(row.kind, row.version, problems)
