@@ -255,8 +255,8 @@ def _claim(causes: Causes, obj: Object) -> None:
 def _claim_update(causes: Causes, new: Object, old: Object) -> None:
     def rest(spec: Object) -> Object:
         changeable = ["resources", "volumeAttributesClassName"]
-        if not old.get("spec", {}).get("volumeName"):
-            changeable.append("volumeName")
+        # A binder names the volume, and a default class is given later to a claim that came without one.
+        changeable += [name for name in ("storageClassName", "volumeName") if name not in old.get("spec", {})]
         return {name: value for name, value in spec.items() if name not in changeable}
 
     after, before = new.get("spec", {}), old.get("spec", {})

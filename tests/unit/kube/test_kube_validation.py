@@ -343,6 +343,19 @@ def test_what_may_change_in_a_pod() -> None:
     assert update_causes(resources.PODS, new, pod()) == []
 
 
+def test_a_claim_is_bound_once() -> None:
+    row = resources.PERSISTENT_VOLUME_CLAIMS
+
+    def claim(size: str = "1Gi", **spec: Any) -> Object:
+        return {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}}
+
+    bound = claim(volumeName="v", storageClassName="c")
+    assert update_causes(row, bound, claim()) == []
+    assert update_causes(row, claim("2Gi", volumeName="v", storageClassName="c"), bound) == []
+    other = update_causes(row, claim(volumeName="w", storageClassName="c"), bound)
+    assert [one.partition(":")[0] for one in other] == ["spec"]
+
+
 def test_finalizers_cannot_be_added_to_what_is_being_deleted() -> None:
     gone = "2024-01-01T00:00:00Z"
     old = {"metadata": {"deletionTimestamp": gone, "finalizers": ["a/b"]}}
