@@ -96,7 +96,9 @@ class Controller(Generic[K]):
     def _retry(self, key: K, exc: Exception) -> None:
         delay_s = self.queue.add_rate_limited(key)
         expected = isinstance(exc, ApiError)
-        level = logging.WARNING if self.queue.failures(key) >= WARN_AFTER or not expected else logging.DEBUG
+        stale = isinstance(exc, ApiError) and exc.reason == "Conflict"  # the newer version is on its way
+        loud = not expected or (self.queue.failures(key) >= WARN_AFTER and not stale)
+        level = logging.WARNING if loud else logging.DEBUG
         self._log.log(
             level,
             "%s: key=%s failed, again in %.3f s: %s",
