@@ -7,6 +7,7 @@ Errors  RuntimeError when containerd does not come up; its log is in the message
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -137,17 +138,28 @@ class Containerd:
 
     def close(self) -> None:
         """End everything that was started here and remove what it made."""
+        try:
+            if self._process is not None and self._process.poll() is None:
+                self.resume()
+                self._remove_sandboxes()
+        finally:  # what a broken test left in a state that cannot be removed shall still not stay
+            self._end_processes()
+            self._remove_files()
+
+    def _end_processes(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.resume()
-            self._remove_sandboxes()
             self._process.terminate()
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(10)
-        for pid in self._shims():
-            os.kill(pid, signal.SIGKILL)
+        shims = self._shims()
+        for pid in (*_children(shims), *shims):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _remove_files(self) -> None:
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
         subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
@@ -221,6 +233,18 @@ class Containerd:
             timeout=60,
             check=False,
         )
+
+
+def _children(parents: list[int]) -> list[int]:
+    """Programs of containers: their shim is their parent."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) in parents:
+                    found.append(int(entry.name))
+    return found
 
 
 @contextmanager
