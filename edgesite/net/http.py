@@ -82,8 +82,9 @@ class HttpServer:
         self._on_reject = on_reject
         self._on_failure = on_failure
         self._date = (0, b"")
-        self._connections: set[ServerConnection] = set()
-        self._upgraded: weakref.WeakSet[asyncio.Protocol] = weakref.WeakSet()
+        # Dicts, not sets: connections end in the order in which they came, the same in every run of a simulation.
+        self._connections: dict[ServerConnection, None] = {}
+        self._upgraded: weakref.WeakKeyDictionary[asyncio.Protocol, None] = weakref.WeakKeyDictionary()
         self._listeners: list[Listener] = []
         self._tasks: anyio.abc.TaskGroup | None = None
         self._empty: asyncio.Event | None = None
@@ -146,18 +147,18 @@ class HttpServer:
 
     def admit(self, connection: ServerConnection) -> bool:
         """Count a new connection in; False if there are too many."""
-        self._connections.add(connection)
+        self._connections[connection] = None
         return len(self._connections) <= self.limits.connections and not self.closing
 
     def forget(self, connection: ServerConnection) -> None:
         """A connection ended."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections and self._empty is not None:
             self._empty.set()
 
     def hand_over(self, connection: ServerConnection, protocol: asyncio.Protocol) -> None:
         """A connection was upgraded: its new protocol owns it, until the server ends."""
-        self._upgraded.add(protocol)
+        self._upgraded[protocol] = None
         self.forget(connection)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> TaskHandle[None, None]:

@@ -125,7 +125,7 @@ class FakeEngine:
         self.containers: dict[str, FakeContainer] = {}
         self._started = started
         self._numbers = itertools.count(1)
-        self._listeners: set[MemoryObjectSendStream[ContainerEvent]] = set()
+        self._listeners: dict[MemoryObjectSendStream[ContainerEvent], None] = {}  # in order, for simulations that replay
         for reference in images:
             self.add_image(reference)
 
@@ -231,7 +231,7 @@ class FakeEngine:
 
     async def listen(self) -> AsyncIterator[ContainerEvent]:
         send, receive = anyio.create_memory_object_stream[ContainerEvent](EVENTS_HELD)
-        self._listeners.add(send)
+        self._listeners[send] = None
         try:
             while True:
                 wait_s = self.next_end() - self.clock.monotonic()
@@ -245,7 +245,7 @@ class FakeEngine:
                     yield event
                 self.settle()
         finally:
-            self._listeners.discard(send)
+            self._listeners.pop(send, None)
             send.close()
             receive.close()
 
@@ -263,7 +263,7 @@ class FakeEngine:
             try:
                 listener.send_nowait(event)
             except anyio.WouldBlock:
-                self._listeners.discard(listener)
+                self._listeners.pop(listener, None)
                 listener.close()
 
     def _write_log(self, container: FakeContainer) -> None:
