@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 
 import anyio
 import pytest
 
+from edgesite.testing.simulator.machine import Process
 from edgesite.testing.simulator.world import Outcome, Violation, World, run
 
-WORLDS = ("store", "api", "site", "offline")
+WORLDS = ("store", "api", "site", "together", "offline")
 
 
 def play(world: str, seed: int) -> Outcome:
@@ -57,7 +59,7 @@ def test_a_bug_that_a_module_logs_and_survives_fails_the_world() -> None:
 
 
 def test_a_program_that_crashes_fails_the_world() -> None:
-    async def crash(process: object) -> None:
+    async def crash(process: Process) -> None:
         raise RuntimeError("boom")
 
     async def scenario(world: World) -> None:
@@ -65,3 +67,14 @@ def test_a_program_that_crashes_fails_the_world() -> None:
         await anyio.sleep(5)
 
     assert "boom" in (run(scenario, 1).failure or "")
+
+
+def test_a_program_that_ends_with_tasks_left_fails_the_world() -> None:
+    async def careless(process: Process) -> None:
+        asyncio.get_running_loop().create_task(anyio.sleep(60))
+
+    async def scenario(world: World) -> None:
+        world.machine("cloud").start("program", careless)
+        await anyio.sleep(5)
+
+    assert "left behind tasks" in (run(scenario, 1).failure or "")

@@ -1,5 +1,9 @@
 """Run worlds from seeds: ``python -m edgesite.testing.simulator --seeds 200``.
 
+    site      cloud and edges on machines of their own      together  the whole site in one process
+    offline   a node without its cloud                      api       the cloud role alone
+    store     the store alone
+
 Every tenth seed is run twice, in different processes, and must give the same trace. Exit codes: 0 all well, 1 a failure, 2 bad usage.
 """
 
@@ -20,8 +24,8 @@ from typing import Final
 from edgesite.testing.simulator.world import Outcome, run
 
 PACKAGE: Final = "edgesite.testing.simulator.worlds"
-#: World -> its share of the seeds asked for: whole sites get all of them.
-WORLDS: Final = {"site": 1.0, "offline": 0.1, "api": 0.25, "store": 0.25}
+#: World -> its share of the seeds.
+WORLDS: Final = {"site": 0.5, "together": 0.2, "offline": 0.05, "api": 0.1, "store": 0.15}
 REPLAY_EVERY: Final = 10
 
 
@@ -51,7 +55,7 @@ def _parse() -> argparse.Namespace:
         type=int,
         default=200,
         metavar="N",
-        help="how many seeds of whole sites; other worlds get a share (default: 200)",
+        help="how many seeds, shared out among the worlds (default: 200)",
     )
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (default: 0)")
     parser.add_argument("--seed", type=int, help="replay this one")

@@ -159,6 +159,11 @@ class SimDisk:
                 files[f"{aside}{suffix}"] = files.pop(f"{path}{suffix}")
         return aside
 
+    def open_databases(self) -> list[str]:
+        """What was not closed."""
+        files = self._disk.files
+        return sorted(path for path, inode in files.items() if inode.opened_by is self and not path.endswith("-wal"))
+
     def die(self) -> None:
         """The process is killed: nothing that it still does reaches the disk."""
         self.dead = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from edgesite.testing.simulator.site import Node, Site
+from edgesite.testing.simulator.site import Host, Site
 
 __all__ = ["Faults"]
 
@@ -19,7 +19,7 @@ class Fault:
 
     name: str
     weight: int
-    strike: Callable[[Faults, Node], Callable[[], None]]
+    strike: Callable[[Faults, Host], Callable[[], None]]
 
 
 class Faults:
@@ -34,57 +34,64 @@ class Faults:
             while True:
                 await anyio.sleep(self.rng.expovariate(1 / self._pause_s))
                 fault = self.rng.choices(FAULTS, [one.weight for one in FAULTS])[0]
-                node = self.rng.choice(list(self.site.nodes))
-                self.site.world.trace(f"fault {fault.name} {node.machine.name}")
+                host = self.rng.choice(self.site.hosts)
+                self.site.world.trace(f"fault {fault.name} {host.machine.name}")
                 self.site.world.count(fault.name)
-                tasks.start_soon(self._mend_later, fault.strike(self, node))
+                tasks.start_soon(self._mend_later, fault.strike(self, host))
 
     async def _mend_later(self, mend: Callable[[], None]) -> None:
         await anyio.sleep(self.rng.uniform(0.2, 2.0) * self._mend_s)
         mend()
 
-    def other_end(self, node: Node) -> str:
-        """With whom this node's link is."""
-        if node is not self.site.cloud:
+    def other_end(self, host: Host) -> str:
+        """With whom this host's link is."""
+        if host is not self.site.cloud.host:
             return "cloud"
-        return self.rng.choice([*self.site.edges, "admin"])
+        others = [] if self.site.together else list(self.site.edges)
+        return self.rng.choice([*others, "admin"])
 
 
-def _kill(faults: Faults, node: Node) -> Callable[[], None]:
-    node.kill()
-    return node.start
+def _kill(faults: Faults, host: Host) -> Callable[[], None]:
+    host.kill()
+    return host.start
 
 
-def _kill_between_awaits(faults: Faults, node: Node) -> Callable[[], None]:
-    if node.process is not None and node.process.alive:
-        process = node.process
-        faults.site.world.loop.light_fuse(process, faults.rng.randint(1, 300), lambda: node.machine.kill(process))
-    return node.start
+def _stop(faults: Faults, host: Host) -> Callable[[], None]:
+    if host.process is not None:
+        host.machine.stop(host.process)
+    return host.start
 
 
-def _power(faults: Faults, node: Node) -> Callable[[], None]:
-    node.machine.power_off()
-    return node.start
+def _kill_between_awaits(faults: Faults, host: Host) -> Callable[[], None]:
+    if host.process is not None and host.process.alive:
+        process = host.process
+        faults.site.world.loop.light_fuse(process, faults.rng.randint(1, 300), lambda: host.machine.kill(process))
+    return host.start
 
 
-def _power_in_a_commit(faults: Faults, node: Node) -> Callable[[], None]:
-    node.machine.disk.arm_power_cut(faults.rng.randint(1, 20))
-    return node.start
+def _power(faults: Faults, host: Host) -> Callable[[], None]:
+    host.machine.power_off()
+    return host.start
 
 
-def _cut(faults: Faults, node: Node) -> Callable[[], None]:
-    network, here, there = faults.site.world.network, node.machine.name, faults.other_end(node)
+def _power_in_a_commit(faults: Faults, host: Host) -> Callable[[], None]:
+    host.machine.disk.arm_power_cut(faults.rng.randint(1, 20))
+    return host.start
+
+
+def _cut(faults: Faults, host: Host) -> Callable[[], None]:
+    network, here, there = faults.site.world.network, host.machine.name, faults.other_end(host)
     network.cut(here, there)
     return lambda: network.heal(here, there)
 
 
-def _reset(faults: Faults, node: Node) -> Callable[[], None]:
-    faults.site.world.network.reset(node.machine.name, faults.other_end(node))
+def _reset(faults: Faults, host: Host) -> Callable[[], None]:
+    faults.site.world.network.reset(host.machine.name, faults.other_end(host))
     return lambda: None
 
 
-def _slow(faults: Faults, node: Node) -> Callable[[], None]:
-    link = faults.site.world.network.link(node.machine.name, faults.other_end(node))
+def _slow(faults: Faults, host: Host) -> Callable[[], None]:
+    link = faults.site.world.network.link(host.machine.name, faults.other_end(host))
     before = link.delay_s, link.jitter_s, link.loss
     link.delay_s, link.jitter_s, link.loss = faults.rng.choice([(0.5, 0.5, 0.0), (0.05, 0.02, 0.2), (2.0, 1.0, 0.05)])
 
@@ -94,8 +101,8 @@ def _slow(faults: Faults, node: Node) -> Callable[[], None]:
     return mend
 
 
-def _full(faults: Faults, node: Node) -> Callable[[], None]:
-    disk = node.machine.disk
+def _full(faults: Faults, host: Host) -> Callable[[], None]:
+    disk = host.machine.disk
     disk.full = True
 
     def mend() -> None:
@@ -104,8 +111,8 @@ def _full(faults: Faults, node: Node) -> Callable[[], None]:
     return mend
 
 
-def _clock(faults: Faults, node: Node) -> Callable[[], None]:
-    clock = node.machine.clock
+def _clock(faults: Faults, host: Host) -> Callable[[], None]:
+    clock = host.machine.clock
     jump = faults.rng.choice([-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0])
     clock.offset_s += jump
 
@@ -117,6 +124,7 @@ def _clock(faults: Faults, node: Node) -> Callable[[], None]:
 
 FAULTS = (
     Fault("kill", 3, _kill),
+    Fault("stop", 2, _stop),
     Fault("kill between awaits", 3, _kill_between_awaits),
     Fault("power", 2, _power),
     Fault("power in a commit", 1, _power_in_a_commit),

@@ -88,6 +88,12 @@ class Machine:
             self._remove(process)
             self.world.network.process_died(process.endpoint)
 
+    def stop(self, process: Process) -> None:
+        """As SIGTERM does: the program is asked to end, and does so by itself some time later."""
+        if process.alive and process.task is not None:
+            self.world.trace(f"process stop {process}")
+            process.task.cancel()
+
     def power_off(self) -> None:
         """Everything stops; what was not synced is lost."""
         if not self.on:
@@ -115,12 +121,24 @@ class Machine:
         self.processes.remove(process)
 
     def _ended(self, process: Process, task: asyncio.Task[None]) -> None:
-        """The program returned by itself, or crashed."""
+        """The program returned by itself, after `stop`, or crashed."""
         if not process.alive:
             return
         error = None if task.cancelled() else task.exception()
         self.world.trace(f"process end {process} {error!r}")
         if error is not None:
             self.world.crashed(process, error)
+        elif left := self._left_behind(process):
+            self.world.crashed(process, AssertionError(f"{process} ended and left behind {left}"))
         self._remove(process)
         self.world.network.process_died(process.endpoint)
+
+    def _left_behind(self, process: Process) -> str | None:
+        """A program that ends must have ended its tasks, closed its databases and given up its ports."""
+        tasks = [one.get_coro() for one in asyncio.all_tasks(self.world.loop) if one.process is process]  # type: ignore[attr-defined]
+        if tasks:
+            return f"tasks {sorted(getattr(one, '__qualname__', str(one)) for one in tasks)}"
+        if databases := process.disk.open_databases():
+            return f"databases {databases}"
+        ports = [at for at, listening in self.world.network.ports.items() if listening.owner is process.endpoint]
+        return f"ports {ports}" if ports else None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgesite.cli.up import site_plan
 from edgesite.context import Section, Settings
 from edgesite.edge.edged.machine import Machine as MachineService
 from edgesite.edge.edged.machine import MachineFacts, Pressure
@@ -21,13 +23,15 @@ from edgesite.runtime.paths import cloud_defaults, edge_defaults
 from edgesite.runtime.plugins import PluginHost, discover
 from edgesite.runtime.role import RoleHost
 from edgesite.runtime.role import World as RoleWorld
+from edgesite.runtime.site import Site
 from edgesite.testing.fakeruntime import FakeEngine, FakeRuntime
 from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.pki import SimPki
 
-__all__ = ["API_PORT", "cloud_main", "edge_main"]
+__all__ = ["API_PORT", "cloud_main", "edge_main", "together_main"]
 
 API_PORT = 6443
+Took = Callable[[RoleHost], None]
 RUNTIME = "simulated"
 
 
@@ -38,7 +42,7 @@ def _values(root: str, node: str) -> dict[str, Any]:
 
     folder = Path(root)
     cloud = cloud_defaults(folder, kubeedge_paths=False, advertise="cloud")
-    edge = edge_defaults(folder, kubeedge_paths=False, node_name=node, cloud="cloud")
+    edge = edge_defaults(folder / "edge", kubeedge_paths=False, node_name=node, cloud="cloud")
     edge["modules"]["edged"]["runtime"] = RUNTIME
     api = {"address": f"0.0.0.0:{API_PORT}", "advertiseAddress": "10.0.0.1"}
     values, _ = validate(Request("EdgeSite", underlay={"api": api, "cloud": cloud, "edge": edge}))
@@ -61,14 +65,14 @@ def _settings(node: str, folder: Path) -> dict[str, Any]:
 
 
 class _RuntimePlugin:
-    """The pod runtime of the machine: an engine that outlives our process."""
+    """The pod runtime of the machine: engines, by node, that outlive our process."""
 
-    def __init__(self, engine: Callable[[], FakeEngine]) -> None:
-        self._engine = engine
+    def __init__(self, engines: Mapping[str, FakeEngine]) -> None:
+        self._engines = engines
 
     @impl
     def edgesite_runtime(self, name: str, config: Section) -> Any:
-        return (lambda ctx: FakeRuntime(self._engine())) if name == RUNTIME else None
+        return (lambda ctx: FakeRuntime(self._engines[ctx.node_name])) if name == RUNTIME else None
 
 
 class _Facts:
@@ -99,13 +103,9 @@ class _Facts:
         return Pressure(4 << 30, 32 << 30, 64 << 30, 1 << 20, 1 << 21, 200, 32768)
 
 
-def _role(
-    process: Process, role: str, plugins: PluginHost, settings: Section, of: Settings, data_dir: Path, node: str
-) -> RoleHost:
-    machine = process.machine
-    site = {"version": "0.1.0", "embedded_api": True, "single_process": False, "data_dir": str(machine.data_dir)}
-    world = RoleWorld(
-        clock=machine.clock,
+def _world(process: Process, plugins: PluginHost, site: Mapping[str, Any]) -> RoleWorld:
+    return RoleWorld(
+        clock=process.machine.clock,
         random=process.random,
         net=process.net,
         threads=process.threads,
@@ -113,34 +113,68 @@ def _role(
         hooks=plugins,
         site=site,
     )
-    host = RoleHost(role, plugins.modules(of), settings, world, data_dir=data_dir, node_name=node)  # type: ignore[arg-type]
-    host.services.provide(Pki, SimPki(process.random, machine.clock))  # type: ignore[type-abstract]
-    return host
 
 
-async def cloud_main(process: Process, started: Callable[[RoleHost], None]) -> None:
+def _furnish(role: RoleHost, process: Process) -> RoleHost:
+    """Give a role the services that stand for parts of the machine."""
+    role.services.provide(Pki, SimPki(process.random, process.machine.clock))  # type: ignore[type-abstract]
+    if role.role == "edge":
+        role.services.provide(MachineService, _Facts(process.machine))  # type: ignore[type-abstract]
+    return role
+
+
+def _facts_of_site(process: Process) -> dict[str, Any]:
+    data_dir = str(process.machine.data_dir)
+    return {"version": "0.1.0", "embedded_api": True, "single_process": False, "data_dir": data_dir}
+
+
+def _api(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    api: dict[str, Any] = values["api"] | {"adminKubeconfig": str(folder / "admin.kubeconfig")}
+    return api
+
+
+async def cloud_main(process: Process, took: Took) -> None:
     """The cloud role, as ``edgesite cloud`` runs it."""
     folder = process.machine.data_dir
     values = _settings("", folder)
-    api = values["api"] | {"adminKubeconfig": str(folder / "admin.kubeconfig")}
+    api = _api(values, folder)
     cloud = Section({**values["cloud"], "api": api})
     plugins = PluginHost(discover())
-    role = _role(process, "cloud", plugins, cloud, Settings(api=Section(api), cloud=cloud), folder / "cloud", "")
-    started(role)
+    modules = plugins.modules(Settings(api=Section(api), cloud=cloud))
+    world = _world(process, plugins, _facts_of_site(process))
+    role = _furnish(RoleHost("cloud", modules, cloud, world, data_dir=folder / "cloud"), process)
+    took(role)
     await role.run()
 
 
-async def edge_main(
-    process: Process, token: str, engine: Callable[[], FakeEngine], started: Callable[[RoleHost], None]
-) -> None:
+async def edge_main(process: Process, token: str, engines: Mapping[str, FakeEngine], took: Took) -> None:
     """An edge role, as ``edgesite edge --cloud cloud --token TOKEN`` runs it."""
-    machine = process.machine
-    values = _settings(machine.name, machine.data_dir)["edge"]
+    name, folder = process.machine.name, process.machine.data_dir
+    values = _settings(name, folder)["edge"]
     values["modules"]["edgeHub"]["token"] = token
     edge = Section(values)
     plugins = PluginHost(discover())
-    plugins.register(_RuntimePlugin(engine), "simulator")
-    role = _role(process, "edge", plugins, edge, Settings(edges=(edge,)), machine.data_dir / "edge", machine.name)
-    role.services.provide(MachineService, _Facts(machine))  # type: ignore[type-abstract]
-    started(role)
+    plugins.register(_RuntimePlugin(engines), "simulator")
+    world = _world(process, plugins, _facts_of_site(process))
+    modules = plugins.modules(Settings(edges=(edge,)))
+    role = _furnish(RoleHost("edge", modules, edge, world, data_dir=folder / "edge", node_name=name), process)
+    took(role)
     await role.run()
+
+
+async def together_main(
+    process: Process, nodes: Sequence[str], engines: Mapping[str, FakeEngine], took: Mapping[str, Took]
+) -> None:
+    """A whole site, as ``edgesite up --edge-nodes N`` runs it. ``took`` has the cloud role's under ""."""
+    folder = process.machine.data_dir
+    values = _settings("edge-1", folder)
+    for part in ("websocket", "https"):
+        values["cloud"]["modules"]["cloudHub"][part]["enable"] = False
+    plan = site_plan(values, folder, len(nodes))
+    plan = replace(plan, edges=[replace(one, node_name=name) for one, name in zip(plan.edges, nodes, strict=True)])
+    plugins = PluginHost(discover())
+    plugins.register(_RuntimePlugin(engines), "simulator")
+    site = Site(plan, plugins, _world(process, plugins, plan.site))
+    for role in site.roles:
+        took[role.node_name](_furnish(role, process))
+    await site.run()

@@ -6,7 +6,8 @@ Errors  Violation from `Site.until` when something does not come to pass.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import isfinite
 from typing import Any, Final
@@ -21,40 +22,32 @@ from edgesite.kube.errors import ApiError
 from edgesite.runtime.role import RoleHost
 from edgesite.testing.fakeruntime import FakeContainer, FakeEngine, Script
 from edgesite.testing.simulator.machine import Machine, Process
-from edgesite.testing.simulator.roles import cloud_main, edge_main
+from edgesite.testing.simulator.roles import cloud_main, edge_main, together_main
 from edgesite.testing.simulator.world import Violation, World
 
-__all__ = ["Node", "Site"]
+__all__ = ["Host", "Role", "Site"]
 
 STORAGE_FAILS: Final = "the storage does not accept writes"  #: the one 500 that may be: the cloud's disk is full
 CALL_S: Final = 20.0  #: deadline of one call of the administrator
 
 
-class Node:
-    """A machine and the role that runs on it; ``role`` is that of the last start."""
+class Host:
+    """A machine and the program that runs on it."""
 
-    def __init__(self, world: World, machine: Machine, name: str) -> None:
-        self.machine, self.name = machine, name
-        self.role: RoleHost | None = None
+    def __init__(self, machine: Machine, name: str, main: Callable[[Process], Any]) -> None:
+        self.machine = machine
         self.started = anyio.Event()  #: set, and made anew, at each start
         self.process: Process | None = None
-        self._world = world
-        self._main: Callable[[Process], Any] | None = None
+        self._name, self._main = name, main
 
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.alive
 
-    @property
-    def ready(self) -> bool:
-        return self.running and self.role is not None and self.role.ready.is_set()
-
-    def start(self, main: Callable[[Process], Any] | None = None) -> None:
-        """Start the role unless it runs; the first time ``main`` is needed."""
-        self._main = main or self._main
-        assert self._main is not None
+    def start(self) -> None:
+        """Start the program unless it runs."""
         if not self.running:
-            self.process = self.machine.start(self.name, self._main)
+            self.process = self.machine.start(self._name, self._main)
             self.started.set()
             self.started = anyio.Event()
 
@@ -62,48 +55,76 @@ class Node:
         if self.process is not None:
             self.machine.kill(self.process)
 
+
+class Role:
+    """A role, cloud or edge, of the last start of its host."""
+
+    def __init__(self) -> None:
+        self.host: Host
+        self.now: RoleHost | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.host.running and self.now is not None
+
+    @property
+    def ready(self) -> bool:
+        return self.running and self.now is not None and self.now.ready.is_set()
+
     def took(self, role: RoleHost) -> None:
-        self.role = role
+        self.now = role
 
 
 class Site:
-    """Machines "cloud", "edge-1" ..., "admin". Containers live in ``engines``, by node."""
+    """The cloud, edges by the name of their node, the administrator's machine "admin". Containers live in ``engines``, by node."""
 
-    def __init__(self, world: World, edges: int) -> None:
+    def __init__(self, world: World, edges: int, *, together: bool = False) -> None:
+        """Each role has a machine of its own, "cloud", "edge-1" ..., or all of them are in one process on "cloud"."""
         self.world = world
-        self.cloud = Node(world, world.machine("cloud"), "cloudcore")
-        self.edges = {
-            name: Node(world, world.machine(name), "edgecore") for name in (f"edge-{n + 1}" for n in range(edges))
-        }
-        self.admin = Process(world.machine("admin"), "kubectl", 0)
-        self.engines = {name: self._engine(node.machine) for name, node in self.edges.items()}
+        self.cloud = Role()
+        self.edges = {f"edge-{n + 1}": Role() for n in range(edges)}
+        self.engines: dict[str, FakeEngine] = {}
+        self.together = together
         self.token = ""
         self._transports: dict[str, HttpTransport] = {}
+        self._place()
+        self.admin = Process(world.machine("admin"), "kubectl", 0)
+        for name, edge in self.edges.items():
+            self.engines[name] = self._engine(name, edge.host.machine)
+
+    def _place(self) -> None:
+        """Make the machines and say what runs on them."""
+        machine = self.world.machine("cloud")
+        if self.together:
+            names = list(self.edges)
+            took = {"": self.cloud.took, **{name: edge.took for name, edge in self.edges.items()}}
+            shared = Host(machine, "edgesite", lambda process: together_main(process, names, self.engines, took))
+            for role in (self.cloud, *self.edges.values()):
+                role.host = shared
+            return
+        self.cloud.host = Host(machine, "cloudcore", lambda process: cloud_main(process, self.cloud.took))
+        for name, edge in self.edges.items():
+            edge.host = Host(self.world.machine(name), "edgecore", functools.partial(self._edge_main, name))
+
+    async def _edge_main(self, name: str, process: Process) -> None:
+        await edge_main(process, self.token, self.engines, self.edges[name].took)
 
     @property
-    def nodes(self) -> Iterator[Node]:
-        yield self.cloud
-        yield from self.edges.values()
+    def hosts(self) -> list[Host]:
+        return list(dict.fromkeys(role.host for role in (self.cloud, *self.edges.values())))
 
-    def _engine(self, machine: Machine) -> FakeEngine:
-        starts = StartWatcher(self.world, machine)
+    def _engine(self, node: str, machine: Machine) -> FakeEngine:
+        starts = StartWatcher(self.world, node, machine)
         engine = FakeEngine(machine.clock, script, latency_s=0.02, started=starts)
         starts.engine = engine
         machine.at_power_off.append(engine.reboot)
         return engine
 
-    def start_cloud(self) -> None:
-        self.cloud.start(lambda process: cloud_main(process, self.cloud.took))
-
-    def start_edge(self, name: str) -> None:
-        node, engine = self.edges[name], self.engines[name]
-        node.start(lambda process: edge_main(process, self.token, lambda: engine, node.took))
-
     @asynccontextmanager
     async def client(self, component: str = "kubectl") -> AsyncIterator[Client]:
         """The administrator's client, over the network, with the certificate of admin.kubeconfig; connections are kept."""
         if component not in self._transports:
-            access = load(self.cloud.machine.data_dir / "admin.kubeconfig")
+            access = load(self.cloud.host.machine.data_dir / "admin.kubeconfig")
             self._transports[component] = HttpTransport(self.admin.net, self.admin.machine.clock, access)
         yield Client(self._transports[component], component=component)
 
@@ -137,10 +158,10 @@ class Site:
         """End all faults and start what is down."""
         self.world.network.mend()
         self.world.loop.put_out_fuses()
-        for node in self.nodes:
-            node.machine.clock.offset_s = 0.0
-            node.machine.disk.mend()
-            node.start()
+        for host in self.hosts:
+            host.machine.clock.offset_s = 0.0
+            host.machine.disk.mend()
+            host.start()
 
 
 def script(config: ContainerConfig) -> Script:
@@ -151,14 +172,14 @@ def script(config: ContainerConfig) -> Script:
 class StartWatcher:
     """No container is started while the one before still runs, nor again unless that ended by itself or with the machine."""
 
-    def __init__(self, world: World, machine: Machine) -> None:
+    def __init__(self, world: World, node: str, machine: Machine) -> None:
         self.engine: FakeEngine | None = None
-        self._world, self._machine = world, machine
+        self._world, self._node, self._machine = world, node, machine
         self._ends: dict[tuple[str, str], int] = {}  # (pod uid, container) -> ends that its program has by itself
 
     def __call__(self, container: FakeContainer) -> None:
         assert self.engine is not None
-        config, node = container.config, self._machine.name
+        config, node = container.config, self._node
         uid, name = config.labels.get("io.kubernetes.pod.uid", ""), config.name
         pod = container.sandbox.config.name
         self._world.trace(f"container start {node} {pod} {name} attempt {config.attempt}")

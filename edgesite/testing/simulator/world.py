@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgesite.testing.simulator.determinism import pinned
 from edgesite.testing.simulator.loop import SimLoop
@@ -28,6 +28,10 @@ from edgesite.testing.simulator.pki import Identities
 from edgesite.testing.simulator.trace import Trace
 
 __all__ = ["Outcome", "Scenario", "Violation", "World", "run"]
+
+
+#: Delay and jitter of links, in seconds: a cable, a town, a satellite.
+DELAYS: Final = ((0.0005, 0.0), (0.01, 0.005), (0.01, 0.005), (0.3, 0.05))
 
 
 class Violation(AssertionError):
@@ -60,6 +64,7 @@ class World:
         self.trace = Trace(self.loop.time, self.fail, echo=echo)
         self.identities = Identities()
         self.network = Network(self.loop, random.Random(f"{seed}/network"), self.trace)
+        self.network.default.delay_s, self.network.default.jitter_s = self.rng.choice(DELAYS)
         self.slow_share = self.rng.choice([0.0, 0.0, 0.01, 0.05])
         self.machines: dict[str, Machine] = {}
         self.counts: dict[str, int] = {}

@@ -37,7 +37,7 @@ def deployment(name: str, replicas: int, image: str) -> dict[str, Any]:
 
 async def scenario(world: World) -> None:
     site = Site(world, edges=0)
-    site.start_cloud()
+    site.cloud.host.start()
     await site.until("serving", lambda: serving(site), 60)
     watchers = [CopyingWatcher(site, one) for one in (CONFIG_MAPS, PODS, DEPLOYMENTS)]
     writers = [CountingWriter(site, f"count-{n}", random.Random(f"{world.seed}/writer {n}")) for n in range(2)]

@@ -25,11 +25,11 @@ NODE: Final = "edge-1"
 
 async def scenario(world: World) -> None:
     site = Site(world, edges=2)
-    site.start_cloud()
+    site.cloud.host.start()
     await site.until("serving", lambda: serving(site), 60)
     await site.until("token there", lambda: fetch_token(site), 60)
-    for name in site.edges:
-        site.start_edge(name)
+    for edge in site.edges.values():
+        edge.host.start()
     await site.until("nodes ready", lambda: nodes_ready(site), 60)
     async with site.client() as client:
         await site.call(lambda: client.create(CONFIG_MAPS, config_map("1")))
@@ -69,7 +69,7 @@ def crashing_web(replicas: int) -> dict[str, Any]:
 
 async def disturb(site: Site) -> None:
     """Whatever may happen to a node, one after the other, and to the cloud meanwhile."""
-    world, node = site.world, site.edges[NODE]
+    world, host = site.world, site.edges[NODE].host
     async with site.client() as client:
         while True:
             await anyio.sleep(world.rng.uniform(10.0, 120.0))
@@ -79,13 +79,13 @@ async def disturb(site: Site) -> None:
             if what == "kill":
                 await crash_alone(site)
             elif what == "power":
-                node.machine.power_off()
+                host.machine.power_off()
                 await anyio.sleep(world.rng.uniform(1.0, 30.0))
-                node.start()
+                host.start()
             elif what == "cloud":
-                site.cloud.kill()
+                site.cloud.host.kill()
                 await anyio.sleep(world.rng.uniform(1.0, 60.0))
-                site.cloud.start()
+                site.cloud.host.start()
             else:
                 patch = {"data": {"n": str(world.rng.randint(2, 1000))}}
                 await site.call(lambda: client.patch(CONFIG_MAPS, "count", patch, "default"))  # noqa: B023 - awaited here
@@ -94,11 +94,11 @@ async def disturb(site: Site) -> None:
 
 async def crash_alone(site: Site) -> None:
     """Kill edgesite; the containers that run must be the same ones some time later."""
-    node, engine = site.edges[NODE], site.engines[NODE]
-    node.kill()
+    host, engine = site.edges[NODE].host, site.engines[NODE]
+    host.kill()
     await anyio.sleep(site.world.rng.uniform(0.1, 20.0))
     stay = {one.id for one in engine.containers.values() if one.state.value == "running" and one.config.name == "main"}
-    node.start()
+    host.start()
     await anyio.sleep(10.0)
     if gone := stay - {one.id for one in engine.containers.values() if one.state.value == "running"}:
         raise Violation(f"containers were not adopted: {sorted(gone)}")

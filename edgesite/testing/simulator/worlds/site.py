@@ -22,12 +22,12 @@ from edgesite.kube.resources import DEPLOYMENTS, NODES, PODS, SECRETS
 from edgesite.testing.fakeruntime import FakeEngine
 from edgesite.testing.simulator.faults import Faults
 from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter, version_of
-from edgesite.testing.simulator.site import Node, Site
+from edgesite.testing.simulator.site import Role, Site
 from edgesite.testing.simulator.world import Violation, World
 from edgesite.testing.simulator.worlds.api import deployment, describe, serving
 from edgesite.wire.delivery import ObjectRef
 
-__all__ = ["scenario"]
+__all__ = ["scenario", "trouble_and_peace"]
 
 SETTLE_S: Final = 400.0  #: longer than every back-off and time-out of the modules
 COUNTED: Final = "count"
@@ -35,26 +35,30 @@ COUNTED: Final = "count"
 
 async def scenario(world: World) -> None:
     site = Site(world, edges=world.rng.choice([2, 2, 3]))
-    site.start_cloud()
+    site.cloud.host.start()
     await site.until("serving", lambda: serving(site), 60)
     await site.until("token there", lambda: fetch_token(site), 60)
-    for name in site.edges:
-        site.start_edge(name)
+    for edge in site.edges.values():
+        edge.host.start()
     if world.rng.random() < 0.7:
         await site.until("nodes ready", lambda: nodes_ready(site), 60)
+    await trouble_and_peace(site)
+
+
+async def trouble_and_peace(site: Site) -> None:
+    """Change things under faults, then end the faults and see all that must hold."""
+    world = site.world
     watchers = [CopyingWatcher(site, one) for one in (PODS, NODES)]
     writer = CountingWriter(site, COUNTED, random.Random(f"{world.seed}/writer"))
     async with anyio.create_task_group() as tasks:
         for watcher in watchers:
             tasks.start_soon(watcher.run)
         tasks.start_soon(writer.run)
-        for node in site.edges.values():
-            tasks.start_soon(StoreWatcher(site, node, watchers[0]).run)
+        for name in site.edges:
+            tasks.start_soon(StoreWatcher(site, name, watchers[0]).run)
         async with anyio.create_task_group() as trouble:
-            faults = Faults(
-                site, world.rng, pause_s=world.rng.choice([5.0, 20.0]), mend_s=world.rng.choice([1.0, 8.0, 30.0])
-            )
-            trouble.start_soon(faults.run)
+            pause_s, mend_s = world.rng.choice([5.0, 20.0]), world.rng.choice([1.0, 8.0, 30.0])
+            trouble.start_soon(Faults(site, world.rng, pause_s=pause_s, mend_s=mend_s).run)
             trouble.start_soon(change_deployment, site)
             await anyio.sleep(world.rng.uniform(40.0, 150.0))
             trouble.cancel_scope.cancel()
@@ -118,32 +122,32 @@ def web(replicas: int, image: str) -> dict[str, Any]:
 class StoreWatcher:
     """Looks into an edge's store: nothing there gets older, and what was acknowledged survives every crash."""
 
-    def __init__(self, site: Site, node: Node, pods: CopyingWatcher) -> None:
-        self._site, self._node, self._pods = site, node, pods
-        self._name = node.machine.name
+    def __init__(self, site: Site, name: str, pods: CopyingWatcher) -> None:
+        self._site, self._name, self._pods = site, name, pods
+        self._edge = site.edges[name]
         self._seen: dict[tuple[str, str], tuple[str, int]] = {}
         self._acknowledged: dict[str, ObjectRef] = {}
-        node.machine.at_death.append(lambda process: self._remember())
+        self._edge.host.machine.at_death.append(lambda process: self._remember())
 
     async def run(self) -> None:
         while True:
             with anyio.move_on_after(1.0):
-                await self._node.started.wait()
+                await self._edge.host.started.wait()
                 await self._look_after_start()
-            for kind, obj in await stored(self._node):
+            for kind, obj in await stored(self._edge):
                 self._compare(kind, obj)
 
     def _remember(self) -> None:
         """What the cloud has seen acknowledged by now; only that it is sure to have."""
-        role = self._site.cloud.role if self._site.cloud.running else None
+        role = self._site.cloud.now if self._site.cloud.running else None
         records = role.services.find(DeliveryRecords) if role is not None else None  # type: ignore[type-abstract]
         self._acknowledged = {ref.uid: ref for ref in records.of(self._name)} if isinstance(records, Records) else {}
 
     async def _look_after_start(self) -> None:
         """Before the link is up again, so that nothing that was lost has been sent once more."""
-        while self._node.running and find_meta(self._node) is None:  # noqa: ASYNC110 - nothing announces a service
+        while self._edge.running and find_meta(self._edge) is None:  # noqa: ASYNC110 - nothing announces a service
             await anyio.sleep(0.001)
-        kept = {obj["metadata"]["uid"]: version_of(obj) for _, obj in await stored(self._node)}
+        kept = {obj["metadata"]["uid"]: version_of(obj) for _, obj in await stored(self._edge)}
         for uid, ref in self._acknowledged.items():
             if uid in kept and kept[uid] < ref.version:
                 raise Violation(
@@ -168,13 +172,13 @@ class StoreWatcher:
         self._seen[key] = (meta["uid"], version)
 
 
-def find_meta(node: Node) -> Meta | None:
-    return node.role.services.find(Meta) if node.running and node.role is not None else None  # type: ignore[type-abstract]
+def find_meta(edge: Role) -> Meta | None:
+    return edge.now.services.find(Meta) if edge.running and edge.now is not None else None  # type: ignore[type-abstract]
 
 
-async def stored(node: Node) -> list[tuple[str, dict[str, Any]]]:
+async def stored(edge: Role) -> list[tuple[str, dict[str, Any]]]:
     """Pods and ConfigMaps in the edge's store, if its metamanager runs."""
-    meta = find_meta(node)
+    meta = find_meta(edge)
     if meta is None:
         return []
     found: list[tuple[str, dict[str, Any]]] = []
@@ -223,9 +227,9 @@ async def compare_edges(site: Site, pods: list[dict[str, Any]], deployments: lis
             return f"pod not running: {describe([pod])}"
         if [one["image"] for one in spec["containers"]] != images:
             return f"pod {name} has {spec['containers'][0]['image']}, wanted is {images}"
-    for name, node in site.edges.items():
+    for name, edge in site.edges.items():
         here = {pod["metadata"]["uid"] for pod in pods if pod["spec"].get("nodeName") == name}
-        kept = {one["metadata"]["uid"] for kind, one in await stored(node) if kind == "pod"}
+        kept = {one["metadata"]["uid"] for kind, one in await stored(edge) if kind == "pod"}
         if here != kept:
             return f"{name} has stored pods {sorted(kept)}, the API has {sorted(here)}"
         running = sorted(running_pods(site.engines[name]))
@@ -257,8 +261,8 @@ async def deleted(site: Site) -> str | None:
                 return f"containers left: {left}"
             kept = [
                 one["metadata"]["name"]
-                for node in site.edges.values()
-                for kind, one in await stored(node)
+                for edge in site.edges.values()
+                for kind, one in await stored(edge)
                 if kind == "pod"
             ]
             return f"stored pods left: {kept}" if kept else None
