@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from edgesite.kube.times import InvalidTime, parse_time
 from edgesite.runtime.site import SiteFailed
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def say_when_ready(site: Site) -> None:
 
 
 async def nodes_ready(site: Site, wanted: set[str]) -> None:
-    """Return when all of the nodes are Ready."""
+    """Return when all of the nodes have reported since this process started that they are Ready: the store remembers earlier runs."""
     from edgesite.kube.errors import ApiError
     from edgesite.kube.resources import NODES
 
@@ -48,7 +49,7 @@ async def nodes_ready(site: Site, wanted: set[str]) -> None:
         try:
             async with client.watch(NODES) as events:
                 async for event in events:
-                    if event.type != "DELETED" and is_ready(event.object):
+                    if event.type != "DELETED" and is_ready(event.object) and _is_fresh(event.object):
                         waiting.discard(event.object["metadata"]["name"])
                     if not waiting:
                         return
@@ -72,6 +73,15 @@ def is_ready(obj: dict[str, Any]) -> bool:
     """Whether a node or pod has the condition Ready."""
     conditions = (obj.get("status") or {}).get("conditions") or ()
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def _is_fresh(node: dict[str, Any]) -> bool:
+    """Whether the condition Ready of a node was reported by this process. Heartbeats are whole seconds."""
+    beat = next(one.get("lastHeartbeatTime") for one in node["status"]["conditions"] if one.get("type") == "Ready")
+    try:
+        return parse_time(beat or "") >= int(time.time() - _since_start_s())
+    except InvalidTime:
+        return False
 
 
 def _kubeconfig(site: Site) -> str:
