@@ -33,7 +33,7 @@ async def choose_runtime(ctx: Context, settings: EdgedSettings, folder: Path) ->
         return _make(ctx, settings.runtime)
     note = folder / "runtime"
     before = await ctx.threads.run(_read, note)
-    if before != CRI and not await _answers(ctx):
+    if before != CRI and not (await ctx.threads.run(_is_there, settings.runtime_endpoint) and await _answers(ctx)):
         ctx.log.info("no container runtime answers at %s", settings.runtime_endpoint)
         return _make(ctx, PROCESS)
     if before != CRI:
@@ -64,6 +64,11 @@ async def _answers(ctx: Context) -> bool:
                 found = False
         tasks.cancel_scope.cancel()
     return found
+
+
+def _is_there(endpoint: str) -> bool:
+    """Whether the socket exists: without one there is no need to load gRPC and ask."""
+    return not endpoint.startswith(("unix://", "/")) or Path(endpoint.removeprefix("unix://")).exists()
 
 
 def _read(path: Path) -> str:

@@ -26,6 +26,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from edgesite.edge.edged.faults import (
+    DeadlineReached,
+    InvalidReference,
+    NotInRuntime,
+    RuntimeFault,
+    RuntimeUnavailable,
+    RuntimeUnsupported,
+)
+
 __all__ = [
     "ANNOTATION_HASH",
     "ANNOTATION_RESTARTS",
@@ -83,30 +92,6 @@ ANNOTATION_HASH: Final = (
 ANNOTATION_RESTARTS: Final = "io.kubernetes.container.restartCount"
 ANNOTATION_TERMINATION_PATH: Final = "io.kubernetes.container.terminationMessagePath"
 ANNOTATION_TERMINATION_POLICY: Final = "io.kubernetes.container.terminationMessagePolicy"
-
-
-class RuntimeFault(Exception):
-    """A call that the runtime refused or could not finish; the text is the runtime's own, fit for an event."""
-
-
-class RuntimeUnavailable(RuntimeFault):
-    """The runtime does not answer. Nothing is known about what became of the call."""
-
-
-class NotInRuntime(RuntimeFault):
-    """The sandbox, container or image does not exist."""
-
-
-class RuntimeUnsupported(RuntimeFault):
-    """The runtime does not have this call."""
-
-
-class InvalidReference(RuntimeFault):
-    """The text cannot be the name of an image."""
-
-
-class DeadlineReached(RuntimeFault):
-    """The runtime took too long."""
 
 
 class Isolation(Enum):

@@ -212,14 +212,20 @@ async def test_auto_takes_cri_where_it_answers_and_stays_with_it(threads: RealTh
     engine = FakeEngine(RealClock())
     hooks = Hooks(engine)
     ctx = a_context(hooks, threads, tmp_path)
+    socket = tmp_path / "runtime.sock"
+    settings = EdgedSettings(runtime_endpoint=f"unix://{socket}")
+    await choose_runtime(ctx, settings, tmp_path)
+    assert hooks.made == "process"
+    socket.touch()
     engine.reachable = False
-    await choose_runtime(ctx, EdgedSettings(), tmp_path)
+    await choose_runtime(ctx, settings, tmp_path)
     assert hooks.made == "process"
     engine.reachable = True
-    await choose_runtime(ctx, EdgedSettings(), tmp_path)
+    await choose_runtime(ctx, settings, tmp_path)
     assert hooks.made == "cri"
     engine.reachable = False
-    await choose_runtime(ctx, EdgedSettings(), tmp_path)
+    socket.unlink()
+    await choose_runtime(ctx, settings, tmp_path)
     assert hooks.made == "cri"
 
 
