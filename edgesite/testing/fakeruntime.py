@@ -125,7 +125,9 @@ class FakeEngine:
         self.containers: dict[str, FakeContainer] = {}
         self._started = started
         self._numbers = itertools.count(1)
-        self._listeners: dict[MemoryObjectSendStream[ContainerEvent], None] = {}  # in order, for simulations that replay
+        self._listeners: dict[
+            MemoryObjectSendStream[ContainerEvent], None
+        ] = {}  # in order, for simulations that replay
         for reference in images:
             self.add_image(reference)
 

@@ -16,6 +16,7 @@ from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.images import Images
 from edgesite.edge.edged.logs import EdgedLogs
 from edgesite.edge.edged.machine import LinuxMachine, Machine
+from edgesite.edge.edged.metrics import EdgedMetrics
 from edgesite.edge.edged.node import NodeAgent
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
@@ -41,6 +42,9 @@ class Edged:
     roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
     section: ClassVar[str] = "modules.edged"
+
+    def __init__(self) -> None:
+        self._metrics: EdgedMetrics | None = None
 
     def enabled(self, settings: Section) -> bool:
         return bool(settings.modules.edged.enable)
@@ -72,6 +76,7 @@ class Edged:
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
         objects = Objects(meta)
+        metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
             settings=settings,
             node=node,
@@ -94,6 +99,7 @@ class Edged:
             net=ctx.net,
             tasks=tasks,
             log=ctx.log,
+            metrics=metrics,
             restarts=Backoff(),
             pods=lambda: pods.states(),
         )
@@ -107,6 +113,9 @@ class Edged:
             ended=pods.exited,
             healthy=agent.runtime_answers,
         )
+        metrics.pods.set_function(lambda: len(list(pods.states())))
+        metrics.runtime_up.set_function(lambda: float(agent.problem is None))
+        ctx.health.add_check("container-runtime", lambda: agent.problem)
         ctx.services.provide(LogSource, EdgedLogs(pods, runtime))  # type: ignore[type-abstract]
         # Joined before the store is read, so that nothing falls between the two.
         inbox = ctx.bus.join(self.name, GROUP)

@@ -15,6 +15,7 @@ from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.images import Images
+from edgesite.edge.edged.metrics import EdgedMetrics
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.runtime import DnsConfig, Runtime
@@ -61,6 +62,7 @@ class PodServices:
     net: Net
     tasks: TaskGroup  #: of the module: for what goes on beside a worker
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    metrics: EdgedMetrics
     restarts: Backoff[tuple[str, str]]  #: by pod uid and container
     pods: Callable[[], Iterable[PodState]]  #: of all workers
 

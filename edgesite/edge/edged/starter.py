@@ -123,6 +123,7 @@ class ContainerStarter:
         if failure is not None:
             return self._refused(state, name, "RunContainerError", str(failure), init)
         state.waiting.pop(name, None)
+        self._services.metrics.container_starts.inc()
         self._say(state, NORMAL, "Started", f"Started container {name}", name, init)
         handler = (container.get("lifecycle") or {}).get("postStart")
         if handler:

@@ -66,6 +66,8 @@ class PodWorker:
         self._retry_at: float | None = None
         self._trouble_s = 0.0
         self._exits: dict[str, int] = {}
+        self._seen_at: float | None = None if known else services.clock.monotonic()
+        self._end_at: float | None = None
         self.done = False
         if pod.status.get("startTime") or pod.status.get("phase") in FINAL_PHASES:
             self.state.reported = dict(pod.status)
@@ -137,6 +139,7 @@ class PodWorker:
         self._probes.stop()
 
     def _try_later(self) -> None:
+        self._services.metrics.faults.inc()
         self._stale = True
         self._trouble_s = min(max(self._trouble_s * 2, TROUBLE_FIRST_S), TROUBLE_MOST_S)
         self._retry_in(self._trouble_s * (0.75 + self._services.random.random() / 2))
@@ -169,6 +172,7 @@ class PodWorker:
         await self._read_messages()
         self._probes.follow()
         await self._reporter.report(state)
+        self._note_start()
         if state.finished:
             self._probes.stop()
             await self._sandbox.stop(state)
@@ -176,6 +180,13 @@ class PodWorker:
             self._retry_in(max(self._volumes.renew_at - self._services.clock.monotonic(), 1.0))
         if failure is not None:
             raise failure
+
+    def _note_start(self) -> None:
+        """Measure the start of a pod that was new to the runtime, once all of its containers have run."""
+        containers = self.state.pod.containers
+        if self._seen_at is not None and all(self.state.latest(one["name"]) is not None for one in containers):
+            self._services.metrics.pod_start.observe(self._services.clock.monotonic() - self._seen_at)
+            self._seen_at = None
 
     async def _steps(self) -> None:
         try:
@@ -243,6 +254,8 @@ class PodWorker:
     async def _end(self) -> None:
         """Stop everything, tell how it ended, remove it."""
         state, services = self.state, self._services
+        if self._end_at is None:
+            self._end_at = services.clock.monotonic()
         self._probes.stop()
         await self._refresh()
         await self._containers.teardown(state)
@@ -260,6 +273,7 @@ class PodWorker:
             services.restarts.forget((state.pod.uid, name))
         if not self._gone:
             await services.meta.confirm_deleted(state.pod.namespace, state.pod.name, state.pod.uid)
+        services.metrics.pod_end.observe(services.clock.monotonic() - self._end_at)
         self.done = True
 
 

@@ -339,6 +339,20 @@ async def test_after_a_long_silence_everything_is_told_again(machine: Machine, t
         await cloud.until(lambda: condition(cloud, "Ready") == "True" and _node_ready(cloud) == "True")
 
 
+async def test_operators_see_pods_and_runtime(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        read = rig.host.metrics.get_sample_value
+        assert read("edgesite_edged_pods") == 1
+        assert read("edgesite_edged_pod_start_seconds_count") == 1
+        assert dict(rig.host.health.report("ready"))["container-runtime"] is None
+        machine.engine.reachable = False
+        await rig.cloud.until(lambda: _node_ready(rig.cloud) == "False")
+        assert read("edgesite_edged_runtime_up") == 0
+        assert "does not answer" in str(dict(rig.host.health.report("ready"))["container-runtime"])
+
+
 async def test_a_broken_pod_hinders_no_other(machine: Machine, tmp_path: Path) -> None:
     async with machine.rig(tmp_path) as rig:
         await rig.cloud.apply("pod", pod("broken", containers=[{"image": "no-name"}]))

@@ -66,6 +66,11 @@ class NodeAgent:
         self._registered = anyio.Event()
         self._renewed_at: float | None = None
 
+    @property
+    def problem(self) -> str | None:
+        """Why the runtime cannot be used, or None if it can."""
+        return self._problem
+
     async def learn(self) -> None:
         """Read the machine's facts into what pods are told of their node."""
         ctx, settings, node = self._ctx, self._settings, self._node
