@@ -55,6 +55,7 @@ _MAKING: Final = frozenset(
     {"RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "CreateContainer", "StartContainer", "RemoveContainer"}
 )
 STOP_MARGIN_S: Final = 60.0  #: Beyond the grace period: the runtime kills and cleans up in it.
+_CUT_OFF: Final = ("context canceled", "signal: killed")  #: How containerd words a start whose caller has gone.
 _EVENT_TYPES: Final = (
     ContainerEventType.CREATED,
     ContainerEventType.STARTED,
@@ -160,7 +161,7 @@ class CriRuntime:
     async def container_status(self, container_id: str) -> ContainerStatus:
         answer = await self._call("ContainerStatus", {"container_id": container_id})
         status = convert.container_status(answer.get("status", {}))
-        if status.reason == "StartError" and "context canceled" in status.message:
+        if status.reason == "StartError" and any(words in status.message for words in _CUT_OFF):
             # Its start was cut off by the end of an edgesite; whether the program runs is not known.
             return replace(status, state=ContainerState.UNKNOWN)
         return status
