@@ -316,6 +316,7 @@ class Module(Protocol):
     name: ClassVar[str]  #: "edgehub"; also its logger
     roles: ClassVar[frozenset[str]]  #: {"cloud"}, {"edge"} or both
     needs: ClassVar[frozenset[str]]  #: modules of the same role that must be ready first
+    # Optional: ``stands_for: ClassVar[frozenset[str]]``, further names by which others may need this module.
     section: ClassVar[str]  #: dotted path of its settings in the role's configuration ("modules.edgeHub"), or ""
 
     def enabled(self, settings: Section) -> bool:

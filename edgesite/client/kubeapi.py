@@ -35,6 +35,7 @@ class KubeApiModule:
     """Provides `Client` and `SharedInformers` over HTTP."""
 
     name: ClassVar[str] = "kubeapi"
+    stands_for: ClassVar[frozenset[str]] = frozenset({"apiserver"})
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = "kubeAPIConfig"

@@ -15,7 +15,7 @@ from edgesite.context import Context, Section
 from edgesite.runtime.bus import LocalBus
 from edgesite.runtime.health import RoleHealth
 from edgesite.runtime.services import LocalServices, ModuleBus, ModuleServices
-from edgesite.runtime.supervisor import MissingModule, Running, Supervisor, cycle_text
+from edgesite.runtime.supervisor import MissingModule, Running, Supervisor, cycle_text, names_of
 
 if TYPE_CHECKING:
     import random
@@ -177,7 +177,7 @@ def _why_not(one: Running, running: list[Running], exc: Exception) -> str:
     """Why this module cannot start beside the others; "" if it can."""
     if isinstance(exc, CycleError):
         return cycle_text(exc) if one.module.name in exc.args[1] else ""
-    missing = one.module.needs - {other.module.name for other in running}
+    missing = one.module.needs.difference(*(names_of(other.module) for other in running))
     return f"needs {', '.join(sorted(missing))}, which no plugin provides or which is off" if missing else ""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgesite.context import Clock, Module
 
-__all__ = ["MissingModule", "ModuleExited", "ModuleState", "Running", "Supervisor", "start_order"]
+__all__ = ["MissingModule", "ModuleExited", "ModuleState", "Running", "Supervisor", "names_of", "start_order"]
 
 logger = logging.getLogger(__name__)
 FIRST_BACKOFF_S: Final = 1.0
@@ -48,16 +48,23 @@ class ModuleState(StrEnum):
     STOPPED = "stopped"
 
 
+def names_of(module: Module) -> frozenset[str]:
+    """The names by which others may need this module: its own, and those that it ``stands_for``."""
+    further: frozenset[str] = getattr(module, "stands_for", frozenset())
+    return further | {module.name}
+
+
 def start_order(modules: Iterable[Module]) -> list[Module]:
     """Return every module after those that it needs. Raises MissingModule, graphlib.CycleError."""
-    by_name = {one.name: one for one in modules}
-    for one in by_name.values():
-        if missing := one.needs - by_name.keys():
+    chosen = {one.name: one for one in modules}
+    owner = {name: one.name for one in chosen.values() for name in names_of(one)}
+    for one in chosen.values():
+        if missing := one.needs - owner.keys():
             raise MissingModule(
                 f"{one.name} needs {', '.join(sorted(missing))}, which no plugin provides or which is off"
             )
-    graph = {one.name: sorted(one.needs) for one in by_name.values()}
-    return [by_name[name] for name in TopologicalSorter(graph).static_order()]
+    graph = {one.name: sorted(owner[need] for need in one.needs) for one in chosen.values()}
+    return [chosen[name] for name in TopologicalSorter(graph).static_order()]
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +99,7 @@ class Supervisor:
         by_name = {one.module.name: one for one in running}
         self.running = [by_name[module.name] for module in order]
         self.all_ready = anyio.Event()
-        self._by_name = by_name
+        self._by_name = {name: one for one in running for name in names_of(one.module)}
         self._clock, self._random, self._crashes = clock, random, crashes
         self._label = f"{label}: " if label else ""
 

@@ -69,8 +69,15 @@ class CloudStream:
             await server.listen(ctx.net, MEM_ADDRESS)
             ctx.services.provide(NodeConnector, nodes)  # type: ignore[type-abstract]
             ctx.ready()
-            await _listen(ctx, server)
+            if _joinable(ctx):
+                await _listen(ctx, server)
             await anyio.sleep_forever()
+
+
+def _joinable(ctx: Context) -> bool:
+    """Whether edges on other machines can connect to the hub at all: only then is there a tunnel to take."""
+    hub = ctx.settings.get("modules", {}).get("cloudHub", {})
+    return bool(hub.get("websocket", {}).get("enable", True))
 
 
 async def _listen(ctx: Context, server: HttpServer) -> None:

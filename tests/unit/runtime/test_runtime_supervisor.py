@@ -19,6 +19,7 @@ class Named:
     def __init__(self, name: str, *needs: str) -> None:
         self.name = name
         self.needs = frozenset(needs)
+        self.stands_for: frozenset[str] = frozenset()
 
 
 class InstantClock:
@@ -60,6 +61,13 @@ def serving(name: str, log: list[str], *needs: str) -> Running:
 def test_start_order_puts_needs_first() -> None:
     order = start_order([Named("c", "b"), Named("a"), Named("b", "a")])  # type: ignore[list-item]
     assert [one.name for one in order] == ["a", "b", "c"]
+
+
+def test_a_module_may_stand_for_another() -> None:
+    other = Named("kubeapi")
+    other.stands_for = frozenset({"apiserver"})
+    order = start_order([Named("hub", "apiserver"), other])  # type: ignore[list-item]
+    assert [one.name for one in order] == ["kubeapi", "hub"]
 
 
 def test_a_missing_need_is_named() -> None:
