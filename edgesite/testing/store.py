@@ -222,9 +222,9 @@ class StoreContract:
         assert store.compacted == 3
         for ask in (store.watch, lambda prefix, after: store.list(prefix, revision=after)):
             with pytest.raises(Compacted):
-                ask("/pods/", after=2)  # type: ignore[operator]
+                ask("/pods/", after=2)
             with pytest.raises(Compacted):
-                ask("/nothing/yet/", after=2)  # type: ignore[operator]
+                ask("/nothing/yet/", after=2)
         assert len(store.watch("/pods/", after=3).take()) == 2
 
     async def test_the_future_is_refused(self, store: Store) -> None:

@@ -26,7 +26,7 @@ from edgesite.net.tunnel import Tunnel
 from edgesite.wire import tunnel as wire
 
 if TYPE_CHECKING:
-    from edgesite.context import Context, Role, Section
+    from edgesite.context import Context, Section
 
 __all__ = ["MEM_ADDRESS", "CloudStream"]
 
@@ -45,7 +45,7 @@ class CloudStream:
     """See the module docstring."""
 
     name: ClassVar[str] = "cloudstream"
-    roles: ClassVar[frozenset[Role]] = frozenset({"cloud"})
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset({"cloudhub"})
     section: ClassVar[str] = "modules.cloudStream"
 

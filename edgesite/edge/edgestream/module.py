@@ -23,7 +23,7 @@ from edgesite.net.tunnel import Tunnel
 from edgesite.wire import tunnel as wire
 
 if TYPE_CHECKING:
-    from edgesite.context import Context, Role, Section
+    from edgesite.context import Context, Section
     from edgesite.net.websocket import WebSocket
 
 __all__ = ["MEM_ADDRESS", "EdgeStream"]
@@ -45,7 +45,7 @@ class EdgeStream:
     """See the module docstring."""
 
     name: ClassVar[str] = "edgestream"
-    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = "modules.edgeStream"
 

@@ -19,7 +19,7 @@ from edgesite.net import address
 from edgesite.net.http import HttpServer, Limits
 
 if TYPE_CHECKING:
-    from edgesite.context import Context, Role, Section
+    from edgesite.context import Context, Section
 
 __all__ = ["KubeletApiServer"]
 
@@ -32,7 +32,7 @@ class KubeletApiServer:
     """See the module docstring."""
 
     name: ClassVar[str] = "kubeletapi"
-    roles: ClassVar[frozenset[Role]] = frozenset({"edge"})
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"edged"})
     section: ClassVar[str] = "modules.edged.tailoredKubeletConfig"
 
