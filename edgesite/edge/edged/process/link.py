@@ -25,7 +25,6 @@ __all__ = ["ProcessLink", "Spawn", "spawn_supervisor"]
 
 logger = logging.getLogger(__name__)
 
-FLAG: Final = "--edgesite-process-supervisor"  #: First argument of a frozen edgesite that shall be the supervisor.
 CONNECT_S: Final = 10.0
 RETRY_S: Final = 0.02
 MAX_LINE_BYTES: Final = 64 << 20
@@ -37,7 +36,7 @@ Spawn = Callable[[Path], None]
 def spawn_supervisor(root: Path) -> None:
     """Start the supervisor of ``root``; it outlives us. Blocking: call it in a thread. Raises OSError."""
     if getattr(sys, "frozen", False):
-        argv = [sys.executable, FLAG, str(root)]
+        argv = [sys.executable, "--internal", "edgesite.edge.edged.process.supervisor", str(root)]
     else:
         argv = [sys.executable, "-I", "-S", "-E", str(Path(__file__).with_name("supervisor.py")), str(root)]
     log = os.open(root / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
