@@ -29,6 +29,8 @@ def parse_body(body: bytes, form: BodyFormat) -> Any:
     if form is BodyFormat.JSON:
         try:
             return json.loads(body)
+        except RecursionError:
+            raise errors.bad_request("error decoding the body: json: exceeded max depth") from None
         except json.InvalidJson as exc:
             if body.lstrip()[:1] not in (b"{", b"["):
                 raise errors.bad_request(f"couldn't get version/kind; json parse error: {exc}") from None
@@ -40,7 +42,7 @@ def parse_body(body: bytes, form: BodyFormat) -> Any:
     if body.lstrip()[:1] == b"{":  # most clients write their YAML as JSON
         try:
             return json.loads(body)
-        except json.InvalidJson:
+        except (json.InvalidJson, RecursionError):
             return _yaml(body)
     return _yaml(body)
 

@@ -135,6 +135,8 @@ async def test_namespace_must_be_there(site: Site) -> None:
         (b'{"metadata":{}}', 422, "name or generateName is required"),
         (b'{"metadata":{"name":"a","namespace":"other"}}', 400, "does not match the namespace sent"),
         (b"\xff\xfe", 400, ""),
+        (b"[" * 100_000, 400, ""),
+        (b'{"data":' * 100_000, 400, ""),
     ],
 )
 async def test_bad_bodies(site: Site, body: bytes, code: int, message: str) -> None:

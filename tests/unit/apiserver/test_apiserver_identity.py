@@ -41,8 +41,46 @@ def test_server_names() -> None:
 
 
 def test_yaml_becomes_json() -> None:
-    text = b"a: 1\n2: x\ntrue: y\nwhen: 2020-01-01\nlist: [1, 2.5, null]\n"
-    assert yamlbody.parse(text) == {"a": 1, "2": "x", "true": "y", "when": "2020-01-01", "list": [1, 2.5, None]}
+    text = b"a: 1\n2: x\ntrue: z\nwhen: 2020-01-01\nlist: [1, 2.5, null, 12:30, 0644, 0x1f, 1_000, .5, -3, 1e3, 'yes', yes]\n"
+    assert yamlbody.parse(text) == {
+        "a": 1,
+        "2": "x",
+        "true": "z",
+        "when": "2020-01-01",
+        "list": [1, 2.5, None, "12:30", 420, 31, 1000, 0.5, -3, 1000.0, "yes", True],
+    }
+    merged = b"base: &b {x: 1, y: 2}\nmade: {<<: *b, y: 3}\nagain: *b\nblock: |\n  two\n  lines\nbytes: !!binary dg==\n"
+    assert yamlbody.parse(merged) == {
+        "base": {"x": 1, "y": 2},
+        "made": {"y": 3, "x": 1},
+        "again": {"x": 1, "y": 2},
+        "block": "two\nlines\n",
+        "bytes": "v",
+    }
+    assert yamlbody.parse(b"") is None
+    assert yamlbody.parse(b"a: 1\n---\nb: 2\n") == {"a": 1}
+    assert yamlbody.parse(b"--- <<") is None
+
+
+@pytest.mark.parametrize("opening", [b"[", b"{a: ", b"- ", b"? "])
+def test_depth_is_bounded(opening: bytes) -> None:
+    for times in (yamlbody.MAX_DEPTH + 1, 500_000):
+        with pytest.raises(ApiError, match=r"max depth|a key must be"):
+            yamlbody.parse(opening * times)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**62), 2**62)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=["C"])),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["C"])), inner),
+    )
+)
+def test_what_is_written_comes_back(value: object) -> None:
+    assert yamlbody.parse(yamlbody.render(value)) == value
 
 
 @pytest.mark.parametrize(
