@@ -119,7 +119,7 @@ def assemble(
     _load_allocators(store, kinds)
     views = Views(clock)
     watches = Watches(store, views, clock, random)
-    writes = Writes(registry, views, clock)
+    writes = Writes(registry, views, clock, threads)
     static = StaticTokens(tokens or {})
     reviews = Reviews(registry.scheme, [static], clock)
     documents = Documents(kinds, version=version, address=address)

@@ -87,7 +87,7 @@ class Scales:
     async def update(self, call: Call) -> Response:
         """Raises ApiError."""
         options = self._writes.options(call)
-        scale, _ = self._writes.body(call)
+        scale, _ = await self._writes.body(call)
         wanted = self._replicas(call, scale)
         required = (scale.get("metadata") or {}).get("resourceVersion")
         return await self._set(call, options, lambda old: wanted, required)

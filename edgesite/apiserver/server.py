@@ -141,6 +141,8 @@ class ApiServer:
         """Answer what should not have happened; the client learns that it did, the log why."""
         if isinstance(exc, ApiError):
             return self._error(request, exc)
+        if isinstance(exc, RecursionError):  # JSON may nest deeper than what walks over it
+            return self._error(request, errors.bad_request("the object is nested too deeply"))
         if isinstance(exc, WriteFailed):
             logger.error("the store cannot write: %s", exc)
             return self._error(request, errors.internal("the storage does not accept writes"))

@@ -73,7 +73,7 @@ class Subresources:
     async def bind(self, call: Call) -> Response:
         """Bind a pod to a node: of /pods/NAME/binding and of /bindings. Raises ApiError."""
         options = self._writes.options(call)
-        binding, _ = self._writes.body(call)
+        binding, _ = await self._writes.body(call)
         if not isinstance(binding, dict) or not (
             isinstance(binding.get("target"), dict | None) and isinstance(binding.get("metadata"), dict | None)
         ):
@@ -98,7 +98,7 @@ class Subresources:
 
     async def _evict(self, call: Call) -> Response:
         """Delete a pod unless a disruption budget forbids it. Raises ApiError."""
-        eviction, _ = self._writes.body(call)
+        eviction, _ = await self._writes.body(call)
         if not isinstance(eviction, dict) or not isinstance(eviction.get("metadata"), dict | None):
             raise errors.bad_request("the body of the request must be an Eviction")
         name = (eviction.get("metadata") or {}).get("name") or call.route.name

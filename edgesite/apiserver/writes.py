@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
     from edgesite.apiserver.registry import Registry
     from edgesite.apiserver.views import Views
-    from edgesite.context import Clock
+    from edgesite.context import Clock, Threads
     from edgesite.net.http import Response
     from edgesite.store.rows import Row
 
 __all__ = ["Writes"]
 
+LONG_YAML_BYTES: Final = 64 * 1024  #: what takes some 10 ms to read
 TOGETHER: Final = 64  #: deletions of one deletecollection that share a commit
 Object = dict[str, Any]
 _OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
@@ -44,10 +45,11 @@ _OPERATIONS: Final = {"create": "CREATE", "delete": "DELETE", "deletecollection"
 class Writes:
     """Carries out writes through the registry and renders what came of them."""
 
-    def __init__(self, registry: Registry, views: Views, clock: Clock) -> None:
+    def __init__(self, registry: Registry, views: Views, clock: Clock, threads: Threads) -> None:
         self._registry = registry
         self._views = views
         self._clock = clock
+        self._threads = threads
 
     # what all writes share
 
@@ -72,18 +74,24 @@ class Writes:
         """Raises ApiError."""
         return WriteOptions.of(call.request.query if call.request.raw_query else {}, _OPTIONS[call.verb])
 
-    def body(self, call: Call) -> tuple[Any, bytes]:
+    async def parsed(self, body: bytes, form: BodyFormat) -> Any:
+        """Return the value of a body; what takes long to read is read in a thread. Raises ApiError."""
+        if form is BodyFormat.YAML and len(body) > LONG_YAML_BYTES:
+            return await self._threads.run(parse_body, body, form)
+        return parse_body(body, form)
+
+    async def body(self, call: Call) -> tuple[Any, bytes]:
         """Return the decoded body, and its text where JSON. Raises ApiError."""
         request = call.request
         form = body_format(request.headers.get("content-type"))
         if not request.body:
             raise errors.bad_request("the body of the request was empty")
         own = request.peer.in_process  # what our own codec wrote holds no member twice
-        return parse_body(request.body, form), request.body if form is BodyFormat.JSON and not own else b""
+        return await self.parsed(request.body, form), request.body if form is BodyFormat.JSON and not own else b""
 
-    def decoded(self, call: Call, options: WriteOptions) -> Object:
+    async def decoded(self, call: Call, options: WriteOptions) -> Object:
         """Return the object in the body as its kind holds it. Raises ApiError."""
-        value, text = self.body(call)
+        value, text = await self.body(call)
         obj = meta.shape(value, call.kind.resource)
         return self._registry.scheme.decode(call.kind, obj, options.field_validation, call.warnings, text)
 
@@ -100,7 +108,7 @@ class Writes:
     async def create(self, call: Call) -> Response:
         """Raises ApiError."""
         options = self.options(call)
-        obj = self.decoded(call, options)
+        obj = await self.decoded(call, options)
         view_of(call.request)
         write = self.begin(call, options)
         write.name = obj["metadata"].get("name") or ""
@@ -112,7 +120,7 @@ class Writes:
     async def update(self, call: Call) -> Response:
         """Raises ApiError."""
         options = self.options(call)
-        obj = self.decoded(call, options)
+        obj = await self.decoded(call, options)
         view_of(call.request)
         write = self.begin(call, options)
         required = obj["metadata"].get("resourceVersion") or ""
@@ -212,7 +220,7 @@ class Writes:
             message = "Required value: is required for apply patch"
             cause = {"reason": "FieldValueRequired", "message": message, "field": "fieldManager"}
             raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
-        applied = meta.shape(parse_body(request.body, BodyFormat.YAML), kind.resource)
+        applied = meta.shape(await self.parsed(request.body, BodyFormat.YAML), kind.resource)
         if applied["metadata"].get("managedFields"):
             raise errors.bad_request("metadata.managedFields must be nil")
         applied = self._registry.scheme.decode(kind, applied, options.field_validation, call.warnings)

@@ -402,6 +402,27 @@ async def test_services_get_addresses(site: Site) -> None:
     assert (await site.post(services, headless)).obj["spec"]["clusterIPs"] == ["None"]
 
 
+async def test_long_yaml(site: Site) -> None:
+    lines = b"".join(b"  key%d: value %d\n" % (number, number) for number in range(5000))
+    made = await site.post(CMS, b"metadata: {name: a}\ndata:\n" + lines, content_type="application/yaml")
+    assert (made.status, len(made.obj["data"])) == (201, 5000)
+
+
+async def test_deep_objects(tmp_path: Path) -> None:
+    things = "/apis/acme.example.com/v1/namespaces/default/things"
+    async with site_at(tmp_path, extra=[Resource("acme.example.com", "v1", "Thing", "things")]) as site:
+        for depth in (50, 200, 400, 600, 800, 950, 5000):
+            body = b'{"metadata":{"name":"a%d"},"x":%b1%b}' % (depth, b'{"y":' * depth, b"}" * depth)
+            for answer in (
+                await site.post(things, body),
+                await site.patch(f"{things}/a{depth}", {"z": 1}),
+                await site.patch(f"{things}/b{depth}?fieldManager=me", body.replace(b'"a', b'"b'), "apply"),
+                await site.put(f"{things}/a{depth}", body),
+            ):
+                assert answer.status in (200, 201, 400, 404), (depth, answer.body)
+        assert (await site.get(things)).status == 200
+
+
 async def test_services_change_their_type(site: Site) -> None:
     services = "/api/v1/namespaces/default/services"
     await site.post(services, {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}], "type": "LoadBalancer"}})
