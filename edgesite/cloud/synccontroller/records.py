@@ -148,6 +148,14 @@ class Records:
         for uid in self._by_node.pop(node, {}):
             self._mark(node, uid)
 
+    def wrote(self, node: str, uid: str, ref: ObjectRef | None) -> None:
+        """The API now has this record, or none. The edge may have told something newer meanwhile."""
+        if ref is None:
+            self.written.pop((node, uid), None)
+        else:
+            self.written[node, uid] = ref
+        self._mark(node, uid)
+
     def _mark(self, node: str, uid: str) -> None:
         if self._by_node.get(node, {}).get(uid) == self.written.get((node, uid)):
             self.changed.pop((node, uid), None)

@@ -69,7 +69,7 @@ class RecordWriter:
         if ref is None:
             if written is not None:
                 await self._delete(node, written)
-                self._records.written.pop((node, uid), None)
+                self._records.wrote(node, uid, None)
             return
         sync = sync_object(node, ref)
         if sync is None:
@@ -83,7 +83,7 @@ class RecordWriter:
                 if exc.reason != "AlreadyExists":
                     raise
         await self._client.patch(kind, sync["metadata"]["name"], status, ref.namespace, subresource="status")
-        self._records.written[node, uid] = ref
+        self._records.wrote(node, uid, ref)
 
     async def _delete(self, node: str, ref: ObjectRef) -> None:
         kind = OBJECT_SYNCS if ref.namespace else CLUSTER_OBJECT_SYNCS
