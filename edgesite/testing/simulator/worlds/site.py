@@ -18,7 +18,7 @@ from edgesite.cloud.cloudhub.records import DeliveryRecords
 from edgesite.cloud.synccontroller.records import Records
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import DEPLOYMENTS, NODES, PODS, SECRETS
+from edgesite.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, OBJECT_SYNCS, PODS, SECRETS
 from edgesite.testing.fakeruntime import FakeEngine
 from edgesite.testing.simulator.faults import Faults
 from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter, version_of
@@ -53,13 +53,13 @@ async def trouble_and_peace(site: Site) -> None:
     async with anyio.create_task_group() as tasks:
         for watcher in watchers:
             tasks.start_soon(watcher.run)
-        tasks.start_soon(writer.run)
         for name in site.edges:
             tasks.start_soon(StoreWatcher(site, name, watchers[0]).run)
         async with anyio.create_task_group() as trouble:
             pause_s, mend_s = world.rng.choice([5.0, 20.0]), world.rng.choice([1.0, 8.0, 30.0])
             trouble.start_soon(Faults(site, world.rng, pause_s=pause_s, mend_s=mend_s).run)
             trouble.start_soon(change_deployment, site)
+            trouble.start_soon(writer.run)
             await anyio.sleep(world.rng.uniform(40.0, 150.0))
             trouble.cancel_scope.cancel()
         site.mend()
@@ -216,10 +216,16 @@ async def _compare(site: Site, client: Client, watchers: list[CopyingWatcher]) -
     pods = (await client.list(PODS, "default"))["items"]
     if len(pods) != (found[0]["spec"]["replicas"] if found else 0):
         return f"pods: {describe(pods)}; deployment: {describe(found)}"
-    return await compare_edges(site, pods, found)
+    counted = [
+        one for one in (await client.list(CONFIG_MAPS, "default"))["items"] if one["metadata"]["name"] == COUNTED
+    ]
+    return await compare_edges(site, pods, found, version_of(counted[0]) if counted else 0)
 
 
-async def compare_edges(site: Site, pods: list[dict[str, Any]], deployments: list[dict[str, Any]]) -> str | None:
+async def compare_edges(
+    site: Site, pods: list[dict[str, Any]], deployments: list[dict[str, Any]], counted: int
+) -> str | None:
+    """``counted`` is the version of the ConfigMap that all pods use."""
     images = [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in deployments]
     for pod in pods:
         name, spec = pod["metadata"]["name"], pod["spec"]
@@ -228,13 +234,36 @@ async def compare_edges(site: Site, pods: list[dict[str, Any]], deployments: lis
         if [one["image"] for one in spec["containers"]] != images:
             return f"pod {name} has {spec['containers'][0]['image']}, wanted is {images}"
     for name, edge in site.edges.items():
-        here = {pod["metadata"]["uid"] for pod in pods if pod["spec"].get("nodeName") == name}
-        kept = {one["metadata"]["uid"] for kind, one in await stored(edge) if kind == "pod"}
-        if here != kept:
-            return f"{name} has stored pods {sorted(kept)}, the API has {sorted(here)}"
-        running = sorted(running_pods(site.engines[name]))
-        if running != sorted(here):
-            return f"{name} runs {running}, the API has {sorted(here)}"
+        here = [pod for pod in pods if pod["spec"].get("nodeName") == name]
+        if difference := compare_edge(site.engines[name], here, await stored(edge), counted):
+            return f"{name}: {difference}"
+    return None
+
+
+def compare_edge(
+    engine: FakeEngine, here: list[dict[str, Any]], kept: list[tuple[str, dict[str, Any]]], counted: int
+) -> str | None:
+    """The API's pods of one node, what the node has stored, and what it runs."""
+    wanted = sorted(pod["metadata"]["uid"] for pod in here)
+    found = sorted(one["metadata"]["uid"] for kind, one in kept if kind == "pod")
+    if wanted != found:
+        return f"stored are pods {found}, the API has {wanted}"
+    if (running := sorted(running_pods(engine))) != wanted:
+        return f"running are pods {running}, the API has {wanted}"
+    for kind, one in kept:
+        if kind == "configmap" and one["metadata"]["name"] == COUNTED and version_of(one) != counted and here:
+            return f"the ConfigMap is stored at {version_of(one)}, the API has {counted}"
+    for pod in here:
+        status = pod["status"]["containerStatuses"][0]
+        container = next(
+            (one for one in engine.containers.values() if status["containerID"].endswith(f"//{one.id}")), None
+        )
+        if (
+            container is None
+            or container.state.value != "running"
+            or status["restartCount"] != container.config.attempt
+        ):
+            return f"the API shows {status} of {pod['metadata']['name']}, which is {container and container.config.attempt}"
     return None
 
 
@@ -259,12 +288,11 @@ async def deleted(site: Site) -> str | None:
             left = {name: running_pods(engine) for name, engine in site.engines.items() if running_pods(engine)}
             if left:
                 return f"containers left: {left}"
-            kept = [
-                one["metadata"]["name"]
-                for edge in site.edges.values()
-                for kind, one in await stored(edge)
-                if kind == "pod"
-            ]
-            return f"stored pods left: {kept}" if kept else None
+            for name, edge in site.edges.items():
+                if kept := [one["metadata"]["name"] for kind, one in await stored(edge) if kind == "pod"]:
+                    return f"stored pods left at {name}: {kept}"
+            syncs = (await client.list(OBJECT_SYNCS))["items"]
+            left_syncs = [one["spec"]["objectName"] for one in syncs if one["spec"]["objectKind"] == "Pod"]
+            return f"ObjectSyncs of pods left: {left_syncs}" if left_syncs else None
 
         return await _outcome(site, look)
