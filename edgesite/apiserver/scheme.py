@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.apiserver.managers import Managers
 from edgesite.apiserver.negotiate import BodyFormat
 from edgesite.kube import defaults, errors, json, schema_decode, validation
+from edgesite.kube.patch import check_depth
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
@@ -84,6 +85,8 @@ class Scheme:
     def decode(self, kind: Kind, obj: Object, field_validation: str, warnings: list[str], body: bytes = b"") -> Object:
         """Check types and unknown fields; ``body`` is searched for fields given twice. Raises ApiError."""
         row = kind.resource
+        if kind.custom is not None or kind.definition is None:  # no schema of ours bounds it
+            check_depth(obj)
         decoded: Object
         if kind.custom is not None:
             decoded, problems = kind.custom.decode(obj)
