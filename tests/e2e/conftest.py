@@ -52,3 +52,9 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]
     kubectl("create", "namespace", name)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def own(kubectl: Kubectl, namespace: str) -> Kubectl:
+    """kubectl of both versions, in the test's own namespace."""
+    return kubectl.within(namespace)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from peers import kubectl as fetched_kubectl
@@ -92,17 +92,24 @@ class Program:
 class Kubectl:
     """kubectl of one version against one API."""
 
-    def __init__(self, version: str, kubeconfig: Path, home: Path) -> None:
+    def __init__(self, version: str, kubeconfig: Path, home: Path, namespace: str = "") -> None:
         self.version = version
         self.path = fetched_kubectl(version)
         self.kubeconfig = kubeconfig
+        self.namespace = namespace
+        self._home = home
+        self._command = [str(self.path), "--kubeconfig", str(kubeconfig), *(["-n", namespace] if namespace else [])]
         self._env = {**os.environ, "HOME": str(home), "KUBECONFIG": "", "KUBE_EDITOR": "", "EDITOR": ""}
+
+    def within(self, namespace: str) -> Kubectl:
+        """The same with that namespace in every command."""
+        return Kubectl(self.version, self.kubeconfig, self._home, namespace)
 
     def run(
         self, *arguments: str, stdin: str | None = None, timeout_s: float = 60, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(self.path), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [*self._command, *arguments],
             input=stdin,
             capture_output=True,
             text=True,
@@ -117,9 +124,9 @@ class Kubectl:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def fails(self, *arguments: str, stdin: str | None = None) -> str:
+    def fails(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60, **more: Any) -> str:
         """Run what must fail and return standard error."""
-        done = self.run(*arguments, stdin=stdin)
+        done = self.run(*arguments, stdin=stdin, timeout_s=timeout_s, **more)
         assert done.returncode != 0, f"kubectl {' '.join(arguments)} should have failed: {done.stdout}"
         return done.stderr
 
@@ -129,7 +136,7 @@ class Kubectl:
     def background(self, *arguments: str) -> subprocess.Popen[str]:
         """Start one that goes on (watch, logs -f); the caller ends it."""
         return subprocess.Popen(
-            [str(self.path), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [*self._command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -201,39 +208,48 @@ class Site:
         try:
             if self.program is not None and self.program.process.poll() is None:
                 kubectl = self.kubectl()
-                for kind in ("deployments", "replicasets", "pods"):
-                    kubectl(
-                        "delete",
-                        kind,
-                        "--all",
-                        "-A",
-                        "--wait=false",
-                        "--cascade=background",
-                        "--grace-period=0",
-                        "--force",
-                    )
-                eventually(
-                    lambda: not self.processes() and not kubectl.json("get", "pods", "-A")["items"],
-                    "the end of all pods",
-                )
+                now = ("--wait=false", "--cascade=background", "--grace-period=0", "--force")
+                for kind in ("deployments", "daemonsets", "statefulsets", "replicasets", "pods"):
+                    kubectl("delete", kind, "--all", "-A", *now)
+                eventually(lambda: not self.pods() and not self.workload(), "the end of all pods")
                 self.stop()
+                eventually(
+                    lambda: not self.supervisors(), "the end of the supervisor, which has nothing left to do", 15
+                )
         finally:
             if self.program is not None:
                 self.program.close()
-            for pid in self.processes():
+            for pid in [*self.workload(), *self.supervisors()]:
                 os.kill(pid, signal.SIGKILL)
 
-    def processes(self) -> list[int]:
-        """Pids of host processes that run for this site, the site itself not counted."""
-        mine = str(self.data).encode()
-        own = {os.getpid(), self.program.process.pid if self.program else 0}
-        return [pid for pid, command in _commands() if mine in command and pid not in own]
+    def pods(self) -> list[Any]:
+        items: list[Any] = self.kubectl().json("get", "pods", "-A")["items"]
+        return items
+
+    def supervisors(self) -> list[int]:
+        """Pids of the processes that keep host processes running while the site itself comes and goes."""
+        mine = f"{self.data}/".encode()
+        return [one.pid for one in _processes() if b"supervisor.py" in one.command and mine in one.command]
+
+    def workload(self) -> list[int]:
+        """Pids of the host processes that run as this site's containers."""
+        supervisors = set(self.supervisors())
+        return [one.pid for one in _processes() if one.parent in supervisors]
 
 
-def _commands() -> Iterator[tuple[int, bytes]]:
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    command: bytes
+
+
+def _processes() -> Iterator[_Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                yield int(entry.name), (entry / "cmdline").read_bytes()
+                command = (entry / "cmdline").read_bytes()
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
             except OSError:
                 continue
+            if state != "Z":
+                yield _Process(int(entry.name), int(parent), command)
