@@ -36,6 +36,7 @@ class Process:
         self.name = f"{machine.name}/{name}#{number}"
         self.machine = machine
         self.alive = True
+        self.stopping = False
         self.random = random.Random(f"{world.seed}/{self.name}")
         self.endpoint = Endpoint(machine.name, self)
         self.net = SimNet(world.network, self.endpoint, world.identities.peercert)
@@ -92,6 +93,7 @@ class Machine:
         """As SIGTERM does: the program is asked to end, and does so by itself some time later."""
         if process.alive and process.task is not None:
             self.world.trace(f"process stop {process}")
+            process.stopping = True
             process.task.cancel()
 
     def power_off(self) -> None:

@@ -45,7 +45,9 @@ class Host:
         return self.process is not None and self.process.alive
 
     def start(self) -> None:
-        """Start the program unless it runs."""
+        """Start the program unless it runs; one that has been asked to stop has had its time."""
+        if self.process is not None and self.process.stopping:
+            self.kill()
         if not self.running:
             self.process = self.machine.start(self._name, self._main)
             self.started.set()
