@@ -259,8 +259,7 @@ class PodWorker:
         self._probes.stop()
         await self._refresh()
         await self._containers.teardown(state)
-        for sandbox in state.sandboxes:
-            await services.runtime.stop_sandbox(sandbox.id)
+        await self._sandbox.stop(state)
         await self._read_messages()
         if not self._gone:
             await self._reporter.report(state, ended=True)

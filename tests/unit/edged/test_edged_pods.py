@@ -261,6 +261,17 @@ async def test_after_a_reboot_pods_start_from_the_store_without_a_cloud(machine:
         assert len([one for one in machine.engine.sandboxes.values() if one.state.value == "ready"]) == 1
 
 
+async def test_many_reboots_leave_no_row_of_sandboxes(machine: Machine, tmp_path: Path) -> None:
+    cloud = FakeCloud("edge-1")
+    await cloud.apply("pod", pod())
+    for restarts in range(5):
+        async with machine.rig(tmp_path, cloud):
+            await cloud.until(lambda: is_running_after(cloud, restarts))  # noqa: B023 - awaited at once
+        machine.engine.reboot()
+    assert len(machine.engine.sandboxes) <= 2
+    assert len(machine.engine.containers) <= 2
+
+
 @pytest.mark.parametrize(("policy", "code", "phase"), [("Never", 3, "Failed"), ("OnFailure", 0, "Succeeded")])
 async def test_finished_work_is_not_done_again_after_a_reboot(
     machine: Machine, tmp_path: Path, policy: str, code: int, phase: str
@@ -362,6 +373,11 @@ async def test_a_broken_pod_hinders_no_other(machine: Machine, tmp_path: Path) -
         await rig.cloud.delete("broken", grace_s=0)
         await rig.cloud.apply("pod", pod("later"))
         await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "later") == "True")
+
+
+def is_running_after(cloud: FakeCloud, restarts: int) -> bool:
+    main = container(cloud)
+    return bool(main) and main["restartCount"] == restarts and "running" in main["state"]
 
 
 def _node_ready(cloud: FakeCloud) -> str:

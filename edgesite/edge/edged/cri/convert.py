@@ -119,7 +119,7 @@ def container_config(config: ContainerConfig) -> dict[str, Any]:
         "stdin_once": config.stdin_once,
         "tty": config.tty,
         "linux": {"resources": linux_resources(config.resources), "security_context": _security(config.security)},
-        "stop_signal": CRI.enum("Signal").get(config.stop_signal, 0),
+        "stop_signal": CRI.enum("Signal").get(config.stop_signal, 0) if config.stop_signal else 0,
     }
 
 

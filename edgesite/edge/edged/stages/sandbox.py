@@ -10,7 +10,7 @@ from edgesite.edge.edged import dns
 from edgesite.edge.edged.cgroups import remove_cgroup
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.resources import cgroup_parent, cgroup_parents
-from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig, SandboxState
+from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import sandbox_config
 from edgesite.edge.edged.state import PodState, StageWait
@@ -19,11 +19,13 @@ from edgesite.edge.edged.together import together
 __all__ = ["SandboxStage"]
 
 RETRY_S: Final = 5.0
+KEPT_OLD: Final = 1
 
 
 class SandboxStage:
     def __init__(self, services: PodServices) -> None:
         self._services = services
+        self._stopped: set[str] = set()  # ids; one that is not ready may still hold its network until it is stopped
 
     async def setup(self, state: PodState) -> None:
         sandbox = state.sandbox
@@ -37,7 +39,7 @@ class SandboxStage:
     async def teardown(self, state: PodState) -> None:
         """Stop sandboxes first, then forget them: whatever is left after a crash is still listed."""
         runtime = self._services.runtime
-        await together(*(functools.partial(runtime.stop_sandbox, one.id) for one in state.sandboxes))
+        await self.stop(state)
         for sandbox in tuple(state.sandboxes):
             await runtime.remove_sandbox(sandbox.id)
             state.sandboxes.remove(sandbox)
@@ -49,9 +51,9 @@ class SandboxStage:
 
     async def stop(self, state: PodState) -> None:
         """Release what a pod that has come to its end does not need; its containers stay for their logs."""
-        for sandbox in state.sandboxes:
-            if sandbox.state is SandboxState.READY:
-                await self._services.runtime.stop_sandbox(sandbox.id)
+        running = [one.id for one in state.sandboxes if one.id not in self._stopped]
+        await together(*(functools.partial(self._services.runtime.stop_sandbox, one) for one in running))
+        self._stopped.update(running)
 
     async def _make(self, state: PodState) -> None:
         runtime, events = self._services.runtime, self._services.events
@@ -64,8 +66,7 @@ class SandboxStage:
                 "SandboxChanged",
                 "Pod sandbox changed, it will be killed and re-created.",
             )
-            for old in state.sandboxes:
-                await runtime.stop_sandbox(old.id)
+            await self.stop(state)
         config = self._config(state, attempt)
         try:
             sandbox_id = await runtime.run_sandbox(config)
@@ -78,7 +79,16 @@ class SandboxStage:
             raise StageWait(text, RETRY_S) from exc
         state.sandboxes.insert(0, status)
         state.sandbox_config, state.ips = config, status.ips
+        self._forget_old(state)
         await self._write_hosts(state)
+
+    def _forget_old(self, state: PodState) -> None:
+        """Let go of sandboxes before the last: each reboot makes one. The last holds how its containers ended."""
+        old = state.sandboxes[1 + KEPT_OLD :]
+        del state.sandboxes[1 + KEPT_OLD :]
+        for sandbox in old:
+            state.containers = {key: one for key, one in state.containers.items() if one.sandbox_id != sandbox.id}
+            self._services.beside(self._services.runtime.remove_sandbox, sandbox.id)
 
     def _config(self, state: PodState, attempt: int) -> SandboxConfig:
         services, pod = self._services, state.pod
