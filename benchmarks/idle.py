@@ -80,7 +80,9 @@ def _modules(pid: int, file: Path) -> frozenset[str]:
     return frozenset(file.read_text().split())
 
 
-def spent(programs: dict[str, rig.Program], seconds: float, between: Callable[[], None] = lambda: None) -> dict[str, Spent]:
+def spent(
+    programs: dict[str, rig.Program], seconds: float, between: Callable[[], None] = lambda: None
+) -> dict[str, Spent]:
     """Leave the processes alone for some time and return what each did in it."""
     for program in programs.values():
         program.drain()

@@ -36,7 +36,9 @@ def helper_mib(folder: Path) -> float:
         if entry.name.isdigit():
             try:
                 arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                if any(one.endswith(b"supervisor.py") for one in arguments) and str(folder).encode() in b" ".join(arguments):
+                if any(one.endswith(b"supervisor.py") for one in arguments) and str(folder).encode() in b" ".join(
+                    arguments
+                ):
                     return rig.usage(int(entry.name)).rss / (1 << 20)
             except OSError:
                 continue

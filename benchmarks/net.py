@@ -1,6 +1,6 @@
 """What the HTTP server, WebSocket and TLS of edgesite/net cost: CPU time a request, memory a connection.
 
-    python benchmarks/net.py [--requests N] [--connections N]
+    python -m benchmarks.net [--requests N] [--connections N]
 
 The server runs in a process of its own, and its CPU time alone is counted. "bare" is a protocol on httptools that parses the
 request and writes the same bytes, with no handler: what is left to be had.

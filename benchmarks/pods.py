@@ -87,8 +87,12 @@ def report(bare_s: Sequence[float], pod_s: Sequence[float]) -> None:
         rig.line(f"{what}, p50", f"{quantile(values, 0.5) * 1e3:.0f} ms")
         rig.line(f"{what}, p99", f"{quantile(values, 0.99) * 1e3:.0f} ms")
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        rig.line(f"own share of {len(own)} pods, {name}", f"{quantile(own, share) * 1e3:.0f} ms", f"{TARGETS_MS[name]} ms")
-    rig.line("API create to Running / CRI calls alone, of medians", f"{quantile(pod_s, 0.5) / quantile(bare_s, 0.5):.2f}")
+        rig.line(
+            f"own share of {len(own)} pods, {name}", f"{quantile(own, share) * 1e3:.0f} ms", f"{TARGETS_MS[name]} ms"
+        )
+    rig.line(
+        "API create to Running / CRI calls alone, of medians", f"{quantile(pod_s, 0.5) / quantile(bare_s, 0.5):.2f}"
+    )
 
 
 def quantile(values: Sequence[float], share: float) -> float:

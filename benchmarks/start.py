@@ -38,7 +38,9 @@ def timed(arguments: tuple[str, ...], last: str) -> tuple[dict[str, float], floa
     with rig.Program(*arguments) as program:
         program.wait_line(last)
         cpu_s = rig.usage(program.pid).cpu_s
-        ends = {name: next((at for at, text in program.lines if re.search(end, text)), 0.0) for name, end in PHASES.items()}
+        ends = {
+            name: next((at for at, text in program.lines if re.search(end, text)), 0.0) for name, end in PHASES.items()
+        }
         ends["last"] = program.wait_line(last)[0]
     return ends, cpu_s
 

@@ -1,6 +1,6 @@
 """Store: durable creates from 32 writers against 1, watch delivery, list, memory and bytes written.
 
-    python benchmarks/store.py [--seconds 2] [--dir DIR]
+    python -m benchmarks.store [--seconds 2] [--dir DIR]
 
 Prints figures of this run and their ratios. DIR should be on the disk that is to be measured (default: the current folder).
 """
