@@ -8,6 +8,7 @@ Source  core/v1 Event; names as client-go makes them (object name, dot, hexadeci
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -33,8 +34,10 @@ COMPONENT: Final = "edged"
 class Events:
     """Reports events. `run` must be running for them to leave."""
 
-    def __init__(self, meta: Meta, clock: Clock, node_name: str) -> None:
-        self._meta, self._clock, self._node_name = meta, clock, node_name
+    def __init__(
+        self, meta: Meta, clock: Clock, node_name: str, log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    ) -> None:
+        self._meta, self._clock, self._node_name, self._log = meta, clock, node_name, log
         self._recent: OrderedDict[tuple[str, ...], tuple[float, dict[str, Any]]] = OrderedDict()
         self._last_ns = 0
         self._queue: deque[dict[str, Any]] = deque()
@@ -46,7 +49,11 @@ class Events:
             await self._filled.wait()
             self._filled = anyio.Event()
             while self._queue:
-                await self._meta.report_event(self._queue.popleft())
+                event = self._queue.popleft()
+                try:
+                    await self._meta.report_event(event)
+                except Exception as exc:  # a full disk, say: events are the least that may then be lost
+                    self._log.warning("event=%s cannot be kept: %s", event["metadata"]["name"], exc)
 
     def report(
         self, about: Mapping[str, Any], type: str, reason: str, message: str, container: str = "", *, init: bool = False

@@ -36,10 +36,11 @@ class StatusReporter:
         gone = [name for name in before if name not in status and name not in FOREIGN]
         if not self._again and not gone and _plain(status) == _plain(shared):
             return
-        self._again = False
-        state.reported = status
         patch = status_patch(state.pod, before, status)
         await services.meta.report_status("pod", state.pod.namespace, state.pod.name, patch)
+        # Only now: what could not be kept is news still.
+        self._again = False
+        state.reported = status
 
 
 def _plain(value: Any) -> Any:

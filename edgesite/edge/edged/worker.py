@@ -32,6 +32,7 @@ from edgesite.edge.edged.stages.volumes import VolumesStage
 from edgesite.edge.edged.state import PodState, Seen, StageWait
 from edgesite.edge.edged.stopper import ContainerStopper
 from edgesite.edge.edged.together import together
+from edgesite.kube.errors import ApiError
 
 __all__ = ["PodWorker"]
 
@@ -130,7 +131,7 @@ class PodWorker:
             try:
                 await (self._end() if self._ending else self._look())
                 self._trouble_s = 0.0
-            except RuntimeFault as exc:
+            except (RuntimeFault, ApiError, OSError) as exc:  # of the runtime, of metamanager, of this host
                 self._try_later()
                 self._services.log.warning("pod=%s uid=%s: %s", self.state.pod.key, self.state.pod.uid, exc)
             except Exception:  # a pod that trips over a fault of ours must not take the others with it

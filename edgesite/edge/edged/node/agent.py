@@ -156,19 +156,24 @@ class NodeAgent:
         """Report the status when it differs from the last one, or when that is older than the report interval."""
         await self._registered.wait()
         while True:
-            status = await self._current_status()
-            now = self._ctx.clock.monotonic()
-            late = now - self._reported_at >= self._settings.status_report_s
-            if late or _without_heartbeat(status) != _without_heartbeat(self._status):
-                await self._report(status)
+            try:
+                await self._report_if_news()
+            except Exception as exc:  # what the disk or the runtime refuses now is tried again at the next tick
+                self._ctx.log.warning("the node's status cannot be reported: %s", exc)
             with anyio.move_on_after(self._settings.status_update_s):
                 await self._changed.wait()
             self._changed = anyio.Event()
 
+    async def _report_if_news(self) -> None:
+        status = await self._current_status()
+        late = self._ctx.clock.monotonic() - self._reported_at >= self._settings.status_report_s
+        if late or _without_heartbeat(status) != _without_heartbeat(self._status):
+            await self._report(status)
+
     async def _report(self, status: dict[str, Any]) -> None:
-        self._status, self._reported_at = status, self._ctx.clock.monotonic()
         patch = {"metadata": {"name": self._ctx.node_name}, "status": status}
         await self._meta.report_status("node", "", self._ctx.node_name, patch)
+        self._status, self._reported_at = status, self._ctx.clock.monotonic()
 
     async def _current_status(self) -> dict[str, Any]:
         ctx, facts = self._ctx, self._facts
