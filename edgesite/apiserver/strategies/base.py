@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgesite.apiserver.authn import User
-from edgesite.kube import validation
+from edgesite.kube import defaults, validation
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
@@ -59,6 +59,9 @@ class Strategy:
         """Change a new object before it is validated."""
         if not self.status_on_create and "status" in write.kind.resource.subresources:
             obj.pop("status", None)
+            row = write.kind.resource
+            if status := defaults.new_status(row.group, row.version, row.kind):
+                obj["status"] = status  # generated clients refuse an object without its required counts
 
     def prepare_update(self, write: Write, old: Object, new: Object) -> None:
         """Change an updated object: what the main resource may not touch comes from ``old``."""
