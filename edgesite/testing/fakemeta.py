@@ -32,6 +32,7 @@ class FakeCloud:
         self.node_name = node_name
         self.objects: dict[Key, dict[str, Any]] = {}
         self.events: dict[tuple[str, str], dict[str, Any]] = {}
+        self.remembers = True  #: False: as after a loss of the database, no end of an object is on record
         self.reports = 0  #: statuses that arrived
         self.deleted: list[str] = []  #: uids of pods that the node confirmed to have ended
         self.history: dict[str, list[dict[str, Any]]] = {}  #: every status by pod uid
@@ -137,6 +138,9 @@ class FakeCloud:
         return [
             copy.deepcopy(obj) for key, obj in self.objects.items() if key[0] == type and namespace in (None, key[1])
         ]
+
+    def has_ended(self, uid: str) -> bool:
+        return self.remembers and uid not in (obj["metadata"]["uid"] for obj in self.objects.values())
 
     async def query_remote(
         self, type: str, namespace: str, name: str, content: Any = None, *, timeout_s: float = 10.0

@@ -22,6 +22,9 @@ from edgesite.edge.edged.worker import PodWorker
 __all__ = ["Pods"]
 
 ENDED_HELD: Final = 1024
+DOUBT_S: Final = (
+    60.0  #: with a link: in this time a cloud, ours or KubeEdge's, has sent the pods of a node that connects
+)
 
 
 class Pods:
@@ -32,6 +35,7 @@ class Pods:
         self._workers: dict[str, PodWorker] = {}
         self._waiting: dict[str, Pod] = {}  # seen before the runtime was listed for the first time
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._doubtful: set[str] = set()  # uids that run here, and nobody knows whether they should
         self._inventory: Inventory = {}
         self._listed = False
         self._loaded = False  # the full set of wanted pods is known: what else runs is nobody's
@@ -138,13 +142,36 @@ class Pods:
     def _end_orphans(self) -> None:
         """End what runs here for this node and belongs to no pod."""
         for uid, found in self._inventory.items():
-            if uid in self._workers or uid in self._ended:
+            if uid in self._workers or uid in self._ended or uid in self._doubtful:
                 continue
             pod = _pod_of(uid, found, self._services.node.name)
-            if pod is not None:
-                self._services.log.info("pod=%s uid=%s runs here and is not wanted any more", pod.key, uid)
-                self._start(pod)
-                self._workers[uid].end(gone=True)
+            if pod is None:
+                continue
+            if self._services.meta.has_ended(uid):
+                self._end_orphan(pod)
+            else:  # the store may have been lost: then the cloud sends the pod again
+                self._doubtful.add(uid)
+                self._services.log.warning("pod=%s uid=%s runs here and is not known; left alone for now", pod.key, uid)
+                self._services.beside(self._end_unless_sent, pod)
+
+    async def _end_unless_sent(self, pod: Pod) -> None:
+        """End an unknown pod once there has been a link for long enough and the cloud did not send it."""
+        meta, clock = self._services.meta, self._services.clock
+        linked_s = 0.0
+        while linked_s < DOUBT_S:
+            await meta.wait_connected()
+            await clock.sleep(DOUBT_S / 4)
+            linked_s = linked_s + DOUBT_S / 4 if meta.connected else 0.0
+            if pod.uid in self._workers or pod.uid in self._ended:
+                break
+        self._doubtful.discard(pod.uid)
+        if pod.uid not in self._workers and pod.uid not in self._ended and pod.uid in self._inventory:
+            self._end_orphan(pod)
+
+    def _end_orphan(self, pod: Pod) -> None:
+        self._services.log.info("pod=%s uid=%s runs here and is not wanted any more", pod.key, pod.uid)
+        self._start(pod)
+        self._workers[pod.uid].end(gone=True)
 
 
 def _same_pod(one: Pod, other: Pod) -> bool:

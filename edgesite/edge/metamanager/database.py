@@ -6,9 +6,7 @@ Errors  apsw.Error (a full disk, a file that cannot be opened) leaves every meth
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +39,8 @@ class EdgeDatabase:
         try:
             self._connection = self._checked()
         except (apsw.CorruptError, apsw.NotADBError) as exc:
-            self._set_aside(str(exc))
+            aside = self._disk.set_aside(self._path)
+            logger.error("the database %s is damaged (%s): kept as %s, begun anew", self._path, exc, aside)
             self._connection = self._checked()
             return False
         return True
@@ -59,14 +58,6 @@ class EdgeDatabase:
             connection.close()
             raise
         return connection
-
-    def _set_aside(self, reason: str) -> None:
-        aside = self._path.with_name(self._path.name + ".damaged")
-        logger.error("the database %s is damaged (%s): kept as %s, begun anew", self._path, reason, aside)
-        os.replace(self._path, aside)
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._path}{suffix}")
 
     def execute(self, statements: Sequence[Statement]) -> None:
         """Run all in one transaction: on return they are durable, on failure none has happened."""

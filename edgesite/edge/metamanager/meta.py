@@ -47,6 +47,10 @@ class Meta(Protocol):
         """All stored objects of a type; of every namespace if that is None. At start this is the full set of pods."""
         ...
 
+    def has_ended(self, uid: str) -> bool:
+        """Whether the end of the object with this uid is on record here. After a loss of the database nothing is."""
+        ...
+
     async def query_remote(
         self, type: str, namespace: str, name: str, content: Any = None, *, timeout_s: float = 10.0
     ) -> dict[str, Any]:

@@ -28,8 +28,9 @@ from edgesite.edge.metamanager.outbox import Outbox
 from edgesite.edge.metamanager.schema import go_json
 from edgesite.edge.metamanager.service import HUB, MetaService
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreError
+from edgesite.kube.errors import bad_request
 from edgesite.wire import resource
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_content
 from edgesite.wire.newer import Verdict
 
 __all__ = ["MetaManager", "database_path"]
@@ -150,7 +151,16 @@ class _Run:
     async def _store_arrivals(self) -> None:
         while True:
             messages = await self._arrived.take()
-            read = [(message, arrival) for message in messages if (arrival := self._read(message)) is not None]
+            read = []
+            for message in messages:
+                try:
+                    read.append((message, self._read(message)))
+                except InvalidMessage as exc:
+                    self._metrics.refused.inc()
+                    self._ctx.log.warning(
+                        "refused: operation=%s resource=%s: %s", message.operation, message.resource, exc
+                    )
+                    await self._to_hub(self._maker.error(message, error_content(bad_request(str(exc)).status())))
             if not read:
                 continue
             try:
@@ -165,20 +175,15 @@ class _Run:
                 await self._pass_on(message, arrival, outcome)
                 await self._to_hub(self._maker.ack(message))
 
-    def _read(self, message: Message) -> Arrival | None:
+    def _read(self, message: Message) -> Arrival:
+        """Raises InvalidMessage."""
         is_delete = message.operation == Operation.DELETE
         try:
             obj = message.object() if message.content is not None or not is_delete else {}
             _check(message, obj, is_delete)
             text = "" if is_delete else go_json(obj)
-        except (
-            InvalidMessage,
-            ValueError,
-            RecursionError,
-        ) as exc:  # what cannot be written back must not stop the rest
-            self._metrics.refused.inc()
-            self._ctx.log.warning("refused: operation=%s resource=%s: %s", message.operation, message.resource, exc)
-            return None
+        except (ValueError, RecursionError) as exc:  # what cannot be written back must not stop the rest
+            raise InvalidMessage(str(exc)) from exc
         return Arrival(message.resource, obj, is_delete, text)
 
     async def _refuse(self, messages: list[Message], reason: str) -> None:

@@ -99,6 +99,9 @@ class MetaService:
         except StoreError as exc:
             raise internal(str(exc)) from exc
 
+    def has_ended(self, uid: str) -> bool:
+        return self._store.has_ended(uid)
+
     async def holdings(self) -> Sequence[ObjectRef]:
         return await self._store.holdings()
 

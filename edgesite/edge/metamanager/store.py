@@ -122,6 +122,10 @@ class EdgeStore:
         if write.error is not None:
             raise StoreError(str(write.error)) from write.error
 
+    def has_ended(self, uid: str) -> bool:
+        """Whether a delete of this uid is on record."""
+        return uid in self._ended
+
     # -- objects -------------------------------------------------------------------------------------------------
 
     async def apply(self, arrivals: Sequence[Arrival]) -> list[Outcome]:

@@ -304,6 +304,24 @@ async def test_what_nobody_wants_is_ended_at_start(machine: Machine, tmp_path: P
     assert cloud.deleted == []
 
 
+async def test_what_runs_here_unknown_after_a_loss_is_adopted_when_the_cloud_sends_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        cloud = rig.cloud
+    started = list(machine.started)
+    lost = cloud.objects.pop(("pod", "default", "web"))
+    cloud.remembers = False
+    async with machine.rig(tmp_path, cloud):
+        reports = cloud.reports
+        await cloud.apply("pod", lost)
+        await cloud.until(lambda: cloud.reports > reports and condition(cloud, "Ready") == "True")
+    assert machine.started == started
+    assert not machine.is_empty()
+
+
 async def test_a_pod_that_does_not_fit_is_refused(machine: Machine, tmp_path: Path) -> None:
     resources = {"requests": {"cpu": "10000"}}
     containers = [{"name": "main", "image": "docker.io/library/busybox:1", "resources": resources}]

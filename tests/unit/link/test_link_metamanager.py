@@ -195,7 +195,7 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert database.open() is False
     assert database.query("SELECT * FROM meta") == []
     database.close()
-    assert (tmp_path / "edge.db.damaged").exists()
+    assert (tmp_path / "edge.db.corrupt-1").exists()
     assert "damaged" in caplog.text
     assert database.open() is True
     database.close()
