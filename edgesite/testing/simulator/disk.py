@@ -99,6 +99,16 @@ class Disk:
         self.full = self.broken = False
         self._cut_after = None
 
+    def corrupt(self, ending: str) -> bool:
+        """Overwrite the header of each database whose name ends so, and drop its log. False if there is none."""
+        found = [path for path in self.files if path.endswith(ending)]
+        for path in found:
+            inode = self.files[path]
+            inode.write(0, self.rng.randbytes(min(512, len(inode.data))))
+            inode.sync()
+            self.files.pop(f"{path}-wal", None)
+        return bool(found)
+
     def power_cut(self) -> None:
         """Lose what was not synced. All files must be closed (see `SimDisk.die`)."""
         if self._platter is None:

@@ -111,6 +111,13 @@ def _full(faults: Faults, host: Host) -> Callable[[], None]:
     return mend
 
 
+def _corrupt(faults: Faults, host: Host) -> Callable[[], None]:
+    """The edge's database is damaged while edgesite is down; the cloud's has no other side to come back from."""
+    host.kill()
+    host.machine.disk.corrupt("edgecore.db")
+    return host.start
+
+
 def _clock(faults: Faults, host: Host) -> Callable[[], None]:
     clock = host.machine.clock
     jump = faults.rng.choice([-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0])
@@ -133,4 +140,5 @@ FAULTS = (
     Fault("slow", 2, _slow),
     Fault("full disk", 1, _full),
     Fault("clock", 1, _clock),
+    Fault("corrupt", 1, _corrupt),
 )

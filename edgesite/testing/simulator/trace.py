@@ -34,16 +34,18 @@ class Trace(logging.Handler):
     """Call it with a line. As a logging handler it takes log records in."""
 
     def __init__(
-        self, now: Callable[[], float], on_bug: Callable[[BaseException], None], *, echo: bool = False
+        self, now: Callable[[], float], on_bug: Callable[[BaseException], None], root: str, *, echo: bool = False
     ) -> None:
+        """``root`` is the folder of this run: lines show it as "~", for its name differs from run to run."""
         super().__init__()
+        self._root = root
         self.lines = 0
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
         self._hash = hashlib.blake2b(digest_size=16)
         self._now, self._on_bug, self._echo = now, on_bug, echo
 
     def __call__(self, text: str) -> None:
-        line = f"{self._now():12.6f} {text}"
+        line = f"{self._now():12.6f} {text}".replace(self._root, "~")
         self._hash.update(line.encode("utf-8", "backslashreplace"))
         self.last.append(line)
         self.lines += 1

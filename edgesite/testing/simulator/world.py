@@ -61,7 +61,7 @@ class World:
         self.seed = seed
         self.rng = random.Random(f"{seed}/world")
         self.loop = SimLoop(random.Random(f"{seed}/order") if self.rng.random() < 0.5 else None)
-        self.trace = Trace(self.loop.time, self.fail, echo=echo)
+        self.trace = Trace(self.loop.time, self.fail, str(root), echo=echo)
         self.identities = Identities()
         self.network = Network(self.loop, random.Random(f"{seed}/network"), self.trace)
         self.network.default.delay_s, self.network.default.jitter_s = self.rng.choice(DELAYS)

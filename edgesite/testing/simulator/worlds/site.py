@@ -147,6 +147,8 @@ class StoreWatcher:
         """Before the link is up again, so that nothing that was lost has been sent once more."""
         while self._edge.running and find_meta(self._edge) is None:  # noqa: ASYNC110 - nothing announces a service
             await anyio.sleep(0.001)
+        if any(".corrupt-" in path for path in self._edge.host.machine.disk.files):
+            return  # begun anew, perhaps
         kept = {obj["metadata"]["uid"]: version_of(obj) for _, obj in await stored(self._edge)}
         for uid, ref in self._acknowledged.items():
             if uid in kept and kept[uid] < ref.version:
