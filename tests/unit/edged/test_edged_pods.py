@@ -319,7 +319,7 @@ async def test_what_runs_here_unknown_after_a_loss_is_adopted_when_the_cloud_sen
         await cloud.apply("pod", lost)
         await cloud.until(lambda: cloud.reports > reports and condition(cloud, "Ready") == "True")
     assert machine.started == started
-    assert not machine.is_empty()
+    assert not await machine.is_empty()
 
 
 async def test_a_pod_that_does_not_fit_is_refused(machine: Machine, tmp_path: Path) -> None:
