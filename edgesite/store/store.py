@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import apsw
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Encode", "Index", "Limits", "Store"]
 
 logger = logging.getLogger(__name__)
+
+CLOSE_S: Final = 30.0  #: A disk that hangs must not keep the program from ending.
 
 Encode = Callable[[int], bytes]  #: makes the value that carries this revision
 Index = Callable[[str, bytes], Any]  #: makes ``attrs`` again from key and value
@@ -367,7 +369,7 @@ class Store:
         if self._closed:
             return
         self._closed = True
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(CLOSE_S, shield=True) as scope:
             try:
                 await self.snapshot()
             finally:
@@ -375,6 +377,8 @@ class Store:
                 for watchers in [self._wide, *(bucket.watchers for bucket in self._buckets.values())]:
                     for watch in watchers:
                         watch.end(StoreClosed())
+        if scope.cancelled_caught:
+            logger.error("the disk did not answer for %s s; closing without it", CLOSE_S)
 
     # loading
 
