@@ -17,7 +17,6 @@ class Apart:
         self._cloud, self._edge = folder / "cloud-role", folder / "edge-role"
         self._ports = [rig.free_port() for _ in range(3)]
 
-    @property
     def api(self) -> rig.Api:
         return rig.Api(self._cloud / "admin.kubeconfig")
 

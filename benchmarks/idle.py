@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -80,16 +80,13 @@ def _modules(pid: int, file: Path) -> frozenset[str]:
     return frozenset(file.read_text().split())
 
 
-def spent(
-    programs: dict[str, rig.Program], seconds: float, between: Callable[[], None] = lambda: None
-) -> dict[str, Spent]:
+def spent(programs: dict[str, rig.Program], seconds: float) -> dict[str, Spent]:
     """Leave the processes alone for some time and return what each did in it."""
     for program in programs.values():
         program.drain()
     before = {name: rig.usage(program.pid) for name, program in programs.items()}
     started = time.perf_counter()
-    between()
-    time.sleep(max(0.0, seconds - (time.perf_counter() - started)))
+    time.sleep(seconds)
     took = time.perf_counter() - started
     result = {}
     for name, program in programs.items():
@@ -109,7 +106,8 @@ def site_with_pods(
     """A whole site that runs some pods and has nothing left to do, and the environment for `held`."""
     env = imported_env(folder)
     with rig.site(folder / "data", *arguments, runtime=runtime, env=env) as program:
-        _run_pods(rig.Api(folder / "data" / "admin.kubeconfig"), pods, image)
+        with rig.Api(folder / "data" / "admin.kubeconfig") as api:
+            _run_pods(api, pods, image)
         yield program, env
 
 
@@ -123,12 +121,13 @@ def two_roles(folder: Path, *, pods: int = 10) -> Iterator[dict[str, tuple[rig.P
         cloud.wait_line("ready after")
         with apart.edge(apart.token(), edge_env) as edge:
             edge.wait_line("node=node1 is registered")
-            api = apart.api
-            try:
+            with apart.api() as api:
                 _run_pods(api, pods, "any")
+            try:
                 yield {"cloud": (cloud, cloud_env), "edge": (edge, edge_env)}
             finally:
-                rig.remove_pods(api)
+                with apart.api() as api:
+                    rig.remove_pods(api)
 
 
 def _run_pods(api: rig.Api, count: int, image: str) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -55,9 +55,8 @@ class Bare:
 class Pods:
     """Creates pods through the API and waits for each on one watch."""
 
-    def __init__(self, api: rig.Api) -> None:
-        self._api = api
-        self._events = api.watch(PODS)
+    def __init__(self, api: rig.Api, events: Iterator[dict[str, Any]]) -> None:
+        self._api, self._events = api, events
 
     def start(self, name: str) -> float:
         started = time.perf_counter()
@@ -72,12 +71,13 @@ class Pods:
 async def measure(daemon: Containerd, data: Path, count: int) -> tuple[list[float], list[float]]:
     """Return seconds of each bare start and of each pod."""
     bare_s, pod_s = [], []
-    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
-        assert isinstance(runtime, CriRuntime)
-        bare, pods = Bare(runtime, data), Pods(rig.Api(data / "admin.kubeconfig"))
-        for number in range(-2, count):  # the first ones warm both up
-            bare_s.append(await bare.start(f"bare{number + 2}"))
-            pod_s.append(await anyio.to_thread.run_sync(pods.start, f"pod{number + 2}"))
+    runtime = CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)
+    with rig.Api(data / "admin.kubeconfig") as api, api.watch(PODS) as events:
+        async with running(runtime):
+            bare, pods = Bare(runtime, data), Pods(api, events)
+            for number in range(-2, count):  # the first ones warm both up
+                bare_s.append(await bare.start(f"bare{number + 2}"))
+                pod_s.append(await anyio.to_thread.run_sync(pods.start, f"pod{number + 2}"))
     return bare_s[2:], pod_s[2:]
 
 

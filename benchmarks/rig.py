@@ -171,7 +171,7 @@ class Program:
 
 
 class Api:
-    """The API server's HTTP interface with the administrator's certificate. One connection a thread."""
+    """The API server's HTTP interface with the administrator's certificate. One caller at a time; close it, or use ``with``."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
@@ -184,6 +184,12 @@ class Api:
             self._tls.load_cert_chain(pem.name)
         self._address = cluster["server"].removeprefix("https://")
         self._connection = self.connection()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()
 
     def connection(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._address, context=self._tls, timeout=60)
@@ -198,14 +204,14 @@ class Api:
             raise BenchmarkFailed(f"{method} {path}: {answer.status} {data[:500]!r}")
         return json.loads(data)
 
-    def watch(self, path: str) -> Iterator[dict[str, Any]]:
-        """Events from now on."""
+    @contextlib.contextmanager
+    def watch(self, path: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """Events: first what there is, then what happens."""
         connection = self.connection()
         connection.request("GET", f"{path}?watch=true&allowWatchBookmarks=false")
         answer = connection.getresponse()
         try:
-            while text := answer.readline():
-                yield json.loads(text)
+            yield (json.loads(text) for text in iter(answer.readline, b""))
         finally:
             connection.close()
 
@@ -220,13 +226,14 @@ def wait_running(api: Api, count: int, timeout_s: float = 60.0) -> None:
     """Wait until so many pods of namespace default are Running. Raises BenchmarkFailed."""
     running: set[str] = set()
     deadline = time.monotonic() + timeout_s
-    for event in api.watch("/api/v1/namespaces/default/pods"):
-        if event["object"].get("status", {}).get("phase") == "Running":
-            running.add(event["object"]["metadata"]["name"])
-        if len(running) >= count:
-            return
-        if time.monotonic() > deadline:
-            break
+    with api.watch("/api/v1/namespaces/default/pods") as events:
+        for event in events:
+            if event["object"].get("status", {}).get("phase") == "Running":
+                running.add(event["object"]["metadata"]["name"])
+            if len(running) >= count:
+                return
+            if time.monotonic() > deadline:
+                break
     raise BenchmarkFailed(f"{len(running)} of {count} pods are Running")
 
 
@@ -240,7 +247,8 @@ def site(data: Path, *arguments: str, runtime: str = "process", env: dict[str, s
         try:
             yield program
         finally:
-            remove_pods(Api(data / "admin.kubeconfig"))
+            with Api(data / "admin.kubeconfig") as api:
+                remove_pods(api)
 
 
 def remove_pods(api: Api) -> None:
