@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -13,10 +13,15 @@ from edgesite.kube.times import InvalidTime, parse_time
 from edgesite.runtime.site import SiteFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgesite.client.client import Client
+    from edgesite.kube.resources import Resource
     from edgesite.runtime.site import Site
 
 __all__ = ["is_ready", "say_when_ready", "say_when_serving", "site_client"]
+
+_LEASES_NAMESPACE: Final = "kube-node-lease"
 
 
 async def say_when_serving(site: Site) -> None:
@@ -39,17 +44,29 @@ async def say_when_ready(site: Site) -> None:
 
 
 async def nodes_ready(site: Site, wanted: set[str]) -> None:
-    """Return when all of the nodes have reported since this process started that they are Ready: the store remembers earlier runs."""
+    """Return when all of the nodes have said since this process started that they are Ready: the store remembers earlier runs."""
+    from edgesite.kube.resources import LEASES, NODES
+
+    client = await site_client(site)
+    await _all_seen(
+        client, NODES, "", wanted, lambda node: is_ready(node) and _is_fresh(_heartbeat(node), rounded=True)
+    )
+    # A heartbeat is a whole second, which may have been the last of the run before; the renewal of the lease is exact.
+    await _all_seen(client, LEASES, _LEASES_NAMESPACE, wanted, lambda lease: _is_fresh(_renewal(lease)))
+
+
+async def _all_seen(
+    client: Client, resource: Resource, namespace: str, wanted: set[str], accept: Callable[[dict[str, Any]], bool]
+) -> None:
+    """Watch until each of the names has been seen as ``accept`` wants it."""
     from edgesite.kube.errors import ApiError
-    from edgesite.kube.resources import NODES
 
     waiting = set(wanted)
-    client = await site_client(site)
     while waiting:
         try:
-            async with client.watch(NODES) as events:
+            async with client.watch(resource, namespace) as events:
                 async for event in events:
-                    if event.type != "DELETED" and is_ready(event.object) and _is_fresh(event.object):
+                    if event.type != "DELETED" and accept(event.object):
                         waiting.discard(event.object["metadata"]["name"])
                     if not waiting:
                         return
@@ -75,13 +92,23 @@ def is_ready(obj: dict[str, Any]) -> bool:
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
-def _is_fresh(node: dict[str, Any]) -> bool:
-    """Whether the condition Ready of a node was reported by this process. Heartbeats are whole seconds."""
-    beat = next(one.get("lastHeartbeatTime") for one in node["status"]["conditions"] if one.get("type") == "Ready")
+def _heartbeat(node: dict[str, Any]) -> str:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return next((one.get("lastHeartbeatTime") or "" for one in conditions if one.get("type") == "Ready"), "")
+
+
+def _renewal(lease: dict[str, Any]) -> str:
+    return (lease.get("spec") or {}).get("renewTime") or ""
+
+
+def _is_fresh(written: str, *, rounded: bool = False) -> bool:
+    """Whether a time is from the life of this process. ``rounded`` is for whole seconds."""
     try:
-        return parse_time(beat or "") >= int(time.time() - _since_start_s())
+        at = parse_time(written)
     except InvalidTime:
         return False
+    start = time.time() - _since_start_s()
+    return at >= (int(start) if rounded else start)
 
 
 def _kubeconfig(site: Site) -> str:
