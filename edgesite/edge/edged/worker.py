@@ -23,7 +23,14 @@ from edgesite.edge.edged.messages import termination_message
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.probes import ProbeSet
 from edgesite.edge.edged.reporter import StatusReporter
-from edgesite.edge.edged.runtime import LABEL_POD_UID, ContainerInfo, ContainerState, NotInRuntime, RuntimeFault
+from edgesite.edge.edged.runtime import (
+    LABEL_POD_UID,
+    ContainerInfo,
+    ContainerState,
+    NotInRuntime,
+    RuntimeFault,
+    SandboxState,
+)
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.stages.admission import AdmissionStage
 from edgesite.edge.edged.stages.containers import ContainersStage
@@ -102,7 +109,10 @@ class PodWorker:
         self.wake()
 
     def has(self, container_id: str) -> bool:
-        return container_id in self.state.containers or container_id in self.state.made
+        """Whether this is one of the pod's containers, or a sandbox of it: a runtime tells of both alike."""
+        state = self.state
+        known = container_id in state.containers or container_id in state.made
+        return known or any(one.id == container_id for one in state.sandboxes)
 
     def exited(self, container_id: str) -> None:
         """The runtime's events say that a container has ended; its lists may say so a little later."""
@@ -236,13 +246,17 @@ class PodWorker:
 
     def _check_exits(self) -> None:
         for container_id, checks in tuple(self._exits.items()):
-            seen = self.state.containers.get(container_id)
-            if seen is None or seen.status.state is ContainerState.EXITED or checks >= EXIT_CHECKS:
+            if not self._seems_up(container_id) or checks >= EXIT_CHECKS:
                 del self._exits[container_id]
                 continue
             self._exits[container_id] = checks + 1
             self._stale = True
             self._retry_in(EXIT_FIRST_S * 2**checks)
+
+    def _seems_up(self, container_id: str) -> bool:
+        if (seen := self.state.containers.get(container_id)) is not None:
+            return seen.status.state is not ContainerState.EXITED
+        return any(one.id == container_id and one.state is SandboxState.READY for one in self.state.sandboxes)
 
     async def _read_messages(self) -> None:
         """Read the last words of containers that have just ended."""

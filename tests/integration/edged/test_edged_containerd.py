@@ -247,6 +247,22 @@ async def test_pods_survive_a_restart_of_containerd(rig: Rig, daemon: Containerd
     assert rig.cloud.status("steady")["containerStatuses"][0]["containerID"] == before
 
 
+async def test_a_sandbox_that_was_lost_is_made_anew(rig: Rig, daemon: Containerd) -> None:
+    await rig.cloud.apply("pod", pod("lost", container()))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "lost"))
+    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
+        (sandbox,) = await runtime.list_sandboxes()
+        await runtime.stop_sandbox(sandbox.id)
+
+    def is_back() -> bool:
+        (main,) = rig.cloud.status("lost")["containerStatuses"]
+        # Once, or twice where the end of the container was heard before that of its sandbox.
+        return main["restartCount"] >= 1 and "running" in main["state"]
+
+    await rig.cloud.until(is_back, 10)
+    assert "SandboxChanged" in rig.cloud.reasons()
+
+
 async def test_a_killed_container_is_restarted_at_once(rig: Rig, daemon: Containerd) -> None:
     await rig.cloud.apply("pod", pod("crash", container(command=["/bin/sh", "-c", "sleep 0.3; exit 1"])))
     await rig.cloud.until(lambda: "running" in state(rig.cloud, "crash"))
