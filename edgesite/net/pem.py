@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CertificateFacts", "facts", "fingerprint", "from_der", "to_der"]
+__all__ = ["CertificateFacts", "csr_subject", "facts", "fingerprint", "from_der", "to_der"]
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
 _OIDS: Final = {
@@ -93,6 +93,19 @@ def facts(certificate: bytes) -> CertificateFacts:
         return CertificateFacts(not_before, not_after, _names(subject), int.from_bytes(serial, "big", signed=True))
     except (IndexError, UnicodeDecodeError) as exc:
         raise ValueError(f"not a certificate: {exc}") from None
+
+
+def csr_subject(request: bytes) -> tuple[tuple[str, str], ...]:
+    """Return the subject of a certificate request (PKCS #10), PEM or DER, as `CertificateFacts` has it. Nothing is verified.
+    Raises ValueError."""
+    try:
+        outer, _ = _element(_as_der(request), 0, _SEQUENCE)
+        body, _ = _element(outer, 0, _SEQUENCE)
+        _, at = _element(body, 0, _INTEGER)
+        subject, _ = _element(body, at, _SEQUENCE)
+        return _names(subject)
+    except (IndexError, UnicodeDecodeError) as exc:
+        raise ValueError(f"not a certificate request: {exc}") from None
 
 
 def _as_der(certificate: bytes) -> bytes:

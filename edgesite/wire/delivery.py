@@ -20,9 +20,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edgesite.wire import resource
-from edgesite.wire.message import InvalidMessage, Message, Operation
+from edgesite.wire.message import InvalidMessage, Message, Operation, error_status
 
-__all__ = ["ObjectRef", "is_node_removal", "is_urgent", "needs_ack", "object_of", "version_number"]
+__all__ = [
+    "ObjectRef",
+    "is_node_removal",
+    "is_refused_for_good",
+    "is_urgent",
+    "needs_ack",
+    "object_of",
+    "version_number",
+]
 
 _ONCE_TYPES: Final = frozenset({"podlist", "serviceaccounttoken"})
 _ONCE_OPERATIONS: Final = frozenset(
@@ -109,3 +117,11 @@ def is_node_removal(message: Message) -> bool:
         return False
     path = resource.parse(resource.trim_node(message.resource))
     return path.type == "node" and path.name == resource.node_of(message.resource)
+
+
+def is_refused_for_good(message: Message) -> bool:
+    """Whether an error of an edge says that repeating the very same message cannot help: it cannot be read."""
+    if message.operation != Operation.ERROR:
+        return False
+    status = error_status(message.content)
+    return status is not None and status.get("reason") in ("BadRequest", "Invalid")

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edgesite.wire import greeting
-from edgesite.wire.delivery import ObjectRef
+from edgesite.wire.delivery import ObjectRef, is_refused_for_good
 from edgesite.wire.events import Answer, Event, Greeted, Received
-from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.message import OK, Message, MessageMaker, Operation
 
 __all__ = ["EdgeLimits", "EdgeSession"]
 
@@ -76,6 +76,9 @@ class EdgeSession:
         """Queue a message for the cloud; a closed session ignores it. Look at `has_room` first."""
         if self.closed:
             return
+        if is_refused_for_good(message) and not self.own_peer:
+            # KubeEdge's cloud takes no refusal: it would repeat the message for ever, and hold up all others meanwhile.
+            message = replace(message, operation=Operation.RESPONSE.value, content=OK)
         if message.operation == Operation.RESPONSE:
             if message.parent_msg_id in self._seen:
                 self._seen[message.parent_msg_id] = message

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message
 
-__all__ = ["Answer", "Closed", "Delivered", "Event", "Greeted", "Holdings", "Opened", "Received", "Removed", "Sent"]
+__all__ = [
+    "Answer",
+    "Closed",
+    "Delivered",
+    "Event",
+    "Greeted",
+    "Holdings",
+    "Opened",
+    "Received",
+    "Refused",
+    "Removed",
+    "Sent",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,14 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The edge cannot read this version of the object: it is not sent again, a newer one is."""
+
+    ref: ObjectRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Greeted:
     """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session."""
 
@@ -73,4 +93,4 @@ class Closed:
     reason: str
 
 
-Event = Received | Answer | Sent | Delivered | Removed | Greeted | Holdings | Opened | Closed
+Event = Received | Answer | Sent | Delivered | Removed | Refused | Greeted | Holdings | Opened | Closed

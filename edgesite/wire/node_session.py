@@ -28,9 +28,28 @@ from enum import IntEnum
 from typing import Final
 
 from edgesite.wire import greeting, resource
-from edgesite.wire.delivery import ObjectRef, is_node_removal, is_urgent, needs_ack, object_of
-from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Removed, Sent
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
+from edgesite.wire.delivery import (
+    ObjectRef,
+    is_node_removal,
+    is_refused_for_good,
+    is_urgent,
+    needs_ack,
+    object_of,
+)
+from edgesite.wire.events import (
+    Answer,
+    Closed,
+    Delivered,
+    Event,
+    Greeted,
+    Holdings,
+    Opened,
+    Received,
+    Refused,
+    Removed,
+    Sent,
+)
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
 
 __all__ = ["NodeSession", "SessionLimits"]
 
@@ -124,6 +143,7 @@ class NodeSession:
         self._in_flight: dict[str, str] = {}  # msg_id -> uid
         self._answered: dict[str, ObjectRef] = {}  # msg_id of an answer -> the object in it
         self._deleted: dict[str, None] = {}  # uids of objects that are gone
+        self._unreadable: dict[str, int] = {}  # uid -> version that the edge could not read
         self._deleting: dict[str, str] = {}  # resources with a delete that is not confirmed -> uid
         self._due_from = math.inf  # no slot is due before
 
@@ -157,7 +177,7 @@ class NodeSession:
         slot = self._slots.get(ref.uid)
         if message.operation == Operation.DELETE:
             return slot is not None and slot.newest[0].operation == Operation.DELETE
-        if ref.uid in self._deleted:
+        if ref.uid in self._deleted or 0 < ref.version <= self._unreadable.get(ref.uid, 0):
             return True
         if slot is not None:
             waiting, waiting_ref = slot.newest
@@ -249,6 +269,8 @@ class NodeSession:
             self._on_keepalive(message)
         elif message.operation == Operation.RESPONSE:
             self._on_response(message)
+        elif message.operation == Operation.ERROR and message.parent_msg_id:
+            self._on_error(message)
         elif message.operation == greeting.HOLDINGS:
             self._on_holdings(message)
         else:
@@ -288,6 +310,26 @@ class NodeSession:
             self.events.append(Removed(slot.ref))
         else:
             self.events.append(Delivered(slot.ref))
+        if slot.newer is None:
+            del self._slots[uid]
+        else:
+            self._promote(uid, slot)
+
+    def _on_error(self, message: Message) -> None:
+        """What could not be stored is sent again when it is due; what could not be read is not."""
+        uid = self._in_flight.get(message.parent_msg_id)
+        if uid is None:
+            self.events.append(Answer(message))
+            return
+        if not is_refused_for_good(message):
+            return
+        del self._in_flight[message.parent_msg_id]
+        slot = self._slots[uid]
+        self._unreadable[uid] = slot.ref.version
+        if len(self._unreadable) > _DELETED_KEPT:
+            del self._unreadable[next(iter(self._unreadable))]
+        self._repeats.pop(uid, None)
+        self.events.append(Refused(slot.ref, str((error_status(message.content) or {}).get("message") or "")))
         if slot.newer is None:
             del self._slots[uid]
         else:

@@ -28,7 +28,7 @@ from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
-from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Removed, Sent
+from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Refused, Removed, Sent
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -193,6 +193,8 @@ class Hub:
                 self._metrics.acknowledged.inc()
                 if records is not None:
                     records.removed(node, ref.uid)
+            case Refused(ref, reason):
+                self._log.warning("node %s cannot read %s %s/%s: %s", node, ref.type, ref.namespace, ref.name, reason)
             case Holdings(objects) if records is not None:
                 records.replace(node, objects)
             case Opened():

@@ -1,8 +1,9 @@
-"""What edges need, sent as it changes: pods, the ConfigMaps and Secrets that these refer to, and the end of a node.
+"""What edges need, sent as it changes: pods, the ConfigMaps and Secrets that these refer to, volumes and claims that they have
+asked for, their Node to those that want it, and the end of a node.
 
 What a pod refers to is sent before the pod. Changes that wait are kept by object, the newest wins.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 5.2.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.2 and 11 (v1.23: nodes are sent).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed
-from edgesite.kube.resources import PODS
+from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed, wants_node
+from edgesite.kube.resources import NODES, PODS
 from edgesite.wire import resource
 from edgesite.wire.message import Message, MessageMaker, Operation
 
@@ -30,22 +31,24 @@ SOURCE = "edgecontroller"
 GROUP = "resource"
 
 
-def object_message(maker: MessageMaker, node: str, operation: str, one: EdgeObject) -> Message:
-    """Return the message that brings an object to a node."""
+def object_message(maker: MessageMaker, node: str, operation: str, one: EdgeObject, word: str = "") -> Message:
+    """Return the message that brings an object to a node. ``word`` is the namespace word if it is not the namespace."""
     return maker.make(
         SOURCE,
         GROUP,
         operation,
-        resource.build(one.namespace, one.type, one.name, node=node),
+        resource.build(word or one.namespace, one.type, one.name, node=node),
         one.obj,
         resource_version=str(one.obj["metadata"].get("resourceVersion") or ""),
     )
 
 
-def removal_message(maker: MessageMaker, node: str, type_: str, namespace: str, name: str, uid: str) -> Message:
+def removal_message(
+    maker: MessageMaker, node: str, type_: str, namespace: str, name: str, uid: str, word: str = ""
+) -> Message:
     """Return the message that ends an object of which no more is known."""
     metadata = {"namespace": namespace, "name": name, "uid": uid}
-    path = resource.build(namespace, type_, name, node=node)
+    path = resource.build(word or namespace, type_, name, node=node)
     return maker.make(SOURCE, GROUP, Operation.DELETE, path, {"metadata": metadata})
 
 
@@ -74,8 +77,9 @@ class Downstream:
         with ExitStack() as handlers:
             pods = self._objects.pods
             handlers.enter_context(pods.add_handler(self._pod_added, self._pod_updated, self._pod_deleted))
-            handlers.enter_context(self._objects.nodes.add_handler(deleted=self._node_deleted))
-            for type_, (informer, kind) in self._objects.configs.items():
+            nodes = self._objects.nodes
+            handlers.enter_context(nodes.add_handler(self._node_changed, self._node_updated, self._node_deleted))
+            for type_, (informer, kind) in {**self._objects.configs, **self._objects.followed}.items():
                 watch = _ConfigHandler(self, type_, kind)
                 handlers.enter_context(informer.add_handler(watch.changed, watch.updated, watch.deleted))
             while True:
@@ -92,7 +96,8 @@ class Downstream:
             return
         change = self._waiting.pop(next(iter(self._waiting)))
         for node in change.nodes:
-            await self._send(object_message(self._maker, node, change.operation, change.object))
+            word = self._objects.word(node, change.object.type, change.object.namespace)
+            await self._send(object_message(self._maker, node, change.operation, change.object, word))
 
     async def _send(self, message: Message) -> None:
         try:
@@ -137,16 +142,26 @@ class Downstream:
                 self.add(Operation.UPDATE, needed, (node,))
         self.add(operation, EdgeObject("pod", typed(pod, PODS)), (node,))
 
+    def _node_changed(self, node: Object) -> None:
+        if wants_node(node):
+            self.add(Operation.UPDATE, EdgeObject("node", typed(node, NODES)), (node["metadata"]["name"],))
+
+    def _node_updated(self, old: Object, node: Object) -> None:
+        self._node_changed(node)
+
     def _node_deleted(self, node: Object) -> None:
         self._ended_nodes.append(node["metadata"]["name"])
         self._filled.set()
 
     def config_changed(self, operation: str, type_: str, kind: Resource, obj: Object) -> None:
-        """A ConfigMap or Secret changed."""
+        """A ConfigMap, a Secret or a volume changed."""
         one = EdgeObject(type_, typed(obj, kind))
-        nodes = self._objects.nodes_needing(type_, one.namespace, one.name)
-        if operation == Operation.DELETE:  # also nodes whose pods no longer refer to it: a later pod might
-            nodes |= dict.fromkeys(self._holders(one.uid))
+        if self._objects.is_followed(type_):
+            nodes = dict.fromkeys(self._holders(one.uid))
+        else:
+            nodes = self._objects.nodes_needing(type_, one.namespace, one.name)
+            if operation == Operation.DELETE:  # also nodes whose pods no longer refer to it: a later pod might
+                nodes |= dict.fromkeys(self._holders(one.uid))
         self.add(operation, one, nodes)
 
 

@@ -1,30 +1,46 @@
 """What each edge should hold: pods bound to it, and the ConfigMaps and Secrets that they refer to.
 
+Volumes, claims and attachments are never sent unasked, but an edge that has asked for one keeps it: it hears of their changes
+and of their end (``followed``). A KubeEdge edge of v1.23 or later is also sent its Node, which it no longer asks for.
+
 `EdgeObjects` is offered to synccontroller once the caches are full: nothing may be judged by a half-filled cache.
 
-State   Informers of pods, ConfigMaps, Secrets and nodes, shared with the role; indexes on the pods.
+State   Informers of pods, ConfigMaps, Secrets, nodes and volumes, shared with the role; indexes on the pods.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.edgecontroller.references import claims_of, references_of
-from edgesite.kube.resources import CONFIG_MAPS, NODES, PODS, SECRETS
+from edgesite.kube.resources import (
+    BUILTIN,
+    CONFIG_MAPS,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    SECRETS,
+)
 from edgesite.wire.delivery import version_number
 
 if TYPE_CHECKING:
     from edgesite.client import Informer, SharedInformers
     from edgesite.kube.resources import Resource
 
-__all__ = ["EdgeObject", "EdgeObjects", "typed"]
+__all__ = ["EdgeObject", "EdgeObjects", "typed", "wants_node"]
 
 Object = dict[str, Any]
 _BY_NODE: Final = "edge-node"
 _BY_REFERENCE: Final = "edge-reference"
 _BY_CLAIM: Final = "edge-claim"
+_VOLUME_ATTACHMENTS: Final = next(one for one in BUILTIN if one.plural == "volumeattachments")
+_EDGE_VERSION: Final = re.compile(r"-kubeedge-v(\d+)\.(\d+)")
+_ASKED_BELOW_DEFAULT: Final = frozenset({"persistentvolume", "volumeattachment"})
+_NODE_PUSHED_SINCE: Final = (1, 23)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,13 @@ def typed(obj: Object, resource: Resource) -> Object:
     return {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
 
 
+def wants_node(node: Object) -> bool:
+    """Whether this node's edge waits to be sent its Node: KubeEdge since v1.23 does, which its version tells."""
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    found = _EDGE_VERSION.search(str(info.get("kubeletVersion") or ""))
+    return found is not None and (int(found[1]), int(found[2])) >= _NODE_PUSHED_SINCE
+
+
 def _node_of(pod: Object) -> Iterable[str]:
     node = (pod.get("spec") or {}).get("nodeName")
     return (node,) if node else ()
@@ -83,12 +106,18 @@ class EdgeObjects:
             "configmap": (informers.of(CONFIG_MAPS), CONFIG_MAPS),
             "secret": (informers.of(SECRETS), SECRETS),
         }
+        self.followed: dict[str, tuple[Informer, Resource]] = {
+            "persistentvolume": (informers.of(PERSISTENT_VOLUMES), PERSISTENT_VOLUMES),
+            "persistentvolumeclaim": (informers.of(PERSISTENT_VOLUME_CLAIMS), PERSISTENT_VOLUME_CLAIMS),
+            "volumeattachment": (informers.of(_VOLUME_ATTACHMENTS), _VOLUME_ATTACHMENTS),
+        }
+        self._caches = {"pod": (self.pods, PODS), **self.configs, **self.followed, "node": (self.nodes, NODES)}
         self.pods.add_index(_BY_NODE, _node_of)
         self.pods.add_index(_BY_REFERENCE, _references)
         self.pods.add_index(_BY_CLAIM, _claims)
 
     async def wait_synced(self) -> None:
-        for informer in (self.nodes, self.pods, *(one for one, _ in self.configs.values())):
+        for informer, _ in self._caches.values():
             await informer.wait_synced()
 
     def node_exists(self, node: str) -> bool:
@@ -115,19 +144,32 @@ class EdgeObjects:
                 yield found
 
     def get(self, type_: str, namespace: str, name: str) -> EdgeObject | None:
-        """A pod, ConfigMap or Secret from the cache."""
-        informer, resource = (self.pods, PODS) if type_ == "pod" else self.configs[type_]
+        """An object of one of the types that `manages` knows, from the cache."""
+        informer, resource = self._caches[type_]
         obj = informer.get(name, namespace)
         return None if obj is None else EdgeObject(type_, typed(obj, resource))
 
     def manages(self, type_: str) -> bool:
-        return type_ == "pod" or type_ in self.configs
+        return type_ in self._caches
+
+    def word(self, node: str, type_: str, namespace: str) -> str:
+        """The namespace word under which this edge keeps an object: before v1.23 edges ask for volumes below "default"."""
+        if namespace or type_ not in _ASKED_BELOW_DEFAULT or wants_node(self.nodes.get(node) or {}):
+            return namespace
+        return "default"
+
+    def is_followed(self, type_: str) -> bool:
+        """Whether an edge that asked for such an object hears of its changes."""
+        return type_ in self.followed
 
     def desired(self, node: str) -> Iterator[EdgeObject]:
         """All that a node should hold, what a pod needs before the pod; an object may come more than once."""
         for pod in self.pods_of(node):
             yield from self.needed_by(pod)
             yield EdgeObject("pod", typed(pod, PODS))
+        own = self.nodes.get(node)
+        if own is not None and wants_node(own):
+            yield EdgeObject("node", typed(own, NODES))
 
     def is_gone(self, type_: str, namespace: str, name: str, uid: str, node: str) -> bool:
         """Whether an edge that holds this object must drop it: it was deleted, or the pod is bound elsewhere."""

@@ -1,14 +1,14 @@
 """What edges ask and report, carried out at the API, and answered.
 
-    node, nodepatch, podpatch, lease    ObjectResp {"Object": ..., "Err": ...}
-    pod delete, node update, events     "OK"
-    queries                             the object
+    node, nodepatch, podpatch, lease, mirror pods, signing requests     ObjectResp {"Object": ..., "Err": ...}
+    pod delete, node update, events, whole statuses                     "OK"
+    queries                                                             the object
 
 A query that fails is answered with {"ErrStatus": ...}, but an edge of KubeEdge v1.12 would store that as if it were the object: it
 gets such an answer for its node only, where it helps, and otherwise none, as it expects.
 
 Errors  ApiError of the API goes to the edge; nothing leaves.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11 (events).
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules
+from edgesite.cloud.edgecontroller.downstream import removal_message
 from edgesite.cloud.edgecontroller.events import write_event
 from edgesite.cloud.edgecontroller.objects import typed
 from edgesite.cloud.edgecontroller.references import references_of
+from edgesite.cloud.edgecontroller.requests import (
+    cluster_ca,
+    create_mirror_pod,
+    create_signing_request,
+    query_signing_request,
+)
+from edgesite.cloud.edgecontroller.statuses import create_or_report_node, pod_reports, report_node, report_pod
 from edgesite.kube import json, resources
 from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
 from edgesite.wire import resource
@@ -55,6 +63,19 @@ _AS_OBJECT_RESP: Final = frozenset(
         ("lease", "query"),
         ("lease", "insert"),
         ("lease", "update"),
+        ("pod", "insert"),
+        ("certificatesigningrequest", "insert"),
+        ("certificatesigningrequest", "query"),
+    }
+)
+#: what these ask for is in their content, or for every node
+_JUDGED_BY_WORK: Final = frozenset(
+    {
+        ("podstatus", "update"),
+        ("pod", "insert"),
+        ("certificatesigningrequest", "insert"),
+        ("certificatesigningrequest", "query"),
+        ("ca.crt", "query"),
     }
 )
 _JUDGED_BY_OBJECT: Final = frozenset({"persistentvolume", "volumeattachment"})
@@ -90,6 +111,13 @@ class Upstream:
             ("event", "insert"): self._write_event,
             ("event", "update"): self._write_event,
             ("event", "patch"): self._write_event,
+            ("nodestatus", "insert"): self._report_node,
+            ("nodestatus", "update"): self._report_node,
+            ("podstatus", "update"): self._report_pods,
+            ("pod", "insert"): self._create_mirror_pod,
+            ("certificatesigningrequest", "insert"): self._create_signing_request,
+            ("certificatesigningrequest", "query"): self._query_signing_request,
+            ("ca.crt", "query"): self._query_ca,
             **{(type_, "query"): self._query for type_ in _QUERIED},
         }
 
@@ -141,13 +169,16 @@ class Upstream:
             "edgecontroller",
             "resource",
             Operation.RESPONSE,
-            request.resource,
+            _answered_resource(request.resource),
             content,
             parent=request.msg_id,
             resource_version=version,
         )
+        await self._to_hub(answer)
+
+    async def _to_hub(self, message: Message) -> None:
         try:
-            await self._bus.send("cloudhub", answer)
+            await self._bus.send("cloudhub", message)
         except LookupError:
             return  # the hub restarts; the edge asks again
 
@@ -158,14 +189,16 @@ class Upstream:
         try:
             await self._authorize(node, path, message)
         except ApiError as exc:
-            if exc.reason == "NotFound" and (path.type, message.operation) == ("pod", "delete"):
-                return True
+            if exc.reason == "NotFound" and path.type == "pod":
+                return True  # to be deleted, or reported about by an old edge
             raise
         return False
 
     async def _authorize(self, node: str, path: ResourcePath, message: Message) -> None:
         """Raises ApiError Forbidden, or NotFound for a pod that is gone."""
         content = message.object() if path.type in ("serviceaccounttoken", "event") else None
+        if (path.type, message.operation) in _JUDGED_BY_WORK:
+            return
         answer = self._rules.may(node, path, content)
         if answer is Answer.ASK:
             answer = await self._ask(node, path, content)
@@ -235,6 +268,37 @@ class Upstream:
                 raise
         return OK
 
+    async def _report_node(self, path: ResourcePath, message: Message) -> str:
+        write = create_or_report_node if message.operation == Operation.INSERT else report_node
+        await write(self._client, path.name, message)
+        return OK
+
+    async def _report_pods(self, path: ResourcePath, message: Message) -> str:
+        node, namespace = resource.node_of(message.resource), path.object_namespace
+
+        async def remove(name: str, uid: str) -> None:
+            await self._to_hub(removal_message(self._maker, node, "pod", namespace, name, uid))
+
+        for report in pod_reports(path.name, message):
+            pod = resource.ResourcePath(path.namespace, "pod", report.name)
+            if not await self._is_done(node, pod, message):
+                await report_pod(self._client, namespace, report, remove)
+            else:
+                await remove(report.name, report.uid)
+        return OK
+
+    async def _create_mirror_pod(self, path: ResourcePath, message: Message) -> Object:
+        return await create_mirror_pod(self._client, resource.node_of(message.resource), path, message.object())
+
+    async def _create_signing_request(self, path: ResourcePath, message: Message) -> Object:
+        return await create_signing_request(self._client, resource.node_of(message.resource), message.object())
+
+    async def _query_signing_request(self, path: ResourcePath, message: Message) -> Object:
+        return await query_signing_request(self._client, resource.node_of(message.resource), path.name)
+
+    async def _query_ca(self, path: ResourcePath, message: Message) -> str:
+        return await cluster_ca(self._client)
+
     async def _create_lease(self, path: ResourcePath, message: Message) -> Object:
         lease = typed(message.object(), resources.LEASES)
         return await self._client.create(resources.LEASES, lease, path.object_namespace)
@@ -255,6 +319,11 @@ class Upstream:
     async def _write_event(self, path: ResourcePath, message: Message) -> str:
         await write_event(self._client, path.object_namespace, path.name, message)
         return OK
+
+
+def _answered_resource(path: str) -> str:
+    """A node's whole status is answered as if it were the node."""
+    return path.replace("/nodestatus/", "/node/") if "/nodestatus/" in path else path
 
 
 def _patch(message: Message) -> Any:

@@ -118,9 +118,18 @@ class _Proof:
         objects = await service(self._ctx, EdgeObjects)
         sent = 0
         for ref in self._records.of(node):
-            if objects.manages(ref.type) and objects.is_gone(ref.type, ref.namespace, ref.name, ref.uid, node):
+            if not objects.manages(ref.type) or ref.type == "node":
+                continue
+            word = objects.word(node, ref.type, ref.namespace)
+            if objects.is_gone(ref.type, ref.namespace, ref.name, ref.uid, node):
                 sent += 1
-                await self._send(removal_message(self._maker, node, ref.type, ref.namespace, ref.name, ref.uid))
+                place = (ref.type, ref.namespace, ref.name, ref.uid, word)
+                await self._send(removal_message(self._maker, node, *place))
+            elif objects.is_followed(ref.type):
+                one = objects.get(ref.type, ref.namespace, ref.name)
+                if one is not None and ref.version < one.version:
+                    sent += 1
+                    await self._send(object_message(self._maker, node, Operation.UPDATE, one, word))
         seen: set[str] = set()
         for one in objects.desired(node):
             if one.uid in seen:
