@@ -8,7 +8,7 @@ import pytest
 from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, needs_ack, object_of, version_number
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Opened, Received, Removed
+from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Opened, Received, Refused, Removed
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -409,3 +409,47 @@ def test_unanswered_requests_are_handed_back() -> None:
 
 def test_operations_are_plain_text_in_messages() -> None:
     assert f"{Operation.INSERT}" == "insert"
+
+
+def refusal(message: Message, reason: str) -> Message:
+    status = {"status": "Failure", "reason": reason, "message": "why", "code": 400}
+    return MAKER.error(message, {"ErrStatus": status})
+
+
+def test_what_an_edge_cannot_read_is_not_repeated_but_a_newer_version_is_sent() -> None:
+    cloud = Cloud(greet="own")
+    cloud.session.send(pod("a", 1), 0.0)
+    [first] = cloud.out(0.0)
+    cloud.session.send(pod("a", 2), 0.0)
+    cloud.receive(refusal(first, "BadRequest"), 0.1)
+    assert any(isinstance(one, Refused) and one.ref.version == 1 for one in cloud.seen)
+    [second] = cloud.out(0.1)
+    assert second.resource_version == "2"
+    cloud.receive(refusal(second, "Invalid"), 0.2)
+    assert cloud.timer(6.0) == []
+    cloud.session.send(pod("a", 2), 7.0)
+    assert cloud.out(7.0) == []
+    cloud.session.send(pod("a", 3), 8.0)
+    assert [one.resource_version for one in cloud.out(8.0)] == ["3"]
+
+
+def test_what_an_edge_could_not_store_is_repeated() -> None:
+    cloud = Cloud(greet="own")
+    cloud.session.send(pod("a", 1), 0.0)
+    [first] = cloud.out(0.0)
+    cloud.receive(MAKER.error(first, "the disk is full"), 0.1)
+    assert names(cloud.timer(5.0)) == ["update default/pod/a"]
+    unknown = MAKER.error(pod("b", 1), "too late")
+    cloud.receive(unknown, 5.1)
+    assert cloud.seen[-1] == Answer(unknown)
+
+
+def test_a_kubeedge_cloud_gets_an_acknowledgement_of_what_cannot_be_read() -> None:
+    edge = EdgeSession(MAKER, now=0.0)
+    message = pod("a", 1)
+    edge.receive(message, 0.0)
+    edge.send(refusal(message, "BadRequest"), 0.0)
+    assert edge.take(0.0) is not None
+    answer = edge.take(0.0)
+    assert answer is not None
+    assert (answer.operation, answer.content, answer.parent_msg_id) == ("response", "OK", message.msg_id)
