@@ -32,6 +32,7 @@ __all__ = ["Api", "BenchmarkFailed", "Program", "Usage", "conditions", "folder",
 
 PROGRAM: Final = Path(sys.executable).parent / "edgesite"
 START_S: Final = 60.0
+_DEVELOPERS_OWN: Final = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH")
 #: No fixed ports: a site that runs already is not in the way.
 _EDGED: Final = "modules.edged.tailoredKubeletConfig"
 EDGE_PORTS: Final = ("--set", f"{_EDGED}.readOnlyPort=0", "--set", f"{_EDGED}.healthzPort=0")
@@ -106,6 +107,11 @@ def _fields(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (one.partition(":") for one in text.splitlines())}
 
 
+def _environment() -> dict[str, str]:
+    """As a user has it: compiled modules may be kept, and nothing is unbuffered."""
+    return {name: value for name, value in os.environ.items() if name not in _DEVELOPERS_OWN}
+
+
 class Program:
     """One edgesite process; both of its outputs are kept with the time at which each line came."""
 
@@ -116,7 +122,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | (env or {}),
+            env=_environment() | (env or {}),
         )
         self.pid = self.process.pid
         self.lines: list[tuple[float, str]] = []  #: seconds since the start, text
