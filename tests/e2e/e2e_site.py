@@ -227,14 +227,21 @@ class Site:
         return items
 
     def supervisors(self) -> list[int]:
-        """Pids of the processes that keep host processes running while the site itself comes and goes."""
-        mine = f"{self.data}/".encode()
-        return [one.pid for one in _processes() if b"supervisor.py" in one.command and mine in one.command]
+        return supervisors_of(self.data)
 
     def workload(self) -> list[int]:
         """Pids of the host processes that run as this site's containers."""
-        supervisors = set(self.supervisors())
-        return [one.pid for one in _processes() if one.parent in supervisors]
+        return live_children(self.supervisors())
+
+
+def supervisors_of(data: Path) -> list[int]:
+    """Pids of the processes that keep host processes running while the role with that data folder comes and goes."""
+    mine = f"{data}/".encode()
+    return [one.pid for one in _processes() if b"supervisor.py" in one.command and mine in one.command]
+
+
+def live_children(parents: list[int]) -> list[int]:
+    return [one.pid for one in _processes() if one.parent in parents]
 
 
 class _Process(NamedTuple):

@@ -60,6 +60,6 @@ def test_the_edge_role_answers_on_its_loopback_port(new_site: Callable[..., Site
     assert ask(f"{edge}/livez") == (200, "ok")
     assert ask(f"{edge}/healthz")[0] == 200
     lines = ask(f"{edge}/readyz?verbose")[1].splitlines()
-    assert {"[+]module/edged ok", "[+]module/metamanager ok", "[+]containerruntime ok"} <= set(lines)
+    assert {"[+]module/edged ok", "[+]module/metamanager ok", "[+]container-runtime ok"} <= set(lines)
     assert "# TYPE" in ask(f"{edge}/metrics")[1]
     assert ask(f"{edge}/nonsense")[0] == 404

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edgesite.apiserver.strategies.base import Strategy, Write
-from edgesite.kube import defaults_workloads, times
+from edgesite.kube import defaults, defaults_workloads, times
 
 __all__ = [
     "DefinitionStrategy",
@@ -31,12 +31,13 @@ _CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
 
 @dataclass(slots=True)
 class WorkloadStrategy(Strategy):
-    """Kinds that controllers bring about: an empty status, metadata untouched by status updates."""
+    """Kinds that controllers bring about: a status of required counts alone, metadata untouched by status updates."""
 
     status_keeps_metadata: bool = True
 
     def prepare_create(self, write: Write, obj: Object) -> None:
-        obj["status"] = {}
+        row = write.kind.resource
+        obj["status"] = defaults.new_status(row.group, row.version, row.kind)
 
 
 @dataclass(slots=True)
