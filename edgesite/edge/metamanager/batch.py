@@ -1,4 +1,7 @@
-"""Items that wait for one worker, which takes all of them at once: how several writes share one fsync."""
+"""Items that wait for one worker, which takes all of them at once: how several writes share one fsync.
+
+Errors  BatchClosed from ``add`` once the worker has ended.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ from typing import Generic, TypeVar
 
 import anyio
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "BatchClosed"]
 
 T = TypeVar("T")
+
+
+class BatchClosed(Exception):
+    """Nobody takes any more."""
 
 
 class Batch(Generic[T]):
@@ -19,10 +26,14 @@ class Batch(Generic[T]):
         self._items: list[T] = []
         self._filled = anyio.Event()
         self._emptied = anyio.Event()
+        self._closed = False
 
     async def add(self, item: T) -> None:
-        while len(self._items) >= self._size:
+        """Raises BatchClosed."""
+        while len(self._items) >= self._size and not self._closed:
             await self._emptied.wait()
+        if self._closed:
+            raise BatchClosed
         self._items.append(item)
         self._filled.set()
 
@@ -33,4 +44,11 @@ class Batch(Generic[T]):
         items, self._items = self._items, []
         self._emptied.set()
         self._emptied = anyio.Event()
+        return items
+
+    def close(self) -> list[T]:
+        """Take nothing more; returns what still waits."""
+        self._closed = True
+        items, self._items = self._items, []
+        self._emptied.set()
         return items

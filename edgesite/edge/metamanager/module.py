@@ -114,17 +114,26 @@ class _Run:
             self._outbox, self._store, self._service, ctx.bus, ctx.services, ctx.clock, ctx.random, ctx.log
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._store.run)
-            tasks.start_soon(self._store_arrivals)
-            tasks.start_soon(delivery.run)
-            ctx.services.provide(Meta, self._service)  # type: ignore[type-abstract]
-            ctx.services.provide(Holdings, self._service)  # type: ignore[type-abstract]
-            ctx.ready()
+            storing = anyio.CancelScope(shield=True)
+            tasks.start_soon(self._keep_storing, storing)
             try:
+                tasks.start_soon(self._store_arrivals)
+                tasks.start_soon(delivery.run)
+                ctx.services.provide(Meta, self._service)  # type: ignore[type-abstract]
+                ctx.services.provide(Holdings, self._service)  # type: ignore[type-abstract]
+                ctx.ready()
                 async for message in inbox:
                     await self._take(message)
             finally:
-                await self._save_at_end()
+                try:
+                    await self._save_at_end()
+                finally:
+                    storing.cancel()
+
+    async def _keep_storing(self, scope: anyio.CancelScope) -> None:
+        """The store ends last, when what the others leave behind is on disk."""
+        with scope:
+            await self._store.run()
 
     async def _save_at_end(self) -> None:
         """What was reported while there was a link may not have been answered."""

@@ -15,7 +15,7 @@ import anyio
 import apsw
 
 from edgesite.edge.metamanager import schema
-from edgesite.edge.metamanager.batch import Batch
+from edgesite.edge.metamanager.batch import Batch, BatchClosed
 from edgesite.edge.metamanager.database import EdgeDatabase, Statement
 from edgesite.kube import json
 from edgesite.wire import resource
@@ -77,6 +77,12 @@ class _Write:
         self.done = anyio.Event()
         self.error: Exception | None = None
 
+    def finish(self, error: Exception | None) -> None:
+        """Tell whoever waits; the first word counts."""
+        if not self.done.is_set():
+            self.error = error
+            self.done.set()
+
 
 class EdgeStore:
     """Reads and writes through one worker. `run` must run for writes to happen."""
@@ -101,23 +107,33 @@ class EdgeStore:
         self._ended = {uid: None for (uid,) in ended}
 
     async def run(self) -> None:
-        """Commit what was given to `write`, everything that waits in one transaction, until cancelled."""
-        while True:
-            writes = await self._writes.take()
-            statements = [one for write in writes for one in write.statements]
-            error: Exception | None = None
-            try:
-                await self._worker.submit(self._database.execute, statements)
-            except (apsw.Error, OSError) as exc:
-                error = exc
-            for write in writes:
-                write.error = error
-                write.done.set()
+        """Commit what was given to `write`, everything that waits in one transaction, until cancelled.
+
+        It must outlive whoever writes: what comes later is refused.
+        """
+        writes: list[_Write] = []
+        try:
+            while True:
+                writes = await self._writes.take()
+                statements = [one for write in writes for one in write.statements]
+                error: Exception | None = None
+                try:
+                    await self._worker.submit(self._database.execute, statements)
+                except (apsw.Error, OSError) as exc:
+                    error = exc
+                for write in writes:
+                    write.finish(error)
+        finally:
+            for write in (*writes, *self._writes.close()):
+                write.finish(BatchClosed("the store is closing"))
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run statements in one transaction; on return they are durable. Raises StoreError."""
         write = _Write(statements)
-        await self._writes.add(write)
+        try:
+            await self._writes.add(write)
+        except BatchClosed as exc:
+            raise StoreError("the store is closed") from exc
         await write.done.wait()
         if write.error is not None:
             raise StoreError(str(write.error)) from write.error
@@ -137,8 +153,10 @@ class EdgeStore:
             outcomes = [self._judge(one, statements, before) for one in arrivals]
             if statements:
                 try:
-                    await self.write(statements)
-                except BaseException:
+                    # Whoever waits may give up, say for a deadline of its own; then memory and disk must agree all the same.
+                    with anyio.CancelScope(shield=True):
+                        await self.write(statements)
+                except StoreError:
                     self._undo(before, ended_before)
                     raise
             return outcomes
