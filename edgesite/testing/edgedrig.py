@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from edgesite.context import Context, Section
+from edgesite.context import Context, Module, Section
 from edgesite.edge.edged.module import Edged
 from edgesite.edge.edged.runtime import Runtime
 from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
@@ -61,10 +61,12 @@ async def edged_rig(
     *,
     cloud: FakeCloud | None = None,
     settings: Mapping[str, Any] | None = None,
+    metamanager: type[Module] | None = None,
 ) -> AsyncGenerator[Rig]:
     """Run edged until the block ends, as abruptly as by a cancellation. ``settings`` are those of modules.edged. Raises TimeoutError.
 
-    Give the ``cloud`` of an earlier rig, and its folder, to start edgesite again over what it left.
+    Give the ``cloud`` of an earlier rig, and its folder, to start edgesite again over what it left. ``metamanager`` takes the
+    place of the module that provides the cloud.
     """
     cloud = cloud or FakeCloud(NODE)
     threads = RealThreads()
@@ -80,7 +82,9 @@ async def edged_rig(
     section = Section(
         {"modules": {"edged": {"enable": True, "runtime": "cri", "nodeIP": "192.0.2.7", **(settings or {})}}}
     )
-    host = RoleHost("edge", [meta_module(cloud), Edged], section, world, data_dir=data_dir, node_name=NODE)
+    host = RoleHost(
+        "edge", [metamanager or meta_module(cloud), Edged], section, world, data_dir=data_dir, node_name=NODE
+    )
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:

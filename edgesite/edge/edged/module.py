@@ -1,6 +1,8 @@
 """Module ``edged``: runs the pods that metamanager holds for this node, and reports the node.
 
 Pods come from the edge's store and from its bus, never from the API server: with no cloud at all everything here goes on.
+
+Errors  ProviderGone: metamanager is another one now, and edged begins anew with that; containers go on meanwhile.
 """
 
 from __future__ import annotations
@@ -32,9 +34,14 @@ from edgesite.wire.message import InvalidMessage, Message, Operation
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["Edged"]
+__all__ = ["Edged", "ProviderGone"]
 
 GROUP: Final = "edged"
+PROVIDER_S: Final = 5.0  #: how often it is looked whether metamanager is still the same
+
+
+class ProviderGone(RuntimeError):
+    """What edged works with was withdrawn."""
 
 
 class Edged:
@@ -124,11 +131,19 @@ class Edged:
             pods.load(await meta.list("pod"))
             tasks.start_soon(agent.run)
             tasks.start_soon(pleg.run)
+            tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:
                 _take(message, pods, ctx)
         finally:
             inbox.close()
+
+
+async def _while_provided(ctx: Context, meta: Meta) -> None:
+    """Wait as long as the role offers this very Meta. Raises ProviderGone."""
+    while ctx.services.find(Meta) is meta:  # type: ignore[type-abstract]
+        await ctx.clock.sleep(PROVIDER_S)
+    raise ProviderGone("metamanager has ended; edged goes on with the next one")
 
 
 def _take(message: Message, pods: Pods, ctx: Context) -> None:
