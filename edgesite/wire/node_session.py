@@ -154,7 +154,7 @@ class NodeSession:
         if self.closed:
             return
         if is_node_removal(message):
-            self.close("the node was deleted")
+            self.close(message.content if isinstance(message.content, str) else "the node was deleted")
             return
         ref = object_of(message)
         if ref is None or not needs_ack(message):

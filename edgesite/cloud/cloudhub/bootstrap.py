@@ -2,21 +2,26 @@
 
     GET /ca.crt      the CA's certificate, DER
     GET /edge.crt    body: a certificate request, DER; answer: the certificate, DER
+    GET /node/NAME   200 if there is such a Node, 404 if not; keadm asks before it joins a machine      (KubeEdge v1.20)
+    POST /nodeupgrade    what became of an upgrade; always 200. It is passed on if the node has shown its certificate
 
 Who asks shows a join token, or the certificate that it has (renewal). A renewal keeps its identity; organizations other than
-those of edges are never signed. Status codes are KubeEdge v1.12's: a request that cannot be signed is answered 200 without a body.
+those of edges are never signed; who may no longer connect gets no renewal either. Status codes are KubeEdge v1.12's: a request that cannot be signed is answered 200 without a body.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 3.3.
+Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.3, 8.5 and 11.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.cloudhub import jointoken
 from edgesite.cloud.cloudhub.authority import Authority
+from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
 from edgesite.kube import json
+from edgesite.kube.errors import ApiError
 from edgesite.net import pem
 from edgesite.net.http import Request, Response
 from edgesite.net.pki import CLIENT, Pki, PkiError
@@ -32,24 +37,44 @@ _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
 _USAGES: Final = {1: "serverAuth", 2: "clientAuth"}  #: Go's numbers
 _ORGANIZATIONS: Final = frozenset({"kubeEdge", "KubeEdge", "system:nodes"})
 _CSR_BYTES: Final = 1 << 20
-_NODE: Final = "system:node:"
+_NODE_PATH: Final = "/node/"
 
 
 class Bootstrap:
     """An HTTP handler."""
 
-    def __init__(self, authority: Authority, pki: Pki, clock: Clock, days: int, log: Log) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        pki: Pki,
+        clock: Clock,
+        days: int,
+        log: Log,
+        *,
+        identities: Identities,
+        node_exists: Callable[[str], bool | None],
+        on_upgrade: Callable[[str, Any], Awaitable[None]],
+    ) -> None:
+        """``node_exists`` returns None while that is not known; ``on_upgrade`` takes a node and what it reports."""
         self._authority = authority
         self._pki = pki
         self._clock = clock
         self._days = days
         self._log = log
+        self._identities = identities
+        self._node_exists = node_exists
+        self._on_upgrade = on_upgrade
 
     async def __call__(self, request: Request) -> Response:
-        if request.path not in ("/ca.crt", "/edge.crt"):
+        is_node = request.path.startswith(_NODE_PATH)
+        if not is_node and request.path not in ("/ca.crt", "/edge.crt", "/nodeupgrade"):
             return Response(404, _TEXT, b"404: Page Not Found")
-        if request.method != "GET":
+        if request.method != ("POST" if request.path == "/nodeupgrade" else "GET"):
             return Response(405, _TEXT, b"405: Method Not Allowed")
+        if is_node:
+            return self._tell_node(request.path.removeprefix(_NODE_PATH))
+        if request.path == "/nodeupgrade":
+            return await self._take_upgrade(request)
         if request.path == "/ca.crt":
             return Response(200, _DER, self._authority.ca_der)
         refusal = self._refusal(request)
@@ -57,8 +82,12 @@ class Bootstrap:
 
     def _refusal(self, request: Request) -> Response | None:
         """Return what to answer somebody who may not ask, None for who may."""
-        if request.peer.certificate_der is not None:
-            return None  # verified by TLS against our CA
+        if request.peer.certificate_der is not None:  # verified by TLS against our CA
+            why = self._identities.refusal(_node_of(request), request.peer)
+            if why:
+                self._log.warning("no certificate for %s: %s", request.peer.common_name, why)
+                return Response(401, _TEXT, why.encode())
+            return None
         header = request.headers.get("authorization")
         refused = b"Invalid authorization token"
         if not header:
@@ -81,11 +110,39 @@ class Bootstrap:
             usages = _usages(request.headers.get("extkeyusages"))
             signed = await self._pki.sign_csr(self._authority.ca, request.body, usages=usages, days=self._days)
             self._check_identity(request, signed)
-        except (PkiError, ValueError, OSError) as exc:
+            await self._note(request, signed)
+        except (PkiError, ApiError, ValueError, OSError) as exc:
             self._log.warning("no certificate for node %r: %s", node, exc)
             return Response(200, _DER, b"")
         self._log.info("issued a certificate for node %r", node)
         return Response(200, _DER, pem.to_der(signed))
+
+    async def _note(self, request: Request, signed: bytes) -> None:
+        """Raises ApiError."""
+        name = pem.facts(signed).common_name
+        legacy = name == LEGACY_NAME
+        node = _node_of(request) if legacy else name.removeprefix(NODE_PREFIX)
+        await self._identities.issued(node, signed, is_legacy=legacy)
+
+    def _tell_node(self, node: str) -> Response:
+        exists = self._node_exists(node)
+        if exists is None:
+            return Response(500, _TEXT, b"the nodes are not known yet")
+        return Response(200, _TEXT, b"ok") if exists else Response(404, _TEXT, b"no such node")
+
+    async def _take_upgrade(self, request: Request) -> Response:
+        try:
+            report = json.loads(request.body)
+        except json.InvalidJson:
+            report = None
+        node = report.get("NodeName") if isinstance(report, dict) else None
+        if not isinstance(node, str) or request.peer.certificate_der is None:
+            self._log.warning("a report of an upgrade that nobody vouches for is left alone: node=%r", node)
+        elif why := self._identities.refusal(node, request.peer):
+            self._log.warning("a report of an upgrade of node %r is left alone: %s", node, why)
+        else:
+            await self._on_upgrade(node, report)
+        return Response(200, _TEXT, b"ok")
 
     def _check_identity(self, request: Request, signed: bytes) -> None:
         facts = pem.facts(signed)
@@ -94,8 +151,14 @@ class Bootstrap:
             raise PkiError(f"organizations {sorted(strange)} are not given to edges")
         if request.peer.certificate_der is not None:
             present = request.peer.common_name
-            if present.startswith(_NODE) and facts.common_name != present:
+            if present.startswith(NODE_PREFIX) and facts.common_name != present:
                 raise PkiError(f"{present} asks for the identity {facts.common_name!r}")
+
+
+def _node_of(request: Request) -> str:
+    """The node that asks: by its certificate, else as it says."""
+    name = request.peer.common_name
+    return name.removeprefix(NODE_PREFIX) if name.startswith(NODE_PREFIX) else request.headers.get("nodename") or ""
 
 
 def _usages(header: str | None) -> tuple[str, ...]:

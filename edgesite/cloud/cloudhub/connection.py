@@ -41,9 +41,18 @@ class NodeConnection:
     """``identity`` is the common name that the node has shown."""
 
     def __init__(
-        self, node: str, identity: str, socket: WebSocket, session: NodeSession, clock: Clock, hub: HubSide
+        self,
+        node: str,
+        identity: str,
+        socket: WebSocket,
+        session: NodeSession,
+        clock: Clock,
+        hub: HubSide,
+        *,
+        in_process: bool = False,
     ) -> None:
         self.node = node
+        self.in_process = in_process
         self.identity = identity
         self.session = session
         self.timer_at = math.inf

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from edgesite.cloud.cloudhub.connection import NodeConnection
+from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
 from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.records import DeliveryRecords
 from edgesite.cloud.cloudhub.timers import Timers
@@ -28,6 +29,7 @@ from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
+from edgesite.wire.delivery import is_node_removal
 from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Refused, Removed, Sent
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 from edgesite.wire.node_session import NodeSession, SessionLimits
@@ -36,15 +38,15 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from edgesite.context import Bus, Clock
+    from edgesite.net.http import PeerInfo
 
 __all__ = ["Hub"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-_IDENTITY: Final = "system:node:"
-_LEGACY_NAME: Final = "kubeedge.io"  #: KubeEdge before v1.16 names no node in its certificates
 _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
 _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
 _LINE_PER_NODE: Final = 256
+_LOOK_S: Final = 10.0
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -72,6 +74,7 @@ class Hub:
         self._tasks = tasks
         self._metrics = metrics
         self._log = log
+        self.identities: Identities | None = None  #: set before the first listener for other machines opens
         self._maker = MessageMaker(clock.time, draw.getrandbits)
         self._connections: dict[str, NodeConnection] = {}
         self._open: dict[str, None] = {}
@@ -85,6 +88,7 @@ class Hub:
     async def run(self) -> None:
         """Serve timers and the line until cancelled."""
         self._tasks.start_soon(self._timers.run)
+        self._tasks.start_soon(self._look_at_nodes)
         while True:
             if not self._line:
                 self._line_filled = anyio.Event()
@@ -97,6 +101,14 @@ class Hub:
             if connection.waiting_upstream < _LINE_PER_NODE // 4:
                 connection.hold(False)
             await self._dispatch(connection, message)
+
+    async def _look_at_nodes(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_S * (0.9 + self._random.random() / 5))
+            if self.identities is not None:
+                for node, connection in self._connections.items():
+                    if not connection.in_process:
+                        self.identities.look(node)
 
     def close(self) -> None:
         for connection in list(self._connections.values()):
@@ -120,8 +132,8 @@ class Hub:
     def handle(self, request: Request) -> Response | None:
         """Answer an edge's opening handshake. The path is not looked at, as KubeEdge's hub does not either."""
         node = (request.headers.get("node_id") or "").strip()
-        identity = _IDENTITY + node if request.peer.in_process else request.peer.common_name
-        refusal = self._refusal(node, identity)
+        identity = NODE_PREFIX + node if request.peer.in_process else request.peer.common_name
+        refusal = self._why_not(node, request.peer)
         if refusal is not None:
             self._metrics.refused.labels(refusal[0]).inc()
             self._log.warning("refused a connection: node=%r certificate=%r: %s", node, identity, refusal[1])
@@ -130,6 +142,8 @@ class Hub:
             socket = accept(request, max_message_bytes=_MESSAGE_BYTES)
         except HandshakeError as exc:
             return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
+        if self.identities is not None and not request.peer.in_process:
+            self.identities.came(node, request.peer)
         old = self._connections.pop(node, None)
         if old is not None:
             self._open.pop(node, None)
@@ -142,19 +156,30 @@ class Hub:
             jitter=self._random.random,
             limits=self._limits,
         )
-        connection = NodeConnection(node, identity, socket, session, self._clock, self)
+        connection = NodeConnection(
+            node, identity, socket, session, self._clock, self, in_process=request.peer.in_process
+        )
         self._connections[node] = connection
         connection.start()
         return None
 
-    def _refusal(self, node: str, identity: str) -> tuple[int, str] | None:
+    def _why_not(self, node: str, peer: PeerInfo) -> tuple[int, str] | None:
         if not node or dns1123_subdomain_problems(node):
             return 400, "the header node_id must name a node"
-        if identity not in (_IDENTITY + node, _LEGACY_NAME):
-            return 403, "the certificate is another node's"
+        refusal = self.refusal(node, peer)
+        if refusal:
+            return 403, refusal
         if len(self._connections) >= self._node_limit and node not in self._connections:
             return 503, f"{self._node_limit} nodes are connected, which is the limit"
         return None
+
+    def refusal(self, node: str, peer: PeerInfo) -> str:
+        """Implements `NodeGate`. A peer in this process is believed."""
+        if peer.in_process:
+            return ""
+        if self.identities is None:
+            return "" if peer.common_name in (NODE_PREFIX + node, LEGACY_NAME) else "the certificate is another node's"
+        return self.identities.refusal(node, peer)
 
     def _version_at_edge(self, node: str, uid: str) -> int | None:
         records = self._records()
@@ -164,7 +189,10 @@ class Hub:
 
     def send(self, message: Message) -> None:
         """Give a message to the session of its node; without one it is dropped: the next session begins with a comparison."""
-        connection = self._connections.get(resource.node_of(message.resource))
+        node = resource.node_of(message.resource)
+        if self.identities is not None and message.content is None and is_node_removal(message):
+            self.identities.ended(node)
+        connection = self._connections.get(node)
         if connection is not None:
             connection.send(message)
 

@@ -2,7 +2,7 @@
 
     mem:cloudhub     edges in this process; trusted
     port 10000       WebSocket on TLS; a client certificate of our CA is required
-    port 10002       HTTPS: the CA, and certificates for edges that join
+    port 10002       HTTPS: the CA, certificates for edges that join, and what keadm asks and reports
 
 Ready when edges can connect. In one process with an edge that is at once: the network listeners follow in the background,
 for their certificates may have to be made first; one that cannot be opened is tried again and stops nobody.
@@ -20,14 +20,17 @@ from edgesite.client import Client
 from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
 from edgesite.cloud.cloudhub.bootstrap import Bootstrap
 from edgesite.cloud.cloudhub.hub import Hub
+from edgesite.cloud.cloudhub.identities import Identities
 from edgesite.cloud.cloudhub.metrics import HubMetrics
-from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
+from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords, NodeGate
 from edgesite.cloud.cloudhub.waiting import service
+from edgesite.cloud.edgecontroller import EdgeObjects
 from edgesite.context import Context, Section
 from edgesite.kube.errors import ApiError
 from edgesite.net.http import HttpServer, Limits
 from edgesite.net.pki import Pki, PkiError, RealPki
 from edgesite.net.tls import server_context
+from edgesite.wire.message import MessageMaker, Operation
 from edgesite.wire.node_session import SessionLimits
 
 __all__ = ["MEM_ADDRESS", "CloudHub"]
@@ -85,7 +88,8 @@ class _Run:
                 ctx.services.provide(ConnectedNodes, hub)  # type: ignore[type-abstract]
                 tasks.start_soon(hub.run)
                 outside = anyio.Event()
-                tasks.start_soon(self._serve_outside, server, outside)
+                ctx.services.provide(NodeGate, hub)  # type: ignore[type-abstract]
+                tasks.start_soon(self._serve_outside, hub, server, outside)
                 if not ctx.site.get("single_process"):
                     await outside.wait()
                 ctx.ready()
@@ -97,18 +101,30 @@ class _Run:
 
     # -- the network ---------------------------------------------------------------------------------------------
 
-    async def _serve_outside(self, hub_server: HttpServer, listening: anyio.Event) -> None:
+    async def _serve_outside(self, hub: Hub, hub_server: HttpServer, listening: anyio.Event) -> None:
         """Open the network listeners as configured, then keep the join token fresh."""
         ctx, config = self._ctx, self._ctx.config
-        keeper = AuthorityKeeper(
-            (await service(ctx, Client)).named("cloudhub"), config, self._pki, ctx.threads, ctx.clock
-        )
+        client = (await service(ctx, Client)).named("cloudhub")
+        keeper = AuthorityKeeper(client, config, self._pki, ctx.threads, ctx.clock)
         authority = await self._retry("certificates", keeper.load)
+        identities = Identities(client, lambda: ctx.services.find(EdgeObjects), ctx.clock, ctx.random, ctx.log)
         bootstrap = Bootstrap(
-            authority, self._pki, ctx.clock, int(config.get("edgeCertSigningDuration") or 365), ctx.log
+            authority,
+            self._pki,
+            ctx.clock,
+            int(config.get("edgeCertSigningDuration") or 365),
+            ctx.log,
+            identities=identities,
+            node_exists=self._node_exists,
+            on_upgrade=self._on_upgrade,
         )
         limits = Limits(body_bytes=_BOOTSTRAP_BYTES)
-        async with HttpServer(bootstrap, limits, clock=ctx.clock, log=ctx.log) as https:
+        async with (
+            anyio.create_task_group() as tasks,
+            HttpServer(bootstrap, limits, clock=ctx.clock, log=ctx.log) as https,
+        ):
+            hub.identities = identities
+            tasks.start_soon(identities.run)
             if config.get("websocket", {}).get("enable", True):
                 await self._retry("websocket", lambda: self._listen(hub_server, "websocket", authority, require=True))
             if config.get("https", {}).get("enable", True):
@@ -118,6 +134,16 @@ class _Run:
             while True:
                 await ctx.clock.sleep(wait)
                 wait = await self._retry("join token", lambda: keeper.renew_token(authority))
+
+    def _node_exists(self, node: str) -> bool | None:
+        objects = self._ctx.services.find(EdgeObjects)
+        return None if objects is None else objects.node_exists(node)
+
+    async def _on_upgrade(self, node: str, report: dict[str, Any]) -> None:
+        maker = MessageMaker(self._ctx.clock.time, self._ctx.random.getrandbits)
+        path = f"upgrade/{report.get('UpgradeID') or ''}/node/{node}"
+        group = "nodeupgradejobcontroller"
+        await self._ctx.bus.send_group(group, maker.make("cloudhub", group, Operation.UPDATE, path, report))
 
     async def _listen(self, server: HttpServer, section: str, authority: Authority, *, require: bool) -> None:
         place = self._ctx.config[section]

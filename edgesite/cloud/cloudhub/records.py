@@ -1,13 +1,16 @@
-"""Interfaces between CloudHub and its neighbours: what an edge is known to hold, and which nodes are connected."""
+"""Interfaces between CloudHub and its neighbours: what an edge is known to hold, which nodes are connected, who may come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgesite.wire.delivery import ObjectRef
 
-__all__ = ["ConnectedNodes", "DeliveryRecords"]
+if TYPE_CHECKING:
+    from edgesite.net.http import PeerInfo
+
+__all__ = ["ConnectedNodes", "DeliveryRecords", "NodeGate"]
 
 
 class DeliveryRecords(Protocol):
@@ -49,4 +52,12 @@ class ConnectedNodes(Protocol):
 
     def is_own(self, node: str) -> bool:
         """Whether the node is connected and is one of ours, which understands answers that KubeEdge's does not."""
+        ...
+
+
+class NodeGate(Protocol):
+    """Provided by cloudhub: every listener for edges asks it."""
+
+    def refusal(self, node: str, peer: PeerInfo) -> str:
+        """Return why this peer may not come as ``node``; "" if it may."""
         ...

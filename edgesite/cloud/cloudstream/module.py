@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import anyio
 from prometheus_client import Gauge
 
+from edgesite.cloud.cloudhub.identities import LEGACY_NAME
+from edgesite.cloud.cloudhub.records import NodeGate
 from edgesite.cloud.cloudstream.certificates import tunnel_context
 from edgesite.cloud.cloudstream.connector import Nodes
 from edgesite.context import NodeConnector
@@ -63,7 +65,7 @@ class CloudStream:
         self._gauge.set_function(lambda: nodes.connected)
 
         def handle(request: Request) -> Response | None:
-            return _take(request, nodes)
+            return _take(request, nodes, ctx.services.find(NodeGate))  # type: ignore[type-abstract]
 
         async with HttpServer(handle, Limits(idle_timeout_s=30.0), log=ctx.log) as server:
             await server.listen(ctx.net, MEM_ADDRESS)
@@ -97,13 +99,13 @@ async def _listen(ctx: Context, server: HttpServer) -> None:
         wait_s = min(wait_s * 2, _RETRY_MOST_S)
 
 
-def _take(request: Request, nodes: Nodes) -> Response | None:
+def _take(request: Request, nodes: Nodes, gate: NodeGate | None) -> Response | None:
     """Take a tunnel."""
     if request.path != wire.CONNECT_PATH:
         return Response(404, _TEXT, b"404: Page Not Found")
     node = request.headers.get(wire.NODE_HEADER, "") or ""
     proven = request.peer.in_process or request.peer.common_name.startswith(_NODE_PREFIX)
-    refusal = _refusal(request, node)
+    refusal = _refusal(request, node) or _gate_refusal(request, node, gate)
     if not refusal and not proven and nodes.is_proven(node):
         refusal = f"node {node} has a certificate of its own"
     if refusal:
@@ -131,3 +133,11 @@ def _refusal(request: Request, node: str) -> str:
     if name != _NODE_PREFIX + node or _NODES_GROUP not in request.peer.organizations:
         return f"the certificate is not that of node {node}"
     return ""
+
+
+def _gate_refusal(request: Request, node: str, gate: NodeGate | None) -> str:
+    """Why the hub would not take this node; a tunnel CA of its own may give names that the hub does not know."""
+    name = request.peer.common_name
+    if gate is None or not (name.startswith(_NODE_PREFIX) or name == LEGACY_NAME):
+        return ""
+    return gate.refusal(node, request.peer)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from edgesite.cloud.cloudhub.identities import is_barred
 from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed, wants_node
 from edgesite.kube.resources import NODES, PODS
 from edgesite.wire import resource
@@ -70,7 +71,7 @@ class Downstream:
         self._bus = bus
         self._maker = maker
         self._waiting: dict[str, _Change] = {}  # by uid, in order
-        self._ended_nodes: list[str] = []
+        self._ended_nodes: dict[str, str | None] = {}  # node -> why, if it was not deleted
         self._filled = anyio.Event()
 
     async def run(self) -> None:
@@ -90,9 +91,10 @@ class Downstream:
 
     async def _send_next(self) -> None:
         if self._ended_nodes:
-            node = self._ended_nodes.pop(0)
+            node = next(iter(self._ended_nodes))
+            why = self._ended_nodes.pop(node)
             path = resource.add_node(node, resource.build("namespace", "node", node))
-            await self._send(self._maker.make(SOURCE, GROUP, Operation.DELETE, path))
+            await self._send(self._maker.make(SOURCE, GROUP, Operation.DELETE, path, why))
             return
         change = self._waiting.pop(next(iter(self._waiting)))
         for node in change.nodes:
@@ -143,14 +145,17 @@ class Downstream:
         self.add(operation, EdgeObject("pod", typed(pod, PODS)), (node,))
 
     def _node_changed(self, node: Object) -> None:
-        if wants_node(node):
+        if is_barred(node):
+            self._ended_nodes[node["metadata"]["name"]] = "the node is barred"
+            self._filled.set()
+        elif wants_node(node):
             self.add(Operation.UPDATE, EdgeObject("node", typed(node, NODES)), (node["metadata"]["name"],))
 
     def _node_updated(self, old: Object, node: Object) -> None:
         self._node_changed(node)
 
     def _node_deleted(self, node: Object) -> None:
-        self._ended_nodes.append(node["metadata"]["name"])
+        self._ended_nodes[node["metadata"]["name"]] = None
         self._filled.set()
 
     def config_changed(self, operation: str, type_: str, kind: Resource, obj: Object) -> None:

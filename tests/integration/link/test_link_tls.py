@@ -109,10 +109,12 @@ async def test_status_codes_of_the_bootstrap_server(make_site: SiteMaker) -> Non
         assert signed
 
 
-async def certificate(site: Site, client: Client, common_name: str, organization: str) -> KeyPair:
+async def certificate(site: Site, client: Client, common_name: str, organization: str, *, node: str = "") -> KeyPair:
+    """Join by token; ``node`` is what the header says."""
     jwt = (await read_token(client)).split(".", 1)[1]
     request = await RealPki(RealClock()).make_csr(common_name, organizations=[organization])
-    _, signed = await ask(site, "GET", "/edge.crt", {"Authorization": f"Bearer {jwt}"}, pem.to_der(request.request))
+    headers = {"Authorization": f"Bearer {jwt}", **({"NodeName": node} if node else {})}
+    _, signed = await ask(site, "GET", "/edge.crt", headers, pem.to_der(request.request))
     return KeyPair(pem.from_der(signed), request.key)
 
 
