@@ -17,6 +17,7 @@ from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.deployment import revisions, rollout, status
 from edgesite.controlplane.deployment.revisions import replicas_of
 from edgesite.controlplane.ownership import Claimer, index_by_controller, owned_by
+from edgesite.controlplane.ownwrites import OwnWrites
 from edgesite.controlplane.podcontrol import namespace_is_ending
 from edgesite.controlplane.pods import controller_of, is_terminal, is_terminating
 from edgesite.kube.errors import ApiError
@@ -50,6 +51,7 @@ class DeploymentController:
         self._pods = cluster.informers.of(PODS)
         for informer in (self._sets, self._pods):
             index_by_controller(informer)
+        self._own = OwnWrites(self._deployments)
         self._controller = Controller("deployment", self.reconcile, ctx.clock, ctx.random, workers=5, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -101,7 +103,7 @@ class DeploymentController:
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Take the next step of the rollout, then write the status. Raises ApiError, TerminalError."""
-        deployment = self._deployments.by_key(key)
+        deployment = self._own.newest(key)
         if deployment is None:
             return None
         selector = self._selector(deployment)
@@ -141,7 +143,7 @@ class DeploymentController:
         reason, text = ("DeploymentPaused", "paused") if paused else ("DeploymentResumed", "resumed")
         fresh = {**old, "conditions": list(old.get("conditions") or ())}
         status.set_condition(fresh, "Progressing", "Unknown", reason, f"Deployment is {text}", self._clock.time())
-        return await self._client.update_status(DEPLOYMENTS, {**deployment, "status": fresh})
+        return await self._write_status(deployment, fresh)
 
     @staticmethod
     def _is_scaling(deployment: Object, sets: Sequence[Object]) -> bool:
@@ -238,7 +240,7 @@ class DeploymentController:
             return there
         old = deployment.get("status") or {}
         collisions = revisions.number(old.get("collisionCount")) + 1
-        await self._client.update_status(DEPLOYMENTS, {**deployment, "status": {**old, "collisionCount": collisions}})
+        await self._write_status(deployment, {**old, "collisionCount": collisions})
         raise ApiError(409, "Conflict", f"replica set {meta['name']} belongs to another template; trying another name")
 
     async def _note_progress(self, deployment: Object, reason: str, text: str, new: Object) -> Object:
@@ -248,7 +250,7 @@ class DeploymentController:
         fresh = {**old, "conditions": list(old.get("conditions") or ())}
         message = f'{text} "{new["metadata"]["name"]}"'
         status.set_condition(fresh, "Progressing", "True", reason, message, self._clock.time())
-        return await self._client.update_status(DEPLOYMENTS, {**deployment, "status": fresh})
+        return await self._write_status(deployment, fresh)
 
     async def _note_failure(self, deployment: Object, fresh: Object, exc: ApiError) -> None:
         text = f'Failed to create new replica set "{fresh["metadata"]["name"]}": {exc}'
@@ -259,7 +261,10 @@ class DeploymentController:
         after = {**old, "conditions": list(old.get("conditions") or ())}
         status.set_condition(after, "Progressing", "False", "ReplicaSetCreateError", text, self._clock.time())
         if after != old:
-            await self._client.update_status(DEPLOYMENTS, {**deployment, "status": after})
+            await self._write_status(deployment, after)
+
+    async def _write_status(self, deployment: Object, fresh: Object) -> Object:
+        return self._own.wrote(await self._client.update_status(DEPLOYMENTS, {**deployment, "status": fresh}))
 
     async def _mark_revision(
         self, deployment: Object, sets: list[Object], new: Object
@@ -275,7 +280,7 @@ class DeploymentController:
         if revisions.annotations_of(deployment).get(revisions.REVISION) != revision:
             meta = deployment["metadata"]
             patch = {"metadata": {"uid": meta["uid"], "annotations": {revisions.REVISION: revision}}}
-            deployment = await self._client.patch(DEPLOYMENTS, meta["name"], patch, meta["namespace"])
+            deployment = self._own.wrote(await self._client.patch(DEPLOYMENTS, meta["name"], patch, meta["namespace"]))
         old_status = deployment.get("status") or {}
         if not any(one.get("type") == "Progressing" for one in old_status.get("conditions") or ()):
             deployment = await self._note_progress(deployment, "FoundNewReplicaSet", "Found new replica set", marked)
@@ -343,7 +348,7 @@ class DeploymentController:
             del after["conditions"]
         if after != {name: value for name, value in old.items() if name in _OURS and value not in (0, [], None)}:
             others = {name: value for name, value in old.items() if name not in _OURS}
-            deployment = await self._client.update_status(DEPLOYMENTS, {**deployment, "status": {**others, **after}})
+            deployment = await self._write_status(deployment, {**others, **after})
         wait_s = status.stuck_in_s(deployment, after, now)
         return Result(wait_s) if wait_s is not None else None
 

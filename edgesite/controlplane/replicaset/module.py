@@ -16,6 +16,7 @@ from edgesite.client import Controller, ObjectKey, Result, TerminalError, key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.expectations import Expectations
 from edgesite.controlplane.ownership import Claimer, index_by_controller, owned_by
+from edgesite.controlplane.ownwrites import OwnWrites
 from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, namespace_is_ending, slow_start
 from edgesite.controlplane.pods import available_at, condition, controller_of, is_active, is_ready, is_terminating
 from edgesite.controlplane.replicaset.deletion import to_delete
@@ -50,6 +51,7 @@ class ReplicaSetController:
         self._pods = cluster.informers.of(PODS)
         for informer in (self._sets, self._pods):
             index_by_controller(informer)
+        self._own = OwnWrites(self._sets)
         self._expectations = Expectations(ctx.clock)
         self._control = PodControl(cluster.client, cluster.recorder, REPLICA_SETS)
         self._controller = Controller("replicaset", self.reconcile, ctx.clock, ctx.random, workers=5, log=ctx.log)
@@ -108,7 +110,7 @@ class ReplicaSetController:
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Make the number of pods right, then the status. Raises ApiError, TerminalError."""
-        one = self._sets.by_key(key)
+        one = self._own.newest(key)
         if one is None:
             return None
         try:
@@ -189,7 +191,7 @@ class ReplicaSetController:
             status["conditions"] = conditions
         if status != {name: value for name, value in old.items() if name in _OURS and (value or name == "replicas")}:
             others = {name: value for name, value in old.items() if name not in _OURS}
-            await self._client.update_status(REPLICA_SETS, {**one, "status": {**others, **status}})
+            self._own.wrote(await self._client.update_status(REPLICA_SETS, {**one, "status": {**others, **status}}))
         return min((at - now for at in times if at > now), default=0.0)
 
     def _conditions(self, one: Object, error: ApiError | None, count: int) -> list[Object]:
