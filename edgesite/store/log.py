@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -51,6 +51,7 @@ READ: Final = "SELECT slot, revision, key, flags, created, floor, crc, value FRO
 READ_BACK: Final = READ + " DESC"
 WRITE: Final = "INSERT OR REPLACE INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 ERASE: Final = "DELETE FROM version WHERE slot = ?"
+IS_THERE: Final = "SELECT count(*) FROM version WHERE slot = ? AND revision = ?"
 READ_META: Final = "SELECT value FROM meta WHERE name = ?"
 WRITE_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
@@ -105,11 +106,20 @@ class Log:
                 db.execute(WRITE_META, (name, value))
             db.executemany(ERASE, [(slot,) for slot in erase])
             db.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            raise
+            if not isinstance(exc, apsw.Error) or not self._holds(rows, meta):
+                raise
+            logger.warning("committed, but the write-ahead log could not be brought into the file: %s", exc)
         return sum(len(row[2]) + len(row[7] or b"") for row in rows)
+
+    def _holds(self, rows: list[tuple[Any, ...]], meta: dict[str, int]) -> bool:
+        """Whether a transaction that reported an error took place: what failed may have been the checkpoint after it."""
+        if rows:
+            slot, revision = rows[0][:2]
+            return bool(self._db.execute(IS_THERE, (slot, revision)).get)
+        return any(_read_meta(self._db, name) == value for name, value in meta.items())
 
     def shrink(self) -> bool:
         """Give free pages back to the file system when they are more than half of the file. Raises apsw.Error."""

@@ -96,6 +96,8 @@ async def change_deployment(site: Site) -> None:
         while True:
             replicas, image = rng.randint(1, 4), f"registry/web:{rng.randint(1, 3)}"
             if rng.random() < 0.15:
+                await force_delete(site, client)
+            elif rng.random() < 0.15:
                 await site.call(lambda: client.delete(DEPLOYMENTS, "web", "default", propagation="Background"))
             elif await site.call(lambda: client.get(DEPLOYMENTS, "web", "default")) is None:
                 await site.call(functools.partial(client.create, DEPLOYMENTS, web(replicas, image)))
@@ -107,6 +109,15 @@ async def change_deployment(site: Site) -> None:
                 change = functools.partial(client.patch, DEPLOYMENTS, "web", patch, "default", kind="strategic")
                 await site.call(change)
             await anyio.sleep(rng.uniform(1.0, 30.0))
+
+
+async def force_delete(site: Site, client: Client) -> None:
+    """Delete a pod without waiting for its node: it must end there all the same."""
+    answer = await site.call(lambda: client.list(PODS, "default"))
+    if answer and answer["items"]:
+        name = site.world.rng.choice(answer["items"])["metadata"]["name"]
+        if await site.call(lambda: client.delete(PODS, name, "default", grace_period_s=0)):
+            site.world.count("forced deletions")
 
 
 def web(replicas: int, image: str) -> dict[str, Any]:

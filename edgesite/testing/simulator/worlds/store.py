@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from edgesite.testing.simulator.world import Violation, World
 
 __all__ = ["scenario"]
 
-KEYS = [f"/pods/default/{n}" for n in range(12)] + [f"/leases/nodes/{n}" for n in range(3)]
+KEYS = [f"/pods/default/{n}" for n in range(40)] + [f"/leases/nodes/{n}" for n in range(3)]
+PAST = 12  #: copies of the past from which a watch is resumed
+PAST_EVERY = 17
 State = tuple[int, int] | None  #: revision and checksum of the value; None: not there
 
 
@@ -87,7 +90,7 @@ async def scenario(world: World) -> None:
         await anyio.sleep(world.rng.uniform(0.0, 2.0))
         machine.disk.full = machine.disk.broken = False
         if process.alive:
-            await anyio.sleep(1.0)
+            await anyio.sleep(world.rng.choice([0.0, 0.005, 0.02, 1.0]))  # a crash soon after failed writes, or later
             machine.kill(process)
 
     async def last_look(process: Process) -> None:
@@ -215,6 +218,7 @@ class Follower:
     def __init__(self) -> None:
         self.revision = 0
         self.rows: dict[str, State] = {}
+        self.past: deque[tuple[int, dict[str, State]]] = deque(maxlen=PAST)  # copies of before
 
     def resume(self, store: Store) -> None:
         """Catch up with what came while away; list again if that is compacted."""
@@ -226,6 +230,28 @@ class Follower:
             self.rows = {row.key: state_of(row) for row in store.list("/").rows}
         self.revision = store.revision
         self._compare(store)
+        for revision, rows in self.past:
+            self._resume_from(store, revision, dict(rows))
+
+    def _resume_from(self, store: Store, revision: int, rows: dict[str, State]) -> None:
+        """A watcher that has slept since ``revision`` catches up completely, or is told that it cannot."""
+        for prefix in ("/pods/", "/leases/"):
+            try:
+                events = store.watch(prefix, after=revision).take()
+            except Compacted:
+                continue
+            for event in events:
+                if rows.get(event.row.key) != state_of(event.previous):
+                    raise Violation(
+                        f"asleep since {revision}: {event} follows {state_of(event.previous)}, not {rows.get(event.row.key)}"
+                    )
+                rows[event.row.key] = None if event.type is EventType.DELETED else state_of(event.row)
+            here = {key: state for key, state in rows.items() if state is not None and key.startswith(prefix)}
+            there = {row.key: state_of(row) for row in store.list(prefix).rows}
+            if here != there:
+                raise Violation(
+                    f"asleep since {revision}: what was caught up with differs from {prefix} at {store.revision}"
+                )
 
     async def follow(self, store: Store, ledger: Ledger) -> None:
         while True:
@@ -237,6 +263,8 @@ class Follower:
                     ledger.publish(row.revision, row.key, None if event.type is EventType.DELETED else state_of(row))
                     if watch.progress >= store.revision:
                         self._compare(store)
+                    if self.revision % PAST_EVERY == 0:
+                        self.past.append((self.revision, dict(self.rows)))
                     await anyio.lowlevel.checkpoint()
             except Lagged:
                 try:
