@@ -123,7 +123,8 @@ def authenticate(chain: Iterable[Authenticator], request: Request) -> User:
         user = one.authenticate(request)
         if user is not None:
             return user
-    if request.headers.get("authorization") is not None:
+    scheme, _, _ = (request.headers.get("authorization") or "").partition(" ")
+    if scheme.lower() == "bearer":  # other schemes are nobody's here: who uses one is anonymous, as in Kubernetes
         raise errors.unauthorized()
     return ANONYMOUS
 
