@@ -204,15 +204,14 @@ class NodeRestriction:
         pod = request.object or request.old_object
         if plural == "pods" and pod is not None:
             self._check_pod(node, request, pod)
-        if plural == "nodes" and request.operation == "UPDATE" and request.object is not None:
-            self._check_node(node, request, request.object, request.old_object or {})
+        if plural == "nodes" and request.operation in ("CREATE", "UPDATE") and request.object is not None:
+            self._check_node(node, request, request.object, request.old_object)
 
-    def _check_node(self, node: str, request: AdmissionRequest, new: Object, old: Object) -> None:
-        """A node may not choose for which pods it is meant."""
-        if (new.get("spec") or {}).get("taints") != (old.get("spec") or {}).get("taints"):
+    def _check_node(self, node: str, request: AdmissionRequest, new: Object, old: Object | None) -> None:
+        """A node may not choose for which pods it is meant; the taints that it begins with are its own."""
+        if old is not None and (new.get("spec") or {}).get("taints") != (old.get("spec") or {}).get("taints"):
             raise errors.forbidden("nodes", request.name, f'node "{node}" is not allowed to modify taints')
-        labels = [(one["metadata"].get("labels") or {}) if one else {} for one in (new, old)]
-        changed = {key for key in {*labels[0], *labels[1]} if labels[0].get(key) != labels[1].get(key)}
+        changed = _changed_labels(new, old)
         if reserved := sorted(key for key in changed if key.partition("/")[0].endswith(_RESERVED_LABELS)):
             why = f'node "{node}" is not allowed to modify labels: {", ".join(reserved)}'
             raise errors.forbidden("nodes", request.name, why)
@@ -222,6 +221,10 @@ class NodeRestriction:
             raise errors.forbidden(
                 "pods", request.name, f'node "{node}" can only touch pods with spec.nodeName set to itself'
             )
+        old = request.old_object
+        if request.operation == "UPDATE" and old is not None and _changed_labels(pod, old):
+            why = f'node "{node}" cannot update labels through pod status'
+            raise errors.forbidden("pods", request.name, why)
         mirror = "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
         if request.operation == "CREATE" and not request.subresource and not mirror:
             raise errors.forbidden(
@@ -232,3 +235,9 @@ class NodeRestriction:
         if request.operation == "CREATE" and not request.subresource and next(_references(pod), None):
             why = f'node "{node}" can not create pods that reference secrets, configmaps, claims or service accounts'
             raise errors.forbidden("pods", request.name, why)
+
+
+def _changed_labels(new: Object, old: Object | None) -> set[str]:
+    """The names of labels that come, go or change."""
+    labels = [(one["metadata"].get("labels") or {}) if one else {} for one in (new, old)]
+    return {key for key in {*labels[0], *labels[1]} if labels[0].get(key) != labels[1].get(key)}

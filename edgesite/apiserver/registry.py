@@ -40,6 +40,7 @@ Change = Callable[[Object], Object]
 MODIFIED: Final = "the object has been modified; please apply your changes to the latest version and try again"
 _RETRIES: Final = 8  #: of a write that lost against another one without having asked for a certain revision
 _NAMES: Final = 8  #: generated names that are tried
+_LOOKED_AT: Final = 500  #: rows that are looked at together for a page of those that match
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,8 @@ class Registry:
                 rows, page.revision, continue_token(page.revision, page.next_key[len(prefix) :]), page.remaining
             )
         rows = []
-        while True:
-            page = self.store.list(prefix, after=after, limit=limit, revision=revision)
+        while True:  # a small page of few matches must not cost one pass over everything for each row
+            page = self.store.list(prefix, after=after, limit=max(limit, _LOOKED_AT), revision=revision)
             revision = page.revision
             for row in page.rows:
                 if len(rows) == limit:
@@ -202,9 +203,10 @@ class Registry:
         try:
             self.scheme.validate(kind, obj, None)
             await self.admissions.validate(write, obj, None)
+            self._check_namespace(write)  # again: it may have been deleted, and emptied, while plugins thought
             stored = kind.to_stored(obj) if kind.to_stored else obj
             row = await self._put(write, stored, 0)
-        except BaseException:
+        except Exception:  # not a cancellation: such a write may yet be carried out, and keeps what it took
             self._settle(write, obj, None)
             raise
         return row
@@ -305,7 +307,7 @@ class Registry:
             await self.admissions.validate(write, new, old)
             after = kind.to_stored(new) if kind.to_stored else new
             done = await self._put_or_remove(write, row, after)
-        except BaseException:
+        except Exception:  # not a cancellation: such a write may yet be carried out, and keeps what it took
             self._settle(write, new, old)
             raise
         self._settle(write, old, new)

@@ -322,9 +322,11 @@ class Watches:
     def _send_bookmarks(self) -> None:
         for channel in tuple(self._channels.values()):
             frame: Frame | None = None
+            progress = channel.watch.progress
             for watcher in tuple(channel.watchers):
-                if watcher.bookmarks:
-                    frame = frame or Frame(channel.bookmark(channel.watch.progress))
+                # One that has just come may be ahead of what the channel has handed on, and must not be sent back.
+                if watcher.bookmarks and progress >= watcher.since:
+                    frame = frame or Frame(channel.bookmark(progress))
                     watcher.send(frame)
 
 
