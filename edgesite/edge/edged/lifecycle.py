@@ -11,8 +11,20 @@ from typing import Any
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
 from edgesite.edge.edged.state import PodState
+from edgesite.kube.times import InvalidTime, parse_time
 
-__all__ = ["has_ended", "is_over", "restarts"]
+__all__ = ["active_deadline", "has_ended", "is_over", "restarts"]
+
+
+def active_deadline(pod: Pod, start_time: str) -> float | None:
+    """Return when (epoch) a pod that was started at ``start_time`` has been active for too long, or None if it never is."""
+    limit = pod.spec.get("activeDeadlineSeconds")
+    if limit is None or not start_time:
+        return None
+    try:
+        return parse_time(start_time) + float(limit)
+    except InvalidTime:
+        return None
 
 
 def restarts(pod: Pod, container: Mapping[str, Any], ended: ContainerStatus, *, init: bool) -> bool:
@@ -34,7 +46,7 @@ def has_ended(state: PodState, container: Mapping[str, Any]) -> bool:
 def is_over(state: PodState) -> bool:
     """Return whether nothing of the pod is to be started any more: not even a sandbox, say after a reboot."""
     pod = state.pod
-    if state.finished:
+    if state.finished or state.termination is not None:
         return True
     if pod.restart_policy == "Never" and any(_failed(state, one) for one in pod.init_containers):
         return True

@@ -6,13 +6,16 @@ Errors  ApiError in kubelet's words: 404 for what is not here, 400 for a log tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.pods import Pods
-from edgesite.edge.edged.runtime import ContainerState, Runtime, RuntimeFault
+from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, Runtime, RuntimeFault
 from edgesite.edge.edged.server.source import CommandResult, ContainerLog
 from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 from edgesite.kube.errors import ApiError, bad_request, internal
 
 __all__ = ["EdgedLogs"]
@@ -67,14 +70,58 @@ class EdgedLogs:
             raise internal(str(exc)) from exc
         return CommandResult(result.exit_code, result.stdout + result.stderr)
 
+    async def exec(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], options: StreamOptions
+    ) -> StreamAddress:
+        found = self._running(namespace, pod, container)
+        try:
+            return await self._runtime.exec(found.id, command, options)
+        except RuntimeFault as exc:
+            raise _failed(str(exc)) from exc
+
+    async def attach(self, namespace: str, pod: str, container: str, options: StreamOptions) -> StreamAddress:
+        found = self._running(namespace, pod, container)
+        spec = self._find(namespace, pod, container).pod
+        tty = next((bool(one.get("tty")) for one in _specs(spec) if one["name"] == container), False)
+        try:
+            return await self._runtime.attach(found.id, replace(options, tty=tty))
+        except RuntimeFault as exc:
+            raise _failed(str(exc)) from exc
+
+    async def port_forward(self, namespace: str, pod: str, ports: Sequence[int]) -> StreamAddress:
+        state = self._pods.find(namespace, pod)
+        if state is None:
+            raise ApiError(404, "NotFound", f'pod "{pod}" does not exist')
+        if state.sandbox is None:
+            raise _failed(f'pod "{pod}" is not running')
+        try:
+            return await self._runtime.port_forward(state.sandbox.id, ports)
+        except RuntimeFault as exc:
+            raise _failed(str(exc)) from exc
+
+    def _running(self, namespace: str, pod: str, container: str) -> ContainerStatus:
+        """Raises ApiError."""
+        found = self._find(namespace, pod, container).latest(container)
+        if found is None or found.state is not ContainerState.RUNNING:
+            raise _failed(f'container not found ("{container}")')
+        return found
+
     def _find(self, namespace: str, pod: str, container: str) -> PodState:
         state = self._pods.find(namespace, pod)
         if state is None:
             raise ApiError(404, "NotFound", f'pod "{pod}" does not exist')
-        names = (one["name"] for one in (*state.pod.containers, *state.pod.init_containers))
+        names = (one["name"] for one in _specs(state.pod))
         if container not in names:
             raise ApiError(404, "NotFound", f'container "{container}" not found in pod "{pod}"')
         return state
+
+
+def _failed(text: str) -> ApiError:
+    return ApiError(500, "InternalError", text)
+
+
+def _specs(pod: Pod) -> list[dict[str, Any]]:
+    return [*pod.containers, *pod.init_containers]
 
 
 def _log_of(state: PodState, container: str, previous: bool) -> str:

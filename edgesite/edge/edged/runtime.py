@@ -34,6 +34,7 @@ from edgesite.edge.edged.faults import (
     RuntimeUnavailable,
     RuntimeUnsupported,
 )
+from edgesite.edge.edged.streams import Streams
 
 __all__ = [
     "ANNOTATION_HASH",
@@ -390,7 +391,7 @@ class RuntimeCondition:
     message: str = ""
 
 
-class Runtime(Protocol):
+class Runtime(Streams, Protocol):
     """Runs containers. Calls may come at the same time, also for one sandbox. Each must be safe to repeat: to stop or remove
     what is stopped or gone succeeds.
 

@@ -12,7 +12,7 @@ from typing import Any
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxConfig, SandboxInfo, SandboxState
 
-__all__ = ["PodState", "Rejection", "Seen", "StageWait", "Waiting"]
+__all__ = ["PodState", "Rejection", "Seen", "StageWait", "Termination", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,15 @@ class Rejection:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """Why this node ended a pod before its time; it has failed."""
+
+    reason: str
+    message: str
+    disruption: bool = False  #: the node's doing, not the pod's: told by the condition DisruptionTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class PodState:
     sandbox_config: SandboxConfig | None = None  #: of the sandbox that is ready
     admitted: bool = False
     rejection: Rejection | None = None
+    termination: Termination | None = None
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
     started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edgesite.edge.edged.lifecycle import has_ended, is_over
-from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.resources import qos_class
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
 from edgesite.edge.edged.state import PodState, Waiting
@@ -45,6 +45,10 @@ def pod_status(
     phase = pod_phase(pod, inits, mains, initialized)
     if ended and phase in ("Running", "Pending"):
         phase = _ended_phase(mains)
+    if state.termination is not None:
+        phase = "Failed"
+    elif before.get("phase") in FINAL_PHASES:
+        phase = before["phase"]  # whatever the runtime has forgotten since
     status: dict[str, Any] = {
         "phase": phase,
         "conditions": _conditions(state, phase, inits, mains, initialized, before.get("conditions") or (), now),
@@ -61,6 +65,10 @@ def pod_status(
         status["podIPs"] = [{"ip": one} for one in ips]
     if inits:
         status["initContainerStatuses"] = inits
+    if state.termination is not None:
+        status |= {"reason": state.termination.reason, "message": state.termination.message}
+    elif phase == before.get("phase") == "Failed":
+        status |= {name: before[name] for name in ("reason", "message") if before.get(name)}
     return status
 
 
@@ -274,15 +282,21 @@ def _conditions(
     wanted.append(("Ready", not (why or gate), why or ("ReadinessGatesNotReady" if gate else ""), text or gate))
     wanted.append(("ContainersReady", not why, why, text))
     wanted.append(("PodScheduled", True, "", ""))
+    if state.termination is not None and state.termination.disruption:
+        wanted.append(("DisruptionTarget", True, "TerminationByKubelet", state.termination.message))
     return [_condition(*one, before, now) for one in wanted]
 
 
 def _closed_gate(pod: Pod) -> str:
     held = {one.get("type"): one.get("status") for one in pod.status.get("conditions") or ()}
+    said = []
     for gate in pod.spec.get("readinessGates") or ():
-        if held.get(gate.get("conditionType")) != "True":
-            return f'corresponding condition of pod readiness gate "{gate.get("conditionType")}" does not exist or is not True.'
-    return ""
+        kind = gate.get("conditionType")
+        if kind not in held:
+            said.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif held[kind] != "True":
+            said.append(f'the status of pod readiness gate "{kind}" is not "True", but {held[kind]}')
+    return f"[{', '.join(said)}]" if len(said) > 1 else "".join(said)
 
 
 def _condition(

@@ -18,7 +18,8 @@ from typing import Final
 
 import anyio
 
-from edgesite.edge.edged.lifecycle import is_over
+from edgesite.edge.edged.events import WARNING
+from edgesite.edge.edged.lifecycle import active_deadline, is_over
 from edgesite.edge.edged.messages import termination_message
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.probes import ProbeSet
@@ -36,7 +37,7 @@ from edgesite.edge.edged.stages.admission import AdmissionStage
 from edgesite.edge.edged.stages.containers import ContainersStage
 from edgesite.edge.edged.stages.sandbox import SandboxStage
 from edgesite.edge.edged.stages.volumes import VolumesStage
-from edgesite.edge.edged.state import PodState, Seen, StageWait
+from edgesite.edge.edged.state import PodState, Seen, StageWait, Termination
 from edgesite.edge.edged.stopper import ContainerStopper
 from edgesite.edge.edged.together import together
 from edgesite.kube.errors import ApiError
@@ -124,6 +125,16 @@ class PodWorker:
         self._reporter.forget()
         self.wake()
 
+    def terminate(self, why: Termination, grace_s: float | None = None) -> None:
+        """Fail the pod and stop its containers; it stays until the cloud deletes it. ``grace_s`` shortens the pod's own."""
+        if self.state.termination is not None or is_over(self.state) or self._ending:
+            return
+        self.state.termination = why
+        self._services.events.report(self.state.pod.reference(), WARNING, why.reason, why.message)
+        if grace_s is not None:
+            self._stopper.hurry(grace_s)
+        self.wake()
+
     def end(self, *, gone: bool, grace_s: float | None = None) -> None:
         """Stop the pod. ``gone``: the cloud has forgotten it, so nobody is to be told."""
         self._ending = True
@@ -171,6 +182,7 @@ class PodWorker:
         state = self.state
         if self._stale:
             await self._refresh()
+        self._check_deadline()
         failure: Exception | None = None
         if not is_over(state):
             async with anyio.create_task_group() as tasks:
@@ -180,10 +192,14 @@ class PodWorker:
                 except Exception as exc:  # told apart by type further up, so it must not become a group
                     failure = exc
                 tasks.cancel_scope.cancel()
+        if is_over(state) and any(state.running()):
+            self._probes.stop()
+            await self._containers.teardown(state)  # sidecars, or all of a pod that was ended early
         await self._read_messages()
         self._probes.follow()
         await self._reporter.report(state)
         self._note_start()
+        self._check_deadline()
         if state.finished:
             self._probes.stop()
             await self._sandbox.stop(state)
@@ -191,6 +207,20 @@ class PodWorker:
             self._retry_in(max(self._volumes.renew_at - self._services.clock.monotonic(), 1.0))
         if failure is not None:
             raise failure
+
+    def _check_deadline(self) -> None:
+        """End a pod that has been active for longer than it may; else come back when that will be so."""
+        state = self.state
+        at = active_deadline(state.pod, state.reported.get("startTime") or "")
+        if at is None or is_over(state):
+            return
+        left_s = at - self._services.clock.time()
+        if left_s > 0:
+            self._retry_in(left_s)
+        else:
+            self.terminate(
+                Termination("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+            )
 
     def _note_start(self) -> None:
         """Measure the start of a pod that was new to the runtime, once all of its containers have run."""

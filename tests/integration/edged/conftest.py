@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import pytest
+from edged_site import clean_rig
 
 from edgesite.testing.containerd import Containerd, containerd
+from edgesite.testing.edgedrig import Rig
 
 
 @pytest.fixture
@@ -17,4 +20,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Containerd]:
     with containerd() as started:
+        yield started
+
+
+@pytest.fixture
+async def rig(daemon: Containerd, tmp_path: Path) -> AsyncGenerator[Rig]:
+    async with clean_rig(daemon, tmp_path) as started:
         yield started

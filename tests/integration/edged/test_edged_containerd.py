@@ -3,83 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
+from edged_site import FOREVER, container, is_ready, output, pod, rig_on, state
 
-from edgesite.context import Context
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.edge.edged.httpcheck import HttpTarget, http_status
 from edgesite.edge.edged.runtime import ContainerState, SandboxState
 from edgesite.net.real import RealNet
 from edgesite.testing.containerd import BUSYBOX, Containerd
-from edgesite.testing.edgedrig import NODE, Rig, edged_rig
+from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.runtime import running, until
 
 pytestmark = pytest.mark.anyio
-FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
-
-
-def rig_on(
-    daemon: Containerd, path: Path, cloud: FakeCloud | None = None, finish_s: float = 5.0
-) -> AbstractAsyncContextManager[Rig]:
-    def runtime(ctx: Context) -> CriRuntime:
-        return CriRuntime(daemon.endpoint, "", request_timeout_s=30.0, finish_s=finish_s)
-
-    return edged_rig(runtime, path, cloud=cloud)
-
-
-def container(name: str = "main", command: list[str] | None = None, **more: Any) -> dict[str, Any]:
-    return {"name": name, "image": BUSYBOX, "imagePullPolicy": "IfNotPresent", "command": command or FOREVER, **more}
-
-
-def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    spec.setdefault("terminationGracePeriodSeconds", 2)
-    return {"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": list(containers), **spec}}
-
-
-def is_ready(cloud: FakeCloud, name: str) -> bool:
-    found = cloud.status(name).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in found)
-
-
-def state(cloud: FakeCloud, name: str, index: int = 0) -> dict[str, Any]:
-    found = cloud.status(name).get("containerStatuses") or []
-    return found[index]["state"] if len(found) > index else {}
-
-
-async def output(rig: Rig, name: str, container_name: str = "main", attempt: int = 0) -> str:
-    uid = rig.cloud.pod(name)["metadata"]["uid"]
-    log = anyio.Path(rig.data_dir, "edged", "logs", f"default_{name}_{uid}", container_name, f"{attempt}.log")
-    return "".join(line.split(" ", 3)[3] for line in (await log.read_text()).splitlines(keepends=True))
-
-
-@pytest.fixture
-async def rig(daemon: Containerd, tmp_path: Path) -> AsyncGenerator[Rig]:
-    """Edged on the shared containerd; at the end every pod is deleted, and nothing of them may be left."""
-    async with rig_on(daemon, tmp_path) as started:
-        yield started
-        for kind, namespace, name in tuple(started.cloud.objects):
-            if kind == "pod":
-                await started.cloud.delete(name, namespace=namespace, grace_s=1)
-        await started.cloud.until(lambda: not any(key[0] == "pod" for key in started.cloud.objects))
-        for place in ("pods", "logs"):
-            left = [str(one) async for one in anyio.Path(tmp_path, "edged", place).glob("*")]
-            assert left == []
-    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
-        assert list(await runtime.list_sandboxes()) == []
-    assert not [line for line in _mounts() if str(tmp_path) in line]
-    left = [str(one) async for one in anyio.Path("/sys/fs/cgroup").glob("**/kubepods/**/poduid-of-pod-*")]
-    assert left == []
-
-
-def _mounts() -> Iterator[str]:
-    yield from Path("/proc/self/mountinfo").read_text().splitlines()
 
 
 async def test_a_pod_runs_with_an_address_and_is_deleted(rig: Rig, daemon: Containerd) -> None:

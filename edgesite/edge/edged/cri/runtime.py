@@ -45,6 +45,7 @@ from edgesite.edge.edged.runtime import (
     SandboxInfo,
     SandboxStatus,
 )
+from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 from edgesite.kube.protowire import WireFormatError, decode
 
 __all__ = ["CriRuntime"]
@@ -140,8 +141,29 @@ class CriRuntime:
         await self._call("StartContainer", {"container_id": container_id})
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
-        body = {"container_id": container_id, "timeout": math.ceil(grace_s)}
-        await self._forgiving("StopContainer", body, timeout_s=grace_s + STOP_MARGIN_S)
+        if (seconds := math.ceil(grace_s)) == grace_s:
+            await self._stop(container_id, seconds)
+            return
+        # CRI counts whole seconds: a second call ends the wait of the first when the time is really over.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._kill_after, container_id, grace_s)
+            failure = None
+            try:
+                await self._stop(container_id, seconds)
+            except RuntimeFault as exc:  # must not leave as part of a group
+                failure = exc
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _stop(self, container_id: str, seconds: int) -> None:
+        body = {"container_id": container_id, "timeout": seconds}
+        await self._forgiving("StopContainer", body, timeout_s=seconds + STOP_MARGIN_S)
+
+    async def _kill_after(self, container_id: str, grace_s: float) -> None:
+        await anyio.sleep(grace_s)
+        with contextlib.suppress(RuntimeFault):  # whoever waits for the stop itself hears of it
+            await self._stop(container_id, 0)
 
     async def remove_container(self, container_id: str) -> None:
         try:
@@ -178,6 +200,18 @@ class CriRuntime:
         # The runtime kills the command at its own deadline; ours is there for a runtime that hangs.
         answer = await self._call("ExecSync", body, timeout_s=timeout_s + 10.0 if timeout_s else None)
         return ExecResult(answer.get("stdout", b""), answer.get("stderr", b""), answer.get("exit_code", 0))
+
+    async def exec(self, container_id: str, command: Sequence[str], options: StreamOptions) -> StreamAddress:
+        body = {"container_id": container_id, "cmd": list(command), **_stream_fields(options)}
+        return StreamAddress.of_url((await self._call("Exec", body)).get("url", ""))
+
+    async def attach(self, container_id: str, options: StreamOptions) -> StreamAddress:
+        body = {"container_id": container_id, **_stream_fields(options)}
+        return StreamAddress.of_url((await self._call("Attach", body)).get("url", ""))
+
+    async def port_forward(self, sandbox_id: str, ports: Sequence[int]) -> StreamAddress:
+        body = {"pod_sandbox_id": sandbox_id, "port": list(ports)}
+        return StreamAddress.of_url((await self._call("PortForward", body)).get("url", ""))
 
     async def container_stats(self, labels: Mapping[str, str] | None = None) -> Sequence[ContainerStats]:
         answer = await self._call("ListContainerStats", {"filter": {"label_selector": labels or {}}})
@@ -288,3 +322,13 @@ class CriRuntime:
             await self._call(name, body, images=images, timeout_s=timeout_s)
         except NotInRuntime:
             return
+
+
+def _stream_fields(options: StreamOptions) -> dict[str, Any]:
+    """A terminal has one output: CRI wants stderr off with it."""
+    return {
+        "stdin": options.stdin,
+        "stdout": options.stdout,
+        "stderr": options.stderr and not options.tty,
+        "tty": options.tty,
+    }

@@ -25,6 +25,8 @@ enum ContainerState: CONTAINER_CREATED 0, CONTAINER_RUNNING 1, CONTAINER_EXITED 
 enum MountPropagation: PROPAGATION_PRIVATE 0, PROPAGATION_HOST_TO_CONTAINER 1, PROPAGATION_BIDIRECTIONAL 2
 enum Signal: RUNTIME_DEFAULT 0, SIGABRT 1, SIGALRM 2, SIGBUS 3, SIGCHLD 4, SIGCLD 5, SIGCONT 6, SIGFPE 7, SIGHUP 8, SIGILL 9, SIGINT 10, SIGIO 11, SIGIOT 12, SIGKILL 13, SIGPIPE 14, SIGPOLL 15, SIGPROF 16, SIGPWR 17, SIGQUIT 18, SIGSEGV 19, SIGSTKFLT 20, SIGSTOP 21, SIGSYS 22, SIGTERM 23, SIGTRAP 24, SIGTSTP 25, SIGTTIN 26, SIGTTOU 27, SIGURG 28, SIGUSR1 29, SIGUSR2 30, SIGVTALRM 31, SIGWINCH 32, SIGXCPU 33, SIGXFSZ 34, SIGRTMIN 35, SIGRTMINPLUS1 36, SIGRTMINPLUS2 37, SIGRTMINPLUS3 38, SIGRTMINPLUS4 39, SIGRTMINPLUS5 40, SIGRTMINPLUS6 41, SIGRTMINPLUS7 42, SIGRTMINPLUS8 43, SIGRTMINPLUS9 44, SIGRTMINPLUS10 45, SIGRTMINPLUS11 46, SIGRTMINPLUS12 47, SIGRTMINPLUS13 48, SIGRTMINPLUS14 49, SIGRTMINPLUS15 50, SIGRTMAXMINUS14 51, SIGRTMAXMINUS13 52, SIGRTMAXMINUS12 53, SIGRTMAXMINUS11 54, SIGRTMAXMINUS10 55, SIGRTMAXMINUS9 56, SIGRTMAXMINUS8 57, SIGRTMAXMINUS7 58, SIGRTMAXMINUS6 59, SIGRTMAXMINUS5 60, SIGRTMAXMINUS4 61, SIGRTMAXMINUS3 62, SIGRTMAXMINUS2 63, SIGRTMAXMINUS1 64, SIGRTMAX 65
 enum ContainerEventType: CONTAINER_CREATED_EVENT 0, CONTAINER_STARTED_EVENT 1, CONTAINER_STOPPED_EVENT 2, CONTAINER_DELETED_EVENT 3
+AttachRequest: container_id string = 1; stdin bool = 2; tty bool = 3; stdout bool = 4; stderr bool = 5
+AttachResponse: url string = 1
 AuthConfig: username string = 1; password string = 2; auth string = 3; server_address string = 4; identity_token string = 5; registry_token string = 6
 Capability: add_capabilities repeated string = 1; drop_capabilities repeated string = 2; add_ambient_capabilities repeated string = 3
 Container: id string = 1; pod_sandbox_id string = 2; metadata ContainerMetadata = 3; image ImageSpec = 4; image_ref string = 5; state ContainerState = 6; created_at int64 = 7; labels map<string, string> = 8; annotations map<string, string> = 9; image_id string = 10
@@ -46,6 +48,8 @@ CreateContainerRequest: pod_sandbox_id string = 1; config ContainerConfig = 2; s
 CreateContainerResponse: container_id string = 1
 DNSConfig: servers repeated string = 1; searches repeated string = 2; options repeated string = 3
 Device: container_path string = 1; host_path string = 2; permissions string = 3
+ExecRequest: container_id string = 1; cmd repeated string = 2; tty bool = 3; stdin bool = 4; stdout bool = 5; stderr bool = 6
+ExecResponse: url string = 1
 ExecSyncRequest: container_id string = 1; cmd repeated string = 2; timeout int64 = 3
 ExecSyncResponse: stdout bytes = 1; stderr bytes = 2; exit_code int32 = 3
 FilesystemIdentifier: mountpoint string = 1
@@ -90,6 +94,8 @@ PodSandboxStateValue: state PodSandboxState = 1
 PodSandboxStatus: id string = 1; metadata PodSandboxMetadata = 2; state PodSandboxState = 3; created_at int64 = 4; network PodSandboxNetworkStatus = 5; linux LinuxPodSandboxStatus = 6; labels map<string, string> = 7; annotations map<string, string> = 8; runtime_handler string = 9
 PodSandboxStatusRequest: pod_sandbox_id string = 1; verbose bool = 2
 PodSandboxStatusResponse: status PodSandboxStatus = 1; info map<string, string> = 2; containers_statuses repeated ContainerStatus = 3; timestamp int64 = 4
+PortForwardRequest: pod_sandbox_id string = 1; port repeated int32 = 2
+PortForwardResponse: url string = 1
 PortMapping: protocol Protocol = 1; container_port int32 = 2; host_port int32 = 3; host_ip string = 4
 PullImageRequest: image ImageSpec = 1; auth AuthConfig = 2; sandbox_config PodSandboxConfig = 3
 PullImageResponse: image_ref string = 1

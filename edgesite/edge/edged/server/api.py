@@ -4,6 +4,7 @@
     GET  /pods, /runningpods/                           PodList
     GET  /containerLogs/{namespace}/{pod}/{container}   the log, as text; see `LogOptions` for the query
     POST /run/{namespace}/{pod}/{container}?cmd=        runs a command to its end; its output
+    /exec/…, /attach/…, /portForward/…                  see `streaming`
     GET  /metrics                                       this role's metrics
 
 Errors  ApiError becomes its code with the message as text, as kubelet answers.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.edge.edged.server.options import LogOptions
 from edgesite.edge.edged.server.reader import read_log
+from edgesite.edge.edged.server.streaming import Streaming
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.http import Request, Response
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from edgesite.context import Clock, Threads
+    from edgesite.context import Clock, Net, Threads
     from edgesite.edge.edged.server.source import LogSource
 
 __all__ = ["KubeletApi"]
@@ -47,9 +49,11 @@ class KubeletApi:
         clock: Clock,
         threads: Threads,
         metrics: CollectorRegistry,
+        net: Net,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._find_source = source
+        self._streaming = Streaming(lambda: self._source, net, clock, log)
         self._clock = clock
         self._threads = threads
         self._metrics = metrics
@@ -64,6 +68,8 @@ class KubeletApi:
             return self._guard(request, ("GET", "HEAD"), self._container_log, *route[1:])
         if len(route) == 4 and route[0] == "run":
             return self._guard(request, ("POST",), self._run, *route[1:])
+        if (serve := self._streaming.find(route)) is not None:
+            return self._guard(request, ("GET", "POST"), serve)
         if len(route) != 1 or route[0] not in _PLAIN:
             return Response(404, _TEXT, b"404 page not found\n")
         if request.method not in ("GET", "HEAD"):

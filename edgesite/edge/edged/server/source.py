@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgesite.edge.edged.streams import StreamAddress, StreamOptions
+
 __all__ = ["CommandResult", "ContainerLog", "LogSource", "api_address"]
 
 
@@ -52,4 +54,18 @@ class LogSource(Protocol):
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:
         """Run a command to its end. Raises ApiError: 404 as above, 500 when the runtime fails."""
+        ...
+
+    async def exec(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], options: StreamOptions
+    ) -> StreamAddress:
+        """Prepare a command with streams. Raises ApiError: 404 as above, 500 when it does not run or the runtime fails."""
+        ...
+
+    async def attach(self, namespace: str, pod: str, container: str, options: StreamOptions) -> StreamAddress:
+        """Prepare to join a container's own streams; whether it has a terminal is its own matter. Raises ApiError."""
+        ...
+
+    async def port_forward(self, namespace: str, pod: str, ports: Sequence[int]) -> StreamAddress:
+        """Prepare connections to ports of a pod. Raises ApiError."""
         ...

@@ -54,10 +54,11 @@ class ContainersStage:
 
     async def teardown(self, state: PodState) -> None:
         """Stop what runs, the main containers before the sidecars that serve them."""
-        sidecars = {one["name"] for one in state.pod.init_containers}
+        sidecars = [one["name"] for one in state.pod.init_containers]
         running = list(state.running())
         await self._stopper.stop_all(state, [one for one in running if one.name not in sidecars])
-        await self._stopper.stop_all(state, [one for one in running if one.name in sidecars])
+        for name in reversed(sidecars):  # a later sidecar may rely on an earlier one
+            await self._stopper.stop_all(state, [one for one in running if one.name == name])
 
     async def _replace(self, state: PodState) -> None:
         """Stop running containers that changed or are unhealthy: they are started anew like any that ended.

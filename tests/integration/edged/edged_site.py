@@ -1,0 +1,90 @@
+"""Edged on a containerd of one's own: pods as tests write them, what they say, and that nothing of them stays."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from edgesite.context import Context
+from edgesite.edge.edged.cri.runtime import CriRuntime
+from edgesite.testing.containerd import BUSYBOX, Containerd
+from edgesite.testing.edgedrig import Rig, edged_rig
+from edgesite.testing.fakemeta import FakeCloud
+from edgesite.testing.runtime import running
+
+__all__ = ["FOREVER", "clean_rig", "container", "is_ready", "output", "pod", "rig_on", "state"]
+
+FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+
+
+def rig_on(
+    daemon: Containerd,
+    path: Path,
+    cloud: FakeCloud | None = None,
+    finish_s: float = 5.0,
+    *,
+    timeout_s: float = 30.0,
+    settings: dict[str, Any] | None = None,
+) -> AbstractAsyncContextManager[Rig]:
+    def runtime(ctx: Context) -> CriRuntime:
+        return CriRuntime(daemon.endpoint, "", request_timeout_s=timeout_s, finish_s=finish_s)
+
+    return edged_rig(runtime, path, cloud=cloud, settings=settings)
+
+
+def container(name: str = "main", command: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "image": BUSYBOX, "imagePullPolicy": "IfNotPresent", "command": command or FOREVER, **more}
+
+
+def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    spec.setdefault("terminationGracePeriodSeconds", 2)
+    return {"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": list(containers), **spec}}
+
+
+def is_ready(cloud: FakeCloud, name: str) -> bool:
+    found = cloud.status(name).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in found)
+
+
+def state(cloud: FakeCloud, name: str, index: int = 0) -> dict[str, Any]:
+    found = cloud.status(name).get("containerStatuses") or []
+    return found[index]["state"] if len(found) > index else {}
+
+
+async def output(rig: Rig, name: str, container_name: str = "main", attempt: int = 0) -> str:
+    uid = rig.cloud.pod(name)["metadata"]["uid"]
+    log = anyio.Path(rig.data_dir, "edged", "logs", f"default_{name}_{uid}", container_name, f"{attempt}.log")
+    return "".join(line.split(" ", 3)[3] for line in (await log.read_text()).splitlines(keepends=True))
+
+
+@asynccontextmanager
+async def clean_rig(daemon: Containerd, path: Path, **options: Any) -> AsyncGenerator[Rig]:
+    """Edged on the shared containerd; at the end every pod is deleted, and nothing of them may be left."""
+    async with rig_on(daemon, path, **options) as started:
+        yield started
+        for kind, namespace, name in tuple(started.cloud.objects):
+            if kind == "pod":
+                await started.cloud.delete(name, namespace=namespace, grace_s=1)
+        await started.cloud.until(lambda: not any(key[0] == "pod" for key in started.cloud.objects))
+        for place in ("pods", "logs"):
+            left = [str(one) async for one in anyio.Path(path, "edged", place).glob("*")]
+            assert left == []
+    await nothing_left(daemon, path)
+
+
+async def nothing_left(daemon: Containerd, path: Path) -> None:
+    """Neither sandboxes nor their network namespaces, mounts or cgroups."""
+    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
+        assert list(await runtime.list_sandboxes()) == []
+        assert list(await runtime.list_containers()) == []
+    assert not [line for line in _mounts() if str(path) in line]
+    left = [str(one) async for one in anyio.Path("/sys/fs/cgroup").glob("**/kubepods/**/poduid-of-pod-*")]
+    assert left == []
+
+
+def _mounts() -> Iterator[str]:
+    yield from Path("/proc/self/mountinfo").read_text().splitlines()
