@@ -46,6 +46,13 @@ class _Dumper(yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDum
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_text(self, data: str) -> Any:
+        """Quote what readers would take for a number: PyYAML leaves 1e3 plain, which go-yaml reads as one."""
+        return self.represent_scalar(f"{_TAG}str", data, style="'" if _is_number(data) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 def parse(body: bytes) -> Any:
     """Return the JSON value of the first document. Raises ApiError (BadRequest)."""
@@ -203,6 +210,13 @@ def _plain(text: str) -> Any:
     if _NOT_JSON.fullmatch(text):
         raise ValueError(f"{text} is no JSON number")
     return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return isinstance(_plain(text), int | float)
+    except ValueError:  # infinite, or none
+        return True
 
 
 def _integer(digits: str) -> int | float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgesite.apiserver import yamlbody
@@ -79,6 +79,7 @@ def test_depth_is_bounded(opening: bytes) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["C"])), inner),
     )
 )
+@example({"0E0": "1e3", "more": ["-.5E-7", "1_0", ".inf", "0x1F", "07", "+1"]})
 def test_what_is_written_comes_back(value: object) -> None:
     assert yamlbody.parse(yamlbody.render(value)) == value
 
