@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as exc:  # what the machine refuses before anything runs
+        print(f"edgesite: {exc}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

@@ -155,6 +155,8 @@ def run_plan(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Coroutine
             f"edgesite: no permission for {exc.filename or plan.data_dir}: run as root, or give a --data-dir that is yours",
             file=sys.stderr,
         )
+    except OSError as exc:
+        print(f"edgesite: cannot use the data folder {plan.data_dir}: {exc.strerror or exc}", file=sys.stderr)
     return 1
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -138,11 +139,12 @@ class Site:
 def run(plan: Plan, plugins: PluginHost, *, beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None) -> int:
     """Run a process until a signal ends it; returns the exit code. ``beside`` runs next to the roles (ready line, demo).
 
-    Raises DataDirInUse, OSError.
+    Raises DataDirInUse, SiteFailed, OSError.
     """
     from edgesite.net.real import loop_factory
 
     with _lock(plan.data_dir):
+        _check_address(plan.api)
         return anyio.run(
             _main, plan, plugins, beside, backend="asyncio", backend_options={"loop_factory": loop_factory()}
         )
@@ -205,6 +207,22 @@ async def _settle(site: Site) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+def _check_address(api: Section | None) -> None:
+    """Without its API's address the site cannot serve anybody; a person should hear so at once. Raises SiteFailed."""
+    if api is None or not api.enable:
+        return
+    host, _, port = api.address.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a former run may linger
+        try:
+            probe.bind((host, int(port)))
+        except OSError as exc:
+            raise SiteFailed(
+                f"the API cannot listen on {api.address}: {exc.strerror}; give another --api-address"
+            ) from None
 
 
 @contextmanager

@@ -67,9 +67,9 @@ class Program:
                         break
         raise AssertionError(f"no line like {pattern!r}; output {seen!r}; log:\n{self.log.read_text()[-6000:]}")
 
-    def stop(self) -> int:
-        """End it as systemd would, and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """End it as systemd or a terminal would, and return its exit code."""
+        self.process.send_signal(by)
         return self._ended(30)
 
     def kill(self) -> None:

@@ -1,0 +1,248 @@
+"""kubectl exec, attach, port-forward and cp, with both versions of kubectl (SPDY and WebSocket) and both runtimes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from e2e_site import Kubectl, Site, eventually
+
+from edgesite.testing.containerd import BUSYBOX, Containerd
+
+LARGE = 50 << 20
+PORT = 18080
+
+
+@pytest.fixture(scope="module", params=["cri", "process"])
+def exec_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp(request.param)
+    arguments: tuple[str, ...] = ()
+    if request.param == "cri":
+        daemon: Containerd = request.getfixturevalue("daemon")
+        arguments = ("--cri-endpoint", daemon.endpoint)
+    with closing(Site(folder, *arguments, runtime=request.param)) as site:
+        site.start()
+        kubectl = site.kubectl()
+        kubectl("create", "namespace", "streams")
+        kubectl("-n", "streams", "apply", "-f", "-", stdin=json.dumps(pod("box")))
+        eventually(lambda: phase(kubectl, "box") == "Running", "the pod's start")
+        yield site
+
+
+@pytest.fixture(params=["1.20", "1.32"])
+def kubectl(request: pytest.FixtureRequest, exec_site: Site) -> Kubectl:
+    return exec_site.kubectl(request.param).within("streams")
+
+
+def pod(name: str, *, script: str = "sleep 100000", **more: Any) -> dict[str, Any]:
+    container = {"name": "main", "image": BUSYBOX, "command": ["sh", "-c", script], **more}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def phase(kubectl: Kubectl, name: str) -> str:
+    return str(kubectl.json("-n", "streams", "get", "pod", name)["status"].get("phase"))
+
+
+def command(kubectl: Kubectl, *arguments: str) -> list[str]:
+    return [str(kubectl.path), "--kubeconfig", str(kubectl.kubeconfig), "-n", "streams", *arguments]
+
+
+def run(kubectl: Kubectl, *arguments: str, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(command(kubectl, *arguments), input=stdin, capture_output=True, timeout=100, check=False)
+    assert done.returncode == code, done
+    return done
+
+
+def test_output_and_exit_codes(kubectl: Kubectl) -> None:
+    done = run(kubectl, "exec", "box", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    done = run(kubectl, "exec", "box", "--", "sh", "-c", "exit 42", code=42)
+    assert b"terminated with exit code 42" in done.stderr
+    run(kubectl, "exec", "box", "--", "true")
+    missing = command(kubectl, "exec", "box", "--", "/no/such/program")
+    done = subprocess.run(missing, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert b"/no/such/program" in done.stderr
+
+
+def test_refusals_say_what_is_wrong(kubectl: Kubectl) -> None:
+    assert b'pods "gone" not found' in run(kubectl, "exec", "gone", "--", "true", code=1).stderr
+    assert b"container nope is not valid" in run(kubectl, "exec", "box", "-c", "nope", "--", "true", code=1).stderr
+
+
+def test_stdin_ends_by_itself(kubectl: Kubectl) -> None:
+    assert run(kubectl, "exec", "-i", "box", "--", "cat", stdin=b"one\ntwo\n").stdout == b"one\ntwo\n"
+    assert run(kubectl, "exec", "-i", "box", "--", "wc", "-c", stdin=b"").stdout.strip() == b"0"
+
+
+def test_large_binary_streams_are_exact(kubectl: Kubectl) -> None:
+    data = random.Random(4).randbytes(LARGE)
+    digest = hashlib.sha256(data).hexdigest().encode()
+    assert run(kubectl, "exec", "-i", "box", "--", "sha256sum", stdin=data).stdout.split()[0] == digest
+    out = run(kubectl, "exec", "-i", "box", "--", "cat", stdin=data).stdout
+    assert (len(out), hashlib.sha256(out).hexdigest().encode()) == (LARGE, digest)
+
+
+def test_copying_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
+    data = random.Random(5).randbytes(3 << 20)
+    (tmp_path / "there").write_bytes(data)
+    target = f"/tmp/streams-{os.getpid()}"
+    run(kubectl, "cp", str(tmp_path / "there"), f"box:{target}")
+    run(kubectl, "cp", f"box:{target}", str(tmp_path / "back"))
+    run(kubectl, "exec", "box", "--", "rm", target)
+    assert (tmp_path / "back").read_bytes() == data
+
+
+class Terminal:
+    """kubectl on a terminal of its own."""
+
+    def __init__(self, *arguments: str, rows: int = 33, columns: int = 99) -> None:
+        self.fd, far = pty.openpty()
+        self.resize(rows, columns)
+        self.process = subprocess.Popen(arguments, stdin=far, stdout=far, stderr=far, start_new_session=True)
+        os.close(far)
+        self.seen = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        if hasattr(self, "process"):
+            self.process.send_signal(signal.SIGWINCH)
+
+    def type(self, text: bytes) -> None:
+        os.write(self.fd, text)
+
+    def until(self, pattern: bytes, timeout_s: float = 20) -> re.Match[bytes]:
+        deadline = time.monotonic() + timeout_s
+        while (found := re.search(pattern, self.seen)) is None:
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            assert ready, self.seen
+            self.seen += os.read(self.fd, 4096)
+        self.seen = self.seen[found.end() :]
+        return found
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        os.close(self.fd)
+
+
+def test_a_terminal_with_its_size_signals_and_exit_code(kubectl: Kubectl) -> None:
+    with closing(Terminal(*command(kubectl, "exec", "-it", "box", "--", "sh"))) as terminal:
+        terminal.type(b"stty size; echo begin-$((6*7))\r")
+        terminal.until(rb"33 99\s+begin-42")
+        terminal.resize(21, 77)
+
+        def resized() -> bool:
+            terminal.type(b"stty size\r")
+            return terminal.until(rb"\n(\d+ \d+)\r")[1] == b"21 77"
+
+        eventually(resized, "the new size")
+        terminal.type(b"sleep 1000\r")
+        terminal.until(rb"sleep 1000")
+        terminal.type(b"\x03")
+        terminal.type(b"echo after-$((1+1))\r")
+        terminal.until(rb"\nafter-2")
+        terminal.type(b"exit 7\r")
+        assert terminal.process.wait(20) == 7
+
+
+@contextlib.contextmanager
+def forwarded(kubectl: Kubectl, target: str, port: int) -> Iterator[int]:
+    """A local port that leads to one of a pod."""
+    process = subprocess.Popen(
+        command(kubectl, "port-forward", target, f":{port}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"127\.0\.0\.1:(\d+) -> ", line)
+        assert found is not None, line + process.stdout.read()
+        yield int(found[1])
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def answer(port: int, data: bytes) -> bytes:
+    """Send, end our side, and take all that comes."""
+    with socket.create_connection(("127.0.0.1", port), 30) as conn:
+
+        def send() -> None:
+            conn.sendall(data)
+            conn.shutdown(socket.SHUT_WR)
+
+        sender = Thread(target=send)
+        sender.start()
+        parts = []
+        while part := conn.recv(65536):
+            parts.append(part)
+        sender.join()
+    return b"".join(parts)
+
+
+def test_ports_are_forwarded(kubectl: Kubectl, exec_site: Site) -> None:
+    name = f"echo-{kubectl.version.replace('.', '-')}"
+    port = PORT + int(kubectl.version[-2:])
+    serve = f"{'busybox ' if exec_site.folder.name.startswith('process') else ''}nc -ll -p {port} -s 127.0.0.1 -e cat"
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod(name, script=serve)))
+    eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
+    data = random.Random(6).randbytes(4 << 20)
+    with forwarded(kubectl, f"pod/{name}", port) as local:
+        eventually(lambda: answer(local, b"x") == b"x", "the echo")
+        assert answer(local, data) == data
+        results: list[bytes] = []
+        together = [Thread(target=lambda: results.append(answer(local, data[:200_000]))) for _ in range(5)]
+        for one in together:
+            one.start()
+        for one in together:
+            one.join(60)
+        assert results == [data[:200_000]] * 5
+    kubectl("delete", "pod", name, "--wait=false")
+
+
+def test_attach(kubectl: Kubectl) -> None:
+    name = f"attach-{kubectl.version.replace('.', '-')}"
+    script = "while read line; do echo got $line; done; echo over; sleep 1000"
+    made = pod(name, script=script, stdin=True, stdinOnce=True)
+    kubectl("apply", "-f", "-", stdin=json.dumps(made))
+    eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
+    process = subprocess.Popen(
+        command(kubectl, "attach", "-i", name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        while (line := process.stdout.readline()) != b"got one\n":
+            assert line, process.stderr
+        process.stdin.close()
+        eventually(lambda: "over" in kubectl("logs", name), "the end of stdin")
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+    kubectl("delete", "pod", name, "--wait=false")
