@@ -76,6 +76,7 @@ def client_context(
 def _harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.hostname_checks_common_name = False  # a common name is who a client is, never where a server is
 
 
 def _load_ca(context: ssl.SSLContext, ca: Pem) -> None:

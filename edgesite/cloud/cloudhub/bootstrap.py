@@ -22,6 +22,7 @@ from edgesite.cloud.cloudhub.authority import Authority
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net import pem
 from edgesite.net.http import Request, Response
 from edgesite.net.pki import CLIENT, Pki, PkiError
@@ -149,6 +150,10 @@ class Bootstrap:
         strange = set(facts.organizations) - _ORGANIZATIONS
         if strange:
             raise PkiError(f"organizations {sorted(strange)} are not given to edges")
+        name = facts.common_name
+        is_node = name.startswith(NODE_PREFIX) and not dns1123_subdomain_problems(name.removeprefix(NODE_PREFIX))
+        if not is_node and name != LEGACY_NAME:  # else an edge could pass for a server, the cloud's own say
+            raise PkiError(f"{name!r} is no name of an edge")
         if request.peer.certificate_der is not None:
             present = request.peer.common_name
             if present.startswith(NODE_PREFIX) and facts.common_name != present:

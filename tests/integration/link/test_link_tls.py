@@ -100,6 +100,9 @@ async def test_status_codes_of_the_bootstrap_server(make_site: SiteMaker) -> Non
         pki = RealPki(RealClock())
         admin = await pki.make_csr("admin", organizations=["system:masters"])
         assert await ask(site, "GET", "/edge.crt", good, pem.to_der(admin.request)) == (200, b"")
+        for name in ("cloud.example.com", "127.0.0.1", "system:node:", "system:node:Edge 1"):
+            server = await pki.make_csr(name, organizations=["system:nodes"])
+            assert await ask(site, "GET", "/edge.crt", good, pem.to_der(server.request)) == (200, b""), name
         go_edge = await pki.make_csr("kubeedge.io", organizations=["kubeEdge"])
         status, signed = await ask(site, "GET", "/edge.crt", good, pem.to_der(go_edge.request))
         assert (status, pem.facts(signed).common_name) == (200, "kubeedge.io")

@@ -93,6 +93,19 @@ async def test_the_server_name_must_fit() -> None:
             assert (await client.request("GET", "/")).status == 200
 
 
+async def test_a_common_name_is_no_server_name() -> None:
+    pki, net = RealPki(RealClock()), RealNet()
+    ca = await pki.make_ca("KubeEdge")
+    named = await pki.issue(ca, "localhost")
+    async with HttpServer(who) as server:
+        listener = await server.listen(net, "127.0.0.1:0", tls=tls.server_context(named.certificate, named.key))
+        async with HttpClient(
+            net, listener.address, tls=tls.client_context(ca=ca.certificate), server_hostname="localhost"
+        ) as client:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await client.request("GET", "/")
+
+
 async def test_tls_below_1_2_is_refused_and_kubeedges_only_cipher_works() -> None:
     site = await make_site(RealPki(RealClock()))
     net = RealNet()
