@@ -56,13 +56,20 @@ class Events:
                     self._log.warning("event=%s cannot be kept: %s", event["metadata"]["name"], exc)
 
     def report(
-        self, about: Mapping[str, Any], type: str, reason: str, message: str, container: str = "", *, init: bool = False
+        self,
+        about: Mapping[str, Any],
+        type: str,
+        reason: str,
+        message: str,
+        container: str = "",
+        *,
+        member: str = "containers",
     ) -> None:
-        """``about`` is an object reference; ``container`` makes it speak of one container of that pod."""
+        """``about`` is an object reference; ``container`` makes it speak of one container of that pod, in ``member`` of its spec."""
         now = self._clock.time()
         reference = dict(about)
         if container:
-            reference["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+            reference["fieldPath"] = f"spec.{member}{{{container}}}"
         key = (
             reference.get("uid", ""),
             reference.get("name", ""),

@@ -65,17 +65,17 @@ class Images:
         self._limit = anyio.Semaphore(1 if one_by_one else MAX_PARALLEL)
         self._locks: dict[str, tuple[anyio.Lock, list[Pull]]] = {}
 
-    def request(self, pod: Pod, container: Mapping[str, Any], done: Callable[[], None], *, init: bool = False) -> Pull:
+    def request(self, pod: Pod, container: Mapping[str, Any], done: Callable[[], None]) -> Pull:
         """Begin to look for a container's image; ``done`` is called when a pull is over."""
         pull = Pull(str(container.get("image", "")))
-        self._beside(self._find, pod, container, pull, done, init)
+        self._beside(self._find, pod, container, pull, done)
         return pull
 
-    async def _find(
-        self, pod: Pod, container: Mapping[str, Any], pull: Pull, done: Callable[[], None], init: bool
-    ) -> None:
+    async def _find(self, pod: Pod, container: Mapping[str, Any], pull: Pull, done: Callable[[], None]) -> None:
+        name = str(container["name"])
+
         def say(type: str, reason: str, message: str) -> None:
-            self._events.report(pod.reference(), type, reason, message, str(container["name"]), init=init)
+            self._events.report(pod.reference(), type, reason, message, name, member=pod.member_of(name))
 
         try:
             await self._get(pod, container, pull, say)

@@ -121,7 +121,7 @@ def _failed(text: str) -> ApiError:
 
 
 def _specs(pod: Pod) -> list[dict[str, Any]]:
-    return [*pod.containers, *pod.init_containers]
+    return [*pod.containers, *pod.init_containers, *pod.ephemeral_containers]
 
 
 def _log_of(state: PodState, container: str, previous: bool) -> str:
@@ -144,7 +144,7 @@ def _log_of(state: PodState, container: str, previous: bool) -> str:
 
 
 def _status_of(state: PodState, container: str) -> dict[str, Any]:
-    for member in ("containerStatuses", "initContainerStatuses"):
+    for member in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
         for one in state.reported.get(member) or ():
             if one.get("name") == container:
                 found: dict[str, Any] = one

@@ -55,6 +55,18 @@ class Pod:
         return self.spec.get("initContainers") or []
 
     @property
+    def ephemeral_containers(self) -> list[dict[str, Any]]:
+        return self.spec.get("ephemeralContainers") or []
+
+    def member_of(self, name: str) -> str:
+        """Return the member of the spec that holds the container of this name."""
+        members = ("initContainers", "ephemeralContainers")
+        for member in members:
+            if any(one.get("name") == name for one in self.spec.get(member) or ()):
+                return member
+        return "containers"
+
+    @property
     def deleting(self) -> bool:
         return bool(self.metadata.get("deletionTimestamp"))
 

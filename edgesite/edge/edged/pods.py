@@ -181,7 +181,7 @@ def _same_pod(one: Pod, other: Pod) -> bool:
 
 def _references(pod: Pod) -> Iterable[Any]:
     yield from volume_references(pod)
-    for container in (*pod.init_containers, *pod.containers):
+    for container in (*pod.init_containers, *pod.containers, *pod.ephemeral_containers):
         yield from references(container)
 
 

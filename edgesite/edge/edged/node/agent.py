@@ -34,6 +34,7 @@ RETRY_FIRST_S: Final = 0.2
 RETRY_MOST_S: Final = 7.0
 JITTER: Final = 0.04  #: of the lease's interval, so that many nodes do not renew at once
 IMAGES_S: Final = 60.0
+_NEEDED: Final = {"RuntimeReady": "", "NetworkReady": "network "}
 VERSION_S: Final = 1.0  #: between questions to a runtime that has not answered yet
 
 
@@ -190,8 +191,24 @@ class NodeAgent:
             runtime_version=f"{version.name}://{version.version}" if version else "",
             ips=self._node.ips,
             images=self._images,
-            node_conditions=describe.conditions(pressure, self._settings, self._problem, before, ctx.clock.time()),
+            node_conditions=describe.conditions(
+                pressure, self._settings, await self._why_not_ready(), before, ctx.clock.time()
+            ),
         )
+
+    async def _why_not_ready(self) -> str | None:
+        """Say what keeps the node from running pods, in kubelet's words."""
+        if self._problem is None:
+            try:
+                conditions = await self._runtime.status()
+            except RuntimeFault as exc:
+                return f"container runtime status check may not have completed yet: {exc}"
+            for one in conditions:
+                if one.type in _NEEDED and not one.status:
+                    said = f"{one.type}=false reason:{one.reason} message:{one.message}"
+                    return f"container runtime {_NEEDED[one.type]}not ready: {said}"
+            return None
+        return f"container runtime is down: {self._problem}"
 
     async def _list_images(self) -> None:
         now = self._ctx.clock.monotonic()

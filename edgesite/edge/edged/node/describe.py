@@ -129,7 +129,7 @@ def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
 def conditions(
     pressure: Pressure, settings: EdgedSettings, problem: str | None, before: Iterable[Mapping[str, Any]], now: float
 ) -> list[dict[str, Any]]:
-    """Return the node's conditions; ``problem`` is why it cannot run pods, or None."""
+    """Return the node's conditions; ``problem`` says why it cannot run pods, or None."""
     stressed = {
         "MemoryPressure": _below(settings, "memory.available", pressure.memory_available_bytes, 0),
         "DiskPressure": _below(settings, "nodefs.available", pressure.disk_available_bytes, pressure.disk_bytes)
@@ -147,8 +147,7 @@ def conditions(
             _condition("Ready", True, "KubeletReady", "kubelet is posting ready status", old.get("Ready"), now)
         )
     else:
-        text = f"container runtime is down: {problem}"
-        found.append(_condition("Ready", False, "KubeletNotReady", text, old.get("Ready"), now))
+        found.append(_condition("Ready", False, "KubeletNotReady", problem, old.get("Ready"), now))
     return found
 
 

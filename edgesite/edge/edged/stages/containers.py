@@ -41,11 +41,12 @@ class ContainersStage:
             return
         pod = state.pod
         for container in pod.init_containers[:1] or pod.containers:
-            self._starter.want_image(state, container, init=bool(pod.init_containers))
+            self._starter.want_image(state, container)
 
     async def setup(self, state: PodState) -> None:
         self._due = []
         await self._replace(state)
+        await self._ephemeral(state)
         if await self._init(state):
             await self._main(state)
         if self._due:
@@ -107,6 +108,14 @@ class ContainersStage:
                 return False
         return mains_exist or init_done(state)
 
+    async def _ephemeral(self, state: PodState) -> None:
+        """Start the containers that somebody put into the running pod to look at it: each once, whatever becomes of it."""
+        for container in state.pod.ephemeral_containers:
+            found = state.latest(container["name"])
+            never_ran = found is None and state.reported_restarts(container["name"]) < 0
+            if never_ran or (found is not None and found.state is ContainerState.CREATED):
+                await self._ensure(state, container, found, init=False)
+
     async def _main(self, state: PodState) -> None:
         steps: list[Callable[[], Any]] = []
         for container in state.pod.containers:
@@ -128,19 +137,19 @@ class ContainersStage:
         name = container["name"]
         history = state.all_of(name)
         if found is not None and found.state is ContainerState.CREATED and name not in state.waiting:
-            self._note_due(await self._starter.resume(state, container, found.id, init=init))
+            self._note_due(await self._starter.resume(state, container, found.id))
             return
         if found is not None and found.state is ContainerState.EXITED:
             if not restarts(state.pod, container, found, init=init):
                 state.waiting.pop(name, None)
                 return
-            if self._held_back(state, container, found, init):
+            if self._held_back(state, container, found):
                 return
         attempt = (history[0].attempt if history else state.reported_restarts(name)) + 1
         now = self._services.clock.time()
         if found is not None and found.state is ContainerState.EXITED:
             self._services.restarts.next((state.pod.uid, name), now)
-        due = await self._starter.start(state, container, attempt, init=init)
+        due = await self._starter.start(state, container, attempt)
         self._note_due(due)
         latest = state.latest(name)
         if latest is not None and latest.attempt == attempt:
@@ -150,7 +159,7 @@ class ContainersStage:
         if due is not None:
             self._due.append(due)
 
-    def _held_back(self, state: PodState, container: Mapping[str, Any], ended: ContainerStatus, init: bool) -> bool:
+    def _held_back(self, state: PodState, container: Mapping[str, Any], ended: ContainerStatus) -> bool:
         """Whether the container crashes too often to be started now; says so in its status."""
         services, name = self._services, container["name"]
         key, now = (state.pod.uid, name), services.clock.time()
@@ -168,7 +177,9 @@ class ContainersStage:
         if state.waiting.get(name) != Waiting("CrashLoopBackOff", text):
             state.waiting[name] = Waiting("CrashLoopBackOff", text)
             said = f"Back-off restarting failed container {name} in pod {state.pod.name}_{state.pod.namespace}({state.pod.uid})"
-            services.events.report(state.pod.reference(), WARNING, "BackOff", said, name, init=init)
+            services.events.report(
+                state.pod.reference(), WARNING, "BackOff", said, name, member=state.pod.member_of(name)
+            )
         self._due.append(services.clock.monotonic() + until - now)
         return True
 

@@ -74,7 +74,7 @@ class VolumesStage:
     def _folders(self, state: PodState) -> Job:
         pod, paths = state.pod, self._services.paths
         logs = paths.pod_logs(pod)
-        names = [one["name"] for one in (*pod.init_containers, *pod.containers)]
+        names = [one["name"] for one in (*pod.init_containers, *pod.containers, *pod.ephemeral_containers)]
 
         def make() -> None:
             for name in names:
