@@ -1,11 +1,15 @@
 """Termination messages: what a container left for its pod's status.
 
+A container may have put anything in the file's place, to make this program read or wait for what it cannot itself: only a
+plain file counts, never what a symbolic link leads to.
+
 Source  Kubernetes: "Determine the Reason for Pod Failure": at most 4096 bytes from the file, or 2048 bytes or 80 lines from the log.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -26,15 +30,21 @@ def termination_message(status: ContainerStatus) -> str:
     text = _tail(Path(mounted), FILE_BYTES).decode(errors="replace") if mounted else ""
     if text or not status.exit_code or status.annotations.get(ANNOTATION_TERMINATION_POLICY) != "FallbackToLogsOnError":
         return text
-    lines = _tail(Path(status.log_path), LOG_BYTES * _LOG_OVERHEAD).decode(errors="replace").splitlines()[-LOG_LINES:]
+    log = _tail(Path(status.log_path), LOG_BYTES * _LOG_OVERHEAD, links=0)  # some runtimes put a link there
+    lines = log.decode(errors="replace").splitlines()[-LOG_LINES:]
     said = [parts[3] for line in lines if len(parts := line.split(" ", 3)) == 4]
     return ("\n".join(said) + "\n")[-LOG_BYTES:] if said else ""
 
 
-def _tail(path: Path, size: int) -> bytes:
+def _tail(path: Path, size: int, *, links: int = os.O_NOFOLLOW) -> bytes:
     try:
-        with path.open("rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - size, 0))
-            return file.read(size)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
     except OSError:
-        return b""  # gone, or never written: then there is no message
+        return b""  # gone, never written, or a link: then there is no message
+    try:
+        found = os.fstat(descriptor)
+        return os.pread(descriptor, size, max(found.st_size - size, 0)) if stat.S_ISREG(found.st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

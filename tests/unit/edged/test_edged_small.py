@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -123,6 +124,18 @@ def test_the_message_is_the_end_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "message").write_text("x" * 5000 + "end")
     text = termination_message(an_end(tmp_path))
     assert (len(text), text[-3:]) == (4096, "end")
+
+
+def test_what_a_container_puts_in_the_place_of_its_message_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the host")
+    (tmp_path / "message").symlink_to(tmp_path / "secret")
+    assert termination_message(an_end(tmp_path)) == ""
+    (tmp_path / "message").unlink()
+    os.mkfifo(tmp_path / "message")  # whoever opens it would wait for ever
+    assert termination_message(an_end(tmp_path)) == ""
+    (tmp_path / "message").unlink()
+    (tmp_path / "message").mkdir()
+    assert termination_message(an_end(tmp_path)) == ""
 
 
 def test_the_log_serves_where_the_policy_says_so(tmp_path: Path) -> None:

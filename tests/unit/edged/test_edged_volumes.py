@@ -15,7 +15,7 @@ from edgesite.edge.edged.cgroups import remove_cgroup
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes.atomic import File, write_payload
-from edgesite.edge.edged.volumes.host import prepare_host_path, remove_tree, resolve_sub_path
+from edgesite.edge.edged.volumes.host import mount_memory, prepare_host_path, remove_tree, resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError, projected_sources, source_files, volume_references
 
 POD = Pod({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"b": "2", "a": 'x"'}}, "spec": {}})
@@ -110,6 +110,12 @@ def test_items_stay_inside(path: str) -> None:
         files({"configMap": {"name": "c", "items": [{"key": "k", "path": path}]}}, objects)
 
 
+def test_keys_stay_inside_too() -> None:
+    for key in ("../up", "/etc/passwd", "..data"):
+        with pytest.raises(VolumeError, match="must stay inside"):
+            files({"configMap": {"name": "c"}}, {("configmap", "c"): {"data": {key: "v"}}})
+
+
 def test_labels_are_sorted_and_quoted() -> None:
     source = {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}
     assert files(source)["labels"].content == b'a="x\\""\nb="2"'
@@ -184,6 +190,12 @@ def test_a_tree_that_is_not_there_is_gone_already(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     remove_tree(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_tree_with_memory_in_it_goes_whatever_its_name(tmp_path: Path) -> None:
+    mount_memory(tmp_path / "my site" / "a\tb")  # does nothing but make the folder where this takes root
+    remove_tree(tmp_path / "my site")
+    assert not (tmp_path / "my site").exists()
 
 
 @pytest.mark.parametrize("unified", [True, False])

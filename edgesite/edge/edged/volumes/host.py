@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -65,10 +66,15 @@ def remove_tree(path: Path) -> None:
         return
     below = f"{path}/"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        mounts = [target for line in lines if (target := line.split(" ", 5)[4]).startswith(below)]
+        mounts = [target for line in lines if (target := _unescaped(line.split(" ", 5)[4])).startswith(below)]
     for target in reversed(mounts):
         unmount(Path(target))
     shutil.rmtree(path)
+
+
+def _unescaped(text: str) -> str:
+    """mountinfo writes spaces and the like as three octal digits behind a backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def prepare_host_path(path: str, kind: str) -> None:

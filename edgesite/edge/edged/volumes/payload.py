@@ -81,7 +81,7 @@ def _keyed(
     values = _values(kind, obj)
     items = ref.get("items")
     if not items:
-        return {key: File(value, default_mode) for key, value in values.items()}
+        return {_checked(key): File(value, default_mode) for key, value in values.items()}
     files = {}
     for item in items:
         key = item.get("key", "")
