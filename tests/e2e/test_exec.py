@@ -207,12 +207,14 @@ def answer(port: int, data: bytes) -> bytes:
 def test_ports_are_forwarded(kubectl: Kubectl, exec_site: Site) -> None:
     name = f"echo-{kubectl.version.replace('.', '-')}"
     port = PORT + int(kubectl.version[-2:])
-    serve = f"{'busybox ' if exec_site.folder.name.startswith('process') else ''}nc -ll -p {port} -s 127.0.0.1 -e cat"
+    netcat = "busybox nc" if exec_site.folder.name.startswith("process") else "nc"
+    serve = f"{netcat} -ll -p {port} -s 127.0.0.1 -e cat"
     kubectl("apply", "-f", "-", stdin=json.dumps(pod(name, script=serve)))
     eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
+    probe = ("exec", name, "--", "sh", "-c", f"echo x | {netcat} 127.0.0.1 {port}")
+    eventually(lambda: kubectl(*probe) == "x\n", "the echo")
     data = random.Random(6).randbytes(4 << 20)
     with forwarded(kubectl, f"pod/{name}", port) as local:
-        eventually(lambda: answer(local, b"x") == b"x", "the echo")
         assert answer(local, data) == data
         results: list[bytes] = []
         together = [Thread(target=lambda: results.append(answer(local, data[:200_000]))) for _ in range(5)]
@@ -230,19 +232,17 @@ def test_attach(kubectl: Kubectl) -> None:
     made = pod(name, script=script, stdin=True, stdinOnce=True)
     kubectl("apply", "-f", "-", stdin=json.dumps(made))
     eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
-    process = subprocess.Popen(
-        command(kubectl, "attach", "-i", name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"one\n")
-        process.stdin.flush()
-        while (line := process.stdout.readline()) != b"got one\n":
-            assert line, process.stderr
-        process.stdin.close()
-        eventually(lambda: "over" in kubectl("logs", name), "the end of stdin")
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
+    attach = command(kubectl, "attach", "-i", name)
+    with subprocess.Popen(attach, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"one\n")
+            process.stdin.flush()
+            while (line := process.stdout.readline()) != b"got one\n":
+                assert line, process.stderr
+            process.stdin.close()
+            eventually(lambda: "over" in kubectl("logs", name), "the end of stdin")
+        finally:
+            process.kill()
     kubectl("delete", "pod", name, "--wait=false")
