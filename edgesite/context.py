@@ -179,12 +179,25 @@ class NodeStream(Protocol):
 
     async def close(self) -> None: ...
 
+    def hand_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Give the connection to another protocol after status 101; what the node has sent already follows at once. To be
+        called without awaiting anything after `NodeConnector.open`. Raises OSError."""
+        ...
+
 
 class NodeConnector(Protocol):
     """Reaches the kubelet API of a node, by node name, over whatever link there is. Provided by a cloud module."""
 
-    async def open(self, node: str, method: str, target: str, headers: Mapping[str, str] | None = None) -> NodeStream:
-        """``target`` is path and query, e.g. "/containerLogs/default/web-0/web?follow=true". Raises ApiError when out of reach."""
+    async def open(
+        self,
+        node: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, Sequence[str]] | None = None,
+        body: bytes = b"",
+    ) -> NodeStream:
+        """``target`` is path and query, e.g. "/containerLogs/default/web-0/web?follow=true"; ``headers`` has each value as a line
+        of its own, and may ask for an upgrade. Raises ApiError when out of reach."""
         ...
 
 

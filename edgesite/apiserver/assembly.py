@@ -14,6 +14,7 @@ import anyio
 from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
 from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
+from edgesite.apiserver.connect import Connections
 from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.crds import CustomResources
 from edgesite.apiserver.documents import Documents, version_info
@@ -125,11 +126,12 @@ def assemble(
     documents = Documents(kinds, version=version, address=address)
     OpenApi(kinds, schemas, str(version_info(version)["gitVersion"]), threads).add_to(documents)
     metrics = ApiMetrics(lambda: len(watches))
+    roads = NodeRoads(registry, connector)
     parts = Parts(
         kinds=kinds,
         reads=Reads(registry, views, watches),
         writes=writes,
-        subresources=Subresources(registry, writes, NodeRoads(registry, connector)),
+        subresources=Subresources(registry, writes, roads, Connections(registry, writes, roads)),
         reviews=reviews,
         documents=documents,
         metrics=metrics,

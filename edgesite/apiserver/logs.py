@@ -7,12 +7,13 @@ Source  API reference: Pod log query parameters, connect proxy; kubelet API ``/c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import anyio
 
+from edgesite.apiserver.handover import close_stream, join, upgrade_headers
 from edgesite.kube import errors, json, times
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import NODES
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["NodeRoads"]
 
 Object = dict[str, Any]
-_CLOSE_S: Final = 5.0
 _OPEN_S: Final = 30.0
 _ERROR_BYTES: Final = 50_000  #: of what a node says about a refusal
+_HANDED_ON: Final = ("accept", "content-type", "user-agent")  #: of a request to a node
 _PLAIN: Final = {"content-type": "text/plain", "cache-control": "no-cache, private"}
 _FLAGS: Final = ("follow", "previous", "timestamps")
 _POSITIVE: Final = ("sinceSeconds", "limitBytes")
@@ -117,41 +118,55 @@ class NodeRoads:
         target = f"/containerLogs/{route.namespace}/{route.name}/{quote(container)}"
         if wanted:
             target = f"{target}?{urlencode(wanted)}"
-        stream = await self._open(node, "GET", target)
+        stream = await self.open(node, "GET", target)
         try:
             if not 200 <= stream.status <= 206:
                 raise await _refusal(stream, call, "pods/log")
             await self._forward(call, stream, 200, _PLAIN)
             return None
         finally:
-            await _close(stream)
+            await close_stream(stream)
 
     async def proxy(self, call: Call) -> Response | None:
         """Forward a request to a node's kubelet API. Raises ApiError."""
-        if call.kind.resource.plural != NODES.plural or call.verb != "get":
+        if call.kind.resource.plural != NODES.plural:
             raise errors.method_not_allowed()
         name, _, port = call.route.name.partition(":")
         if port not in ("", "10250"):
             raise errors.bad_request(f"port {port} of node {name} cannot be reached")
         self._registry.row(call.kind, "", name)
         target = "/" + call.route.rest + (f"?{call.request.raw_query}" if call.request.raw_query else "")
-        stream = await self._open(name, "GET", target)
+        request = call.request
+        headers: dict[str, Sequence[str]] = dict(upgrade_headers(request))
+        for header in _HANDED_ON:
+            if header in request.headers:
+                headers[header] = request.headers.get_all(header)
+        stream = await self.open(name, request.method, target, headers, request.body)
+        if stream.status == 101:
+            return await join(request, stream)
         try:
             kept = ("content-type", "content-encoding")
-            headers = {key.lower(): value for key, value in stream.headers.items() if key.lower() in kept}
-            await self._forward(call, stream, stream.status, headers)
+            answered = {key.lower(): value for key, value in stream.headers.items() if key.lower() in kept}
+            await self._forward(call, stream, stream.status, answered)
             return None
         finally:
-            await _close(stream)
+            await close_stream(stream)
 
-    async def _open(self, node: str, method: str, target: str) -> NodeStream:
-        """Raises ApiError."""
+    async def open(
+        self,
+        node: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, Sequence[str]] | None = None,
+        body: bytes = b"",
+    ) -> NodeStream:
+        """Send a request to a node's kubelet API. Raises ApiError."""
         connector = self._connector()
         if connector is None:
             raise errors.internal(f"no road leads to node {node}: no module connects nodes")
         try:
             with anyio.fail_after(_OPEN_S):
-                return await connector.open(node, method, target)
+                return await connector.open(node, method, target, headers, body)
         except TimeoutError:
             raise errors.internal(f'error trying to reach node "{node}": timed out') from None
         except OSError as exc:
@@ -192,8 +207,3 @@ async def _refusal(stream: NodeStream, call: Call, what: str) -> ApiError:
         "Unknown",
         f"an error on the server ({said!r}) has prevented the request from succeeding ( {what} {call.route.name})",
     )
-
-
-async def _close(stream: NodeStream) -> None:
-    with anyio.move_on_after(_CLOSE_S, shield=True):
-        await stream.close()

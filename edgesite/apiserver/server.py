@@ -51,6 +51,7 @@ Answer = Response | None | Awaitable[Response | None]
 WRITE_DEADLINE_S: Final = 60.0
 QUICK_PATHS: Final = 4096
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+_LONG_RUNNING: Final = frozenset({"log", "proxy", "exec", "attach", "portforward"})
 _TRUE: Final = ("true", "1")
 
 
@@ -284,7 +285,7 @@ class ApiServer:
             raise errors.method_not_allowed()
         if name == "status" and call.verb == "get":
             return self._parts.reads.get(call)
-        return self._task(call, handler, bounded=name not in ("log", "proxy"))
+        return self._task(call, handler, bounded=name not in _LONG_RUNNING)
 
     async def _task(
         self, call: Call, work: Callable[[Call], Coroutine[Any, Any, Response | None]], *, bounded: bool = True

@@ -1,4 +1,4 @@
-"""Subresources: status, scale, binding, eviction, finalize, log, proxy and others, by name and verb.
+"""Subresources: status, scale, binding, eviction, finalize, log, exec, proxy and others, by name and verb.
 
 Errors  ApiError.
 State   None.
@@ -20,6 +20,7 @@ from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 
 if TYPE_CHECKING:
+    from edgesite.apiserver.connect import Connections
     from edgesite.apiserver.logs import NodeRoads
     from edgesite.apiserver.registry import Registry
     from edgesite.apiserver.writes import Writes
@@ -36,7 +37,7 @@ _TERMINAL: Final = ("Succeeded", "Failed")
 class Subresources:
     """Finds who answers for a subresource."""
 
-    def __init__(self, registry: Registry, writes: Writes, roads: NodeRoads) -> None:
+    def __init__(self, registry: Registry, writes: Writes, roads: NodeRoads, connections: Connections) -> None:
         self._registry = registry
         self._writes = writes
         self._scales = Scales(registry, writes)
@@ -61,6 +62,10 @@ class Subresources:
             ("eviction", "create"): self._evict,
             ("log", "get"): roads.log,
         }
+        for verb in ("get", "create"):  # of WebSocket and of SPDY
+            self._handlers["exec", verb] = connections.exec
+            self._handlers["attach", verb] = connections.attach
+            self._handlers["portforward", verb] = connections.port_forward
         self._handlers.update({("proxy", verb): roads.proxy for verb in ("get", "create", "update", "patch", "delete")})
 
     def find(self, name: str, verb: str) -> Handler | None:

@@ -146,7 +146,7 @@ class HttpClient:
             self._release(connection)
 
     async def connect_upgrade(
-        self, target: str, headers: Mapping[str, str], factory: Callable[[], P], *, method: str = "GET"
+        self, target: str, headers: HeaderBlock, factory: Callable[[], P], *, method: str = "GET"
     ) -> tuple[asyncio.Transport, P, Headers]:
         """Ask for an upgrade (``headers`` holds Upgrade; Connection is added) and hand the connection to a new protocol.
         Raises OSError, UpgradeRefused."""

@@ -96,6 +96,11 @@ class ClientConnection(asyncio.Protocol):
         if self._upgraded is not None:
             self._upgraded.data_received(data)
             return
+        if self.status == 101 and self.transport is not None:  # what follows an upgrade waits for its new owner
+            self._tail += data
+            self.transport.pause_reading()
+            self._reading_paused = True
+            return
         if self._complete or self._error is not None or self._parser is None:
             self.abort()  # nothing was asked for
             return
@@ -234,6 +239,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport = None
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+        if self._reading_paused:
+            transport.resume_reading()
         tail, self._tail = self._tail, b""
         if tail:
             protocol.data_received(tail)

@@ -43,12 +43,14 @@ from edgesite.edge.edged.runtime import (
     RuntimeCondition,
     RuntimeFault,
     RuntimeUnavailable,
+    RuntimeUnsupported,
     RuntimeVersion,
     SandboxConfig,
     SandboxInfo,
     SandboxState,
     SandboxStatus,
 )
+from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 
 __all__ = ["FakeContainer", "FakeEngine", "FakeRuntime", "Script"]
 
@@ -425,6 +427,15 @@ class FakeRuntime:
             raise DeadlineReached(f"command timed out after {timeout_s:g}s")
         await self._engine.clock.sleep(takes_s)
         return result
+
+    async def exec(self, container_id: str, command: Sequence[str], options: StreamOptions) -> StreamAddress:
+        raise RuntimeUnsupported("there are no processes to stream from")
+
+    async def attach(self, container_id: str, options: StreamOptions) -> StreamAddress:
+        raise RuntimeUnsupported("there are no processes to stream from")
+
+    async def port_forward(self, sandbox_id: str, ports: Sequence[int]) -> StreamAddress:
+        raise RuntimeUnsupported("there are no processes to stream from")
 
     async def container_stats(self, labels: Mapping[str, str] | None = None) -> Sequence[ContainerStats]:
         await self._call()

@@ -69,6 +69,9 @@ APPLETS: Final = (
     "sync",
     "nproc",
     "awk",
+    "tar",
+    "sha256sum",
+    "stty",
 )
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"

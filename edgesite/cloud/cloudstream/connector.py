@@ -11,9 +11,10 @@ Source  `edgesite.wire.tunnel`; KubeEdge v1.12.7 cloud/pkg/cloudstream (sessions
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -43,7 +44,11 @@ class TunnelAnswer:
 
     async def close(self) -> None:
         """End the stream; idempotent."""
-        self._connection.abort()
+        self._connection.abort()  # nothing to cut once it is handed over
+
+    def hand_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """See `edgesite.context.NodeStream`. Raises ClosedByPeer."""
+        return self._connection.hand_over(protocol)
 
 
 class Nodes:
@@ -80,16 +85,27 @@ class Nodes:
             self._proven.discard(node)
             self._log.info("stream tunnel of node=%s ended: %s", node, reason)
 
-    async def open(self, node: str, method: str, target: str, headers: Mapping[str, str] | None = None) -> TunnelAnswer:
+    async def open(
+        self,
+        node: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, Sequence[str]] | None = None,
+        body: bytes = b"",
+    ) -> TunnelAnswer:
         """See `edgesite.context.NodeConnector`. Raises ApiError."""
         tunnel = self._tunnels.get(node)
         if tunnel is None:
             raise unavailable(f'node "{node}" cannot be reached: it has no stream tunnel to the cloud now', None)
-        sent = {name: [value] for name, value in (headers or {}).items()} | {"Connection": ["close"]}
+        sent = {name.title(): list(values) for name, values in (headers or {}).items()}  # as Go's edges look for them
+        sent["Connection"] = ["Upgrade" if "Upgrade" in sent else "close"]
+        if body or method in ("POST", "PUT", "PATCH"):
+            sent["Content-Length"] = [str(len(body))]
         connection = ClientConnection()
         try:
             connection.expect(head_only=method == "HEAD")
-            tunnel.open(next(self._numbers), connection, FrameType.EXEC, Connect(target, method, sent))
+            stream = tunnel.open(next(self._numbers), connection, FrameType.EXEC, Connect(target, method, sent))
+            stream.write(body)
             with anyio.fail_after(_ANSWER_S):
                 await connection.receive_head()
         except TimeoutError:

@@ -19,6 +19,7 @@ import anyio
 from edgesite.net.client import HttpClient
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.headers import encode_headers
+from edgesite.net.pipe import Pipe
 from edgesite.wire.tunnel import Connect, FrameType
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class StreamServer:
             self._log.warning("refused stream=%d: %d streams are open", number, tunnel.streams)
             tunnel.refuse(number)
         elif kind in _RAW:
-            pipe = _Pipe()
+            pipe = Pipe()
             tunnel.accept(number, pipe)
             self._tasks.start_soon(self._connect_raw, pipe, connect)
         else:
@@ -68,12 +69,12 @@ class StreamServer:
             tunnel.accept(number, sink)
             self._tasks.start_soon(self._send_body, sink, connect)
 
-    async def _connect_raw(self, near: _Pipe, connect: Connect) -> None:
+    async def _connect_raw(self, near: Pipe, connect: Connect) -> None:
         """Join a stream with a connection to the API, and send the request there."""
         try:
             head = _request_head(connect)
             with anyio.fail_after(_CONNECT_S):
-                transport, far = await self._net.connect(_Pipe, self._address)
+                transport, far = await self._net.connect(Pipe, self._address)
         except (OSError, ValueError) as exc:  # TimeoutError is an OSError
             self._log.warning("cannot serve a stream of the cloud: %s", exc)
             near.abort()
@@ -119,60 +120,6 @@ def _request_head(connect: Connect) -> bytes:
     """Raises ValueError."""
     head = f"{connect.method} {connect.target} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode("ascii")
     return head + _headers(connect, raw=True) + b"\r\n"
-
-
-class _Pipe(asyncio.Protocol):
-    """One of two joined ends: what one receives the other sends, and each holds the other up when it is full."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._other: _Pipe | None = None
-        self._early: list[bytes] = []
-        self._over = False
-
-    def join(self, other: _Pipe) -> None:
-        """Begin to pass bytes on."""
-        self._other, other._other = other, self
-        for one in (self, other):
-            early, one._early = one._early, []
-            for data in early:
-                one.data_received(data)
-            if one._over:
-                one._pass_end()
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self._other is None:
-            self._early.append(data)
-            if self._transport is not None:
-                self._transport.pause_reading()
-        elif self._other._transport is not None:
-            self._other._transport.write(data)
-
-    def pause_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._over = True
-        self._pass_end()
-
-    def _pass_end(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.close()
 
 
 class _Sink(asyncio.Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,14 @@ class Connector:
         self.stream: Any = Stream(200, [b"one\n", b"two\n"])
         self.asked: list[tuple[str, str, str]] = []
 
-    async def open(self, node: str, method: str, target: str, headers: Mapping[str, str] | None = None) -> Any:
+    async def open(
+        self,
+        node: str,
+        method: str,
+        target: str,
+        headers: Mapping[str, Sequence[str]] | None = None,
+        body: bytes = b"",
+    ) -> Any:
         self.asked.append((node, method, target))
         if isinstance(self.stream, Exception):
             raise self.stream
@@ -139,7 +146,8 @@ async def test_node_proxy(site: Site, connector: Connector) -> None:
     assert connector.asked == [("n1", "GET", "/healthz?verbose=1")]
     assert "x-inner" not in answer.headers
     assert (await site.get("/api/v1/nodes/no/proxy/healthz")).status == 404
-    assert (await site.post("/api/v1/nodes/n1/proxy/run", {})).status == 405
+    assert (await site.post("/api/v1/nodes/n1/proxy/run", {})).status == 200
+    assert connector.asked[1:] == [("n1", "POST", "/run")]
 
 
 async def test_without_a_road(tmp_path: Path) -> None:
