@@ -1,13 +1,16 @@
 """The edge's side of the connection to the cloud, without I/O.
 
-    modules of the edge ──> send ──> lanes ──> take ──> transport
-    transport ──> receive ──> events: Received, Answer, Greeted
+    modules of the edge ──> send ──> lanes ──> take_frame ──> transport
+    transport ──> receive_frame ──> events: Received, Answer, Greeted
 
 A message that came must be acknowledged by whoever stored it: `send` the acknowledgement (`MessageMaker.ack`). The same message
 coming again soon is left out; coming again after that, it is handed on again, for who had it may have died with it; coming
 again once it is acknowledged, it is acknowledged again at once and has no other effect.
 
 `take` picks what leaves next: keepalives, then acknowledgements, then requests in order, these at most ``rate`` a second.
+To a cloud of ours `take_frame` joins messages into frames, acknowledges by number all that is stored, and sends no keepalive
+where something else has just told that we live; ``own_rate`` holds instead of ``rate``, for that cloud stops reading when it
+has enough.
 
 Requests to which no answer came before the end are handed back by `close`, so that nobody waits for one.
 
@@ -22,10 +25,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edgesite.wire import greeting
+from edgesite.wire import frames, greeting
 from edgesite.wire.delivery import ObjectRef, is_refused_for_good
 from edgesite.wire.events import Answer, Event, Greeted, Received
+from edgesite.wire.frames import Frame
 from edgesite.wire.message import OK, Message, MessageMaker, Operation
+from edgesite.wire.numbers import Stored
 
 __all__ = ["EdgeLimits", "EdgeSession"]
 
@@ -37,10 +42,13 @@ class EdgeLimits:
     heartbeat_s: float = 15.0
     silence: float = 3.0  #: heartbeats without a word of a cloud that answers them, after which it is lost
     rate: float = 30.0  #: requests a second; 0 means no limit
+    own_rate: float = 0.0  #: the same to a cloud of ours
     burst: int = 60
     storing_s: float = 4.0  #: how long a message may take to be stored before its repetition is handed on
     backlog: int = 1024  #: requests that may wait
     remembered: int = 1024  #: ids of messages that came
+    frame_messages: int = 64  #: in one frame
+    frame_bytes: int = 32 * 1024  #: beyond which nothing more is put into a frame
 
 
 _ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
@@ -48,15 +56,27 @@ _FOR_CALLERS: Final = frozenset({"resource", "func", "user"})
 
 
 class EdgeSession:
-    """One connection to the cloud. After each call drain ``events``, `take` until None, and arm a timer for `next_timer`."""
+    """One connection to the cloud. After each call drain ``events``, `take_frame` until None, and arm a timer for `next_timer`.
+    ``features`` are what we offer."""
 
-    def __init__(self, maker: MessageMaker, *, now: float, limits: EdgeLimits | None = None) -> None:
+    def __init__(
+        self,
+        maker: MessageMaker,
+        *,
+        now: float,
+        limits: EdgeLimits | None = None,
+        features: frozenset[str] = greeting.FEATURES,
+    ) -> None:
         self.limits = limits or EdgeLimits()
         self.closed = False
         self.reason = ""  #: why it closed by itself
         self.own_peer = False  #: the cloud has greeted
+        self.agreed: frozenset[str] = frozenset()  #: features of both ends
         self.events: deque[Event] = deque()
         self._maker = maker
+        self._offered = features
+        self._stored = Stored()
+        self._held: tuple[ObjectRef, ...] = ()  # until the cloud has asked for it, or anything else
         self._keepalive_at = now
         self._greeted = False
         self._heard_at = now
@@ -80,19 +100,32 @@ class EdgeSession:
             # KubeEdge's cloud takes no refusal: it would repeat the message for ever, and hold up all others meanwhile.
             message = replace(message, operation=Operation.RESPONSE.value, content=OK)
         if message.operation == Operation.RESPONSE:
+            if self._stored.stored(message.parent_msg_id):
+                return
             if message.parent_msg_id in self._seen:
                 self._seen[message.parent_msg_id] = message
             self._acks.append(message)
         elif message.operation == Operation.ERROR:
             self._seen.pop(message.parent_msg_id, None)  # it could not be stored: coming again, it is new
+            if is_refused_for_good(message):
+                self._stored.stored(message.parent_msg_id)
             self._acks.append(message)
         else:
             self._requests.append(replace(message, sync=False) if message.sync else message)
 
     def tell_holdings(self, objects: Iterable[ObjectRef]) -> None:
         """Tell the cloud what is stored here; it goes out after the greeting."""
-        content = greeting.holdings_content(objects)
+        self._held = tuple(objects)
+        if greeting.DIGEST in self.agreed:
+            digest = greeting.digest_of((one.uid, one.version) for one in self._held)
+            self._acks.append(self._maker.make("websocket", "resource", greeting.HOLDINGS, "node", {"digest": digest}))
+        else:
+            self._tell_all_holdings()
+
+    def _tell_all_holdings(self) -> None:
+        content = greeting.holdings_content(self._held)
         self._acks.append(self._maker.make("websocket", "resource", greeting.HOLDINGS, "node", content))
+        self._held = ()
 
     # -- to the transport ----------------------------------------------------------------------------------------
 
@@ -113,16 +146,43 @@ class EdgeSession:
                 del self._waiting[next(iter(self._waiting))]
         return request
 
+    def take_frame(self, now: float) -> Frame | None:
+        """Return what to write next; None if nothing may leave now."""
+        if greeting.FRAMES not in self.agreed:
+            message = self.take(now)
+            return None if message is None else Frame(message.to_json(), text=True)
+        rows: list[frames.Row] = []
+        size = 0
+        while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
+            message = self.take(now)
+            if message is None:
+                break
+            rows.append(frames.encode_row(message, 0))
+            size += len(rows[-1])
+        if not rows and not self._stored.is_news:
+            return None
+        self._stored.is_news = False
+        self._keepalive_at = now + self.limits.heartbeat_s
+        deflate = greeting.DEFLATE in self.agreed
+        time_ms = self._maker.now_ms()
+        return Frame(
+            frames.encode(0, self._stored.upto, self._stored.more(), time_ms, rows, deflate=deflate), text=False
+        )
+
     def _keepalive(self, now: float) -> Message:
         self._keepalive_at = now + self.limits.heartbeat_s
-        content = "ping" if self._greeted else greeting.greeting()
+        content = "ping" if self._greeted else greeting.greeting(self._offered)
         self._greeted = True
         return self._maker.make("websocket", "resource", Operation.KEEPALIVE, "node", content)
 
+    @property
+    def _rate(self) -> float:
+        return self.limits.own_rate if self.own_peer else self.limits.rate
+
     def _may_request(self, now: float) -> bool:
-        if not self.limits.rate:
+        if not self._rate:
             return True
-        gained = (now - self._tokens_at) * self.limits.rate
+        gained = (now - self._tokens_at) * self._rate
         self._tokens = min(float(self.limits.burst), self._tokens + gained)
         self._tokens_at = now
         if self._tokens < 1:
@@ -131,6 +191,21 @@ class EdgeSession:
         return True
 
     # -- from the transport --------------------------------------------------------------------------------------
+
+    def receive_frame(self, data: bytes, now: float, *, text: bool) -> None:
+        """Take what the transport brought. Raises InvalidMessage."""
+        if text:
+            self.receive(Message.from_json(data), now)
+            return
+        batch = frames.decode(data)
+        self._heard_at = now
+        self._stored.floor(batch.floor)
+        for message, number in zip(batch.messages, batch.numbers, strict=True):
+            if number:
+                self._stored.came(message.msg_id, number)
+                if not self._stored.is_waiting(message.msg_id):
+                    continue  # it is stored: told again with the next frame
+            self.receive(message, now)
 
     def receive(self, message: Message, now: float) -> None:
         """Take a message of the cloud."""
@@ -141,7 +216,10 @@ class EdgeSession:
             features = greeting.features_of(message)
             if features is not None and not self.own_peer:
                 self.own_peer = True
-                self.events.append(Greeted(own=True, features=features))
+                self.agreed = features & self._offered
+                self.events.append(Greeted(own=True, features=features, spread_s=greeting.spread_of(message)))
+        elif message.operation == greeting.HOLDINGS:
+            self._tell_all_holdings()
         elif message.parent_msg_id and message.group in _FOR_CALLERS:
             self._waiting.pop(message.parent_msg_id, None)
             self.events.append(Answer(message))
@@ -171,8 +249,8 @@ class EdgeSession:
         times = [self._keepalive_at]
         if self.own_peer:
             times.append(self._lost_at)
-        if self._requests and self._tokens < 1 and self.limits.rate:
-            times.append(self._tokens_at + (1 - self._tokens) / self.limits.rate + 1e-3)
+        if self._requests and self._tokens < 1 and self._rate:
+            times.append(self._tokens_at + (1 - self._tokens) / self._rate + 1e-3)
         return min(times)
 
     @property

@@ -68,10 +68,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session."""
+    """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session. ``spread_s``: over
+    which time the cloud wants its edges to come back when it has lost them all."""
 
     own: bool
     features: frozenset[str] = field(default_factory=frozenset)
+    spread_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

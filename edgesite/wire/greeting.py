@@ -2,32 +2,68 @@
 
 An edge of ours puts a greeting in the content of its first keepalive, where KubeEdge has "ping" and reads nothing. A cloud of
 ours answers each keepalive of a peer that greeted; a Go edge, which greets nobody, gets no answer. After its greeting the
-edge tells what it holds, so that the cloud sends only what differs.
+edge tells what it holds, so that the cloud sends only what differs: first a digest; all of it only if the cloud asks.
 
-    edge → cloud   keepalive  {"edgesite": 1, "features": ["holdings"]}
-    cloud → edge   keepalive  {"edgesite": 1, "features": ["holdings"]}      parent: the greeting
+    edge → cloud   keepalive  {"edgesite": 1, "features": ["holdings", …]}
+    cloud → edge   keepalive  {"edgesite": 1, "features": ["holdings", …], "spread_s": 2.5}     parent: the greeting
+    edge → cloud   holdings   {"digest": "…"}
+    cloud → edge   holdings   null                                                              if it recorded something else
     edge → cloud   holdings   {"objects": [[uid, version, type, namespace, name], ...]}
+
+Features: holdings; digest; frames (`edgesite.wire.frames`); deflate-1 (frames may be deflated); delta (`edgesite.wire.delta`);
+renew (a lease is renewed by its time alone).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
 
 from edgesite.wire.delivery import ObjectRef
+from edgesite.wire.delta import DELTA
 from edgesite.wire.message import InvalidMessage, Message
 
-__all__ = ["FEATURES", "HOLDINGS", "features_of", "greeting", "holdings_content", "parse_holdings"]
+__all__ = [
+    "DEFLATE",
+    "DIGEST",
+    "FEATURES",
+    "FRAMES",
+    "HOLDINGS",
+    "NEAR_FEATURES",
+    "RENEW",
+    "digest_of",
+    "features_of",
+    "greeting",
+    "holdings_content",
+    "parse_holdings",
+    "spread_of",
+]
 
 HOLDINGS: Final = "holdings"  #: the operation, and the feature's name
-FEATURES: Final = frozenset({HOLDINGS})
+DIGEST: Final = "digest"
+FRAMES: Final = "frames"
+DEFLATE: Final = "deflate-1"
+RENEW: Final = "renew"
+FEATURES: Final = frozenset({HOLDINGS, DIGEST, FRAMES, DEFLATE, DELTA, RENEW})
+NEAR_FEATURES: Final = FEATURES - {DEFLATE, DELTA}  #: within one process bytes cost nothing
 _MARK: Final = "edgesite"
 _VERSION: Final = 1
+_SPREAD_MOST_S: Final = 600.0
 
 
-def greeting(features: Iterable[str] = FEATURES) -> dict[str, Any]:
-    """Return the content of a greeting."""
-    return {_MARK: _VERSION, "features": sorted(features)}
+def greeting(features: Iterable[str] = FEATURES, *, spread_s: float = 0.0) -> dict[str, Any]:
+    """Return the content of a greeting. ``spread_s``: over which time edges shall come back when all links were lost."""
+    content: dict[str, Any] = {_MARK: _VERSION, "features": sorted(features)}
+    if spread_s:
+        content["spread_s"] = round(spread_s, 3)
+    return content
+
+
+def spread_of(message: Message) -> float:
+    """Return ``spread_s`` of a greeting; 0 if it tells none."""
+    value = message.content.get("spread_s") if isinstance(message.content, dict) else None
+    return float(value) if isinstance(value, int | float) and 0 <= value <= _SPREAD_MOST_S else 0.0
 
 
 def features_of(message: Message) -> frozenset[str] | None:
@@ -43,9 +79,22 @@ def holdings_content(objects: Iterable[ObjectRef]) -> dict[str, Any]:
     return {"objects": [[one.uid, one.version, one.type, one.namespace, one.name] for one in objects]}
 
 
-def parse_holdings(message: Message) -> tuple[ObjectRef, ...]:
-    """Return what an edge holds. Raises InvalidMessage."""
-    rows = message.object().get("objects")
+def digest_of(versions: Iterable[tuple[str, int]]) -> str:
+    """Return a digest of (uid, version) pairs, whatever their order."""
+    total = 0
+    for uid, version in versions:
+        hashed = hashlib.blake2b(f"{uid}:{version}".encode(), digest_size=16).digest()
+        total += int.from_bytes(hashed, "big")
+    return f"{total & (1 << 128) - 1:x}"
+
+
+def parse_holdings(message: Message) -> tuple[ObjectRef, ...] | str:
+    """Return what an edge holds, or the digest of it. Raises InvalidMessage."""
+    content = message.object()
+    digest = content.get("digest")
+    if isinstance(digest, str):
+        return digest
+    rows = content.get("objects")
     if not isinstance(rows, list):
         raise InvalidMessage("holdings without objects")
     found = []

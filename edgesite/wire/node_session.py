@@ -1,17 +1,20 @@
 """The cloud's side of one node's connection, without I/O.
 
-    messages of cloud modules ──> send ──> lanes ──> take ──> transport
-    transport ──> receive ──> events: Received, Answer, Sent, Delivered, Removed, Greeted, Holdings, Opened, Closed
+    messages of cloud modules ──> send ──> lanes ──> take_frame ──> transport
+    transport ──> receive_frame ──> events: Received, Answer, Sent, Delivered, Removed, Refused, Greeted, Holdings, Opened, Closed
 
 Object messages have one slot per object: of several waiting versions the newest is sent, and a version that is not newer than
 what the edge has is not sent at all. Each is sent again until the edge acknowledges it. Everything else is sent once.
 
 `take` picks what leaves next: answers and other messages that are sent once, then repetitions, then deletes, then the rest
-in order of arrival. At most ``window`` objects are in flight; a KubeEdge peer gets one at a time, for its receive queue drops
-messages when it is full.
+in order of arrival. At most ``window`` objects and ``window_bytes`` are in flight, deletes not counted; a KubeEdge peer gets one
+at a time, for its receive queue drops messages when it is full.
+
+To a peer of ours `take_frame` joins messages into frames, whose numbers are acknowledged all together, and tells changes of
+objects as deltas where it knows what the edge holds.
 
 Nothing but answers leaves before the peer's first keepalive: only then is it known who it is. A peer of ours then tells
-what it holds, and objects wait for that too (``hold_s`` at most).
+what it holds, and objects wait for that too (``hold_s`` at most). A digest is enough if it is what was recorded.
 
 Units   ``now`` is monotonic seconds.
 Errors  Bad input never raises: it is counted in ``refused``.
@@ -23,11 +26,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Final
 
-from edgesite.wire import greeting, resource
+from edgesite.wire import frames, greeting, resource
 from edgesite.wire.delivery import (
     ObjectRef,
     is_node_removal,
@@ -36,6 +38,7 @@ from edgesite.wire.delivery import (
     needs_ack,
     object_of,
 )
+from edgesite.wire.delta import DELTA, Bases, NoDelta, make_patch
 from edgesite.wire.events import (
     Answer,
     Closed,
@@ -49,53 +52,12 @@ from edgesite.wire.events import (
     Removed,
     Sent,
 )
+from edgesite.wire.frames import Frame
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
+from edgesite.wire.numbers import Outstanding
+from edgesite.wire.slots import SessionLimits, Slot, State
 
 __all__ = ["NodeSession", "SessionLimits"]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Times in seconds and bounds of a session."""
-
-    keepalive_s: float = 30.0  #: silence after which the peer is lost
-    resend_s: float = 5.0
-    attempts: int = 5  #: then others go first, and the message waits
-    retry_s: float = 1.0  #: first such wait; doubles
-    retry_most_s: float = 60.0
-    hold_s: float = 3.0  #: how long objects wait for the peer to tell who it is and what it holds
-    window: int = 256  #: objects in flight to a peer of ours
-    foreign_window: int = 1  #: and to any other
-    once: int = 4096  #: waiting messages that are sent once; beyond it the oldest is dropped
-
-
-class _State(IntEnum):
-    WAITING = 0  #: in a lane
-    IN_FLIGHT = 1
-    RESTING = 2  #: not acknowledged in all attempts; comes back at ``due``
-
-
-@dataclass(slots=True)
-class _Slot:
-    message: Message
-    ref: ObjectRef
-    state: _State = _State.WAITING
-    newer: tuple[Message, ObjectRef] | None = None  #: replaces ``message`` when it is acknowledged or due
-    attempts: int = 0  #: sendings in this round
-    rounds: int = 0
-    due: float = 0.0
-
-    @property
-    def is_delete(self) -> bool:
-        return self.message.operation == Operation.DELETE
-
-    @property
-    def is_timed(self) -> bool:
-        return self.state is not _State.WAITING
-
-    @property
-    def newest(self) -> tuple[Message, ObjectRef]:
-        return self.newer or (self.message, self.ref)
 
 
 #: answers that an edge keeps, so that their objects must be followed; nodes and leases change too often for that
@@ -106,11 +68,12 @@ _DELETED_KEPT: Final = 256  #: uids of removed objects that are remembered
 
 
 class NodeSession:
-    """One connection of one node. After each call drain ``events``, `take` until None (draining again), and arm a timer for
-    `next_timer`.
+    """One connection of one node. After each call drain ``events``, `take_frame` until None (draining again), and arm a timer
+    for `next_timer`.
 
-    ``version_at_edge(uid)`` tells which version the edge is known to have (None: none); whoever drains ``events``
-    updates what it reads. ``jitter`` gives numbers from 0 to 1.
+    ``version_at_edge(uid)`` tells which version the edge is known to have (None: none), ``digest()`` is that of all of them;
+    whoever drains ``events`` updates what they read. ``jitter`` gives numbers from 0 to 1. ``spread_s()`` is how far apart nodes
+    shall come back after a loss of all links. ``features`` are what we offer; ``bases`` is shared by all sessions.
     """
 
     def __init__(
@@ -122,6 +85,10 @@ class NodeSession:
         version_at_edge: Callable[[str], int | None],
         jitter: Callable[[], float],
         limits: SessionLimits | None = None,
+        digest: Callable[[], str] = lambda: "",
+        spread_s: Callable[[], float] = lambda: 0.0,
+        features: frozenset[str] = greeting.FEATURES,
+        bases: Bases | None = None,
     ) -> None:
         self.node = node
         self.limits = limits or SessionLimits()
@@ -133,10 +100,17 @@ class NodeSession:
         self._maker = maker
         self._version_at_edge = version_at_edge
         self._jitter = jitter
+        self._digest = digest
+        self._spread_s = spread_s
+        self._offered = features
+        self._agreed: frozenset[str] = frozenset()
+        self._bases = bases if bases is not None else Bases(0)
+        self._numbers: Outstanding | None = None  # once frames are agreed on
+        self._bytes = 0  # in flight
         self._lost_at = now + self.limits.keepalive_s
         self._hold_until: float | None = now + self.limits.hold_s
         self._once: deque[Message] = deque()
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._deletes: dict[str, None] = {}  # uids in order
         self._others: dict[str, None] = {}
         self._repeats: dict[str, None] = {}
@@ -195,17 +169,17 @@ class NodeSession:
             self._deleting[resource.trim_node(message.resource)] = ref.uid
         slot = self._slots.get(ref.uid)
         if slot is None:
-            slot = self._slots[ref.uid] = _Slot(message, ref)
-        elif slot.state is _State.IN_FLIGHT:
+            slot = self._slots[ref.uid] = Slot(message, ref)
+        elif slot.state is State.IN_FLIGHT:
             slot.newer = (message, ref)
             return
         else:
-            slot.message, slot.ref, slot.state = message, ref, _State.WAITING
+            slot.message, slot.ref, slot.state = message, ref, State.WAITING
             slot.attempts = slot.rounds = 0
         self._enter_lane(ref.uid, slot)
 
-    def _enter_lane(self, uid: str, slot: _Slot) -> None:
-        slot.state = _State.WAITING
+    def _enter_lane(self, uid: str, slot: Slot) -> None:
+        slot.state = State.WAITING
         if is_urgent(slot.message):
             self._others.pop(uid, None)
             self._deletes.setdefault(uid)
@@ -224,14 +198,16 @@ class NodeSession:
             uid = next(iter(self._repeats))
             del self._repeats[uid]
             slot = self._slots.get(uid)
-            if slot is not None and slot.state is _State.IN_FLIGHT:
+            if slot is not None and slot.state is State.IN_FLIGHT:
                 self._due(slot, now + self.limits.resend_s)
                 return self._to_wire(slot.message)
         if self._hold_until is not None:
             return None
         window = self.limits.window if self.own_peer else self.limits.foreign_window
-        while len(self._in_flight) < window:
-            lane = self._deletes or self._others
+        while True:
+            lane = self._deletes if self.own_peer or len(self._in_flight) < window else None
+            if not lane and len(self._in_flight) < window and self._bytes < self.limits.window_bytes:
+                lane = self._others
             if not lane:
                 return None
             uid = next(iter(lane))
@@ -240,13 +216,67 @@ class NodeSession:
             if not slot.is_delete and self._is_at_edge(slot.ref):
                 del self._slots[uid]
                 continue
-            slot.state, slot.attempts = _State.IN_FLIGHT, 1
+            slot.state, slot.attempts = State.IN_FLIGHT, 1
             self._due(slot, now + self.limits.resend_s)
             if not self.own_peer and not slot.is_delete and self._version_at_edge(uid) is None:
                 self.events.append(Sent(slot.ref))
             self._in_flight[slot.message.msg_id] = uid
             return self._to_wire(slot.message)
-        return None
+
+    def take_frame(self, now: float) -> Frame | None:
+        """Return what to write next; None if nothing may leave now."""
+        if self._numbers is None:
+            message = self.take(now)
+            return None if message is None else Frame(message.to_json(), text=True)
+        rows: list[frames.Row] = []
+        size = 0
+        while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
+            message = self.take(now)
+            if message is None:
+                break
+            rows.append(self._row(message, self._numbers))
+            size += len(rows[-1])
+        if not rows:
+            return None
+        deflate = greeting.DEFLATE in self._agreed
+        return Frame(frames.encode(self._numbers.floor, 0, (), self._maker.now_ms(), rows, deflate=deflate), text=False)
+
+    def _row(self, message: Message, numbers: Outstanding) -> frames.Row:
+        uid = self._in_flight.get(message.msg_id)
+        if uid is None:
+            return frames.encode_row(message, 0)
+        slot = self._slots[uid]
+        number = numbers.number(message.msg_id)
+        row = frames.encode_row(self._delta(slot, message), number)
+        self._bytes += len(row) - slot.size
+        slot.size = len(row)
+        return row
+
+    def _delta(self, slot: Slot, message: Message) -> Message:
+        """The message, as a change of what the edge holds if that is known and the change is small."""
+        if DELTA not in self._agreed or slot.is_delete or slot.whole:
+            return message
+        have = self._version_at_edge(slot.ref.uid)
+        base = self._bases.find(slot.ref.uid, have) if have else None
+        if base is None or not isinstance(message.content, dict):
+            return message
+        try:
+            patch = make_patch(base, message.content)
+        except NoDelta:
+            return message
+        content = {"base": str(have), "uid": slot.ref.uid, "patch": patch}
+        return replace(message, content=content, type=DELTA)
+
+    def _landed(self, msg_id: str) -> str | None:
+        """A message is no longer in flight; returns the uid of its object."""
+        uid = self._in_flight.pop(msg_id, None)
+        if self._numbers is not None:
+            self._numbers.drop(msg_id)
+        if uid is not None:
+            slot = self._slots[uid]
+            self._bytes -= slot.size
+            slot.size = 0
+        return uid
 
     def _to_wire(self, message: Message) -> Message:
         wire = resource.trim_node(message.resource)
@@ -259,6 +289,24 @@ class NodeSession:
         return replace(message, resource=wire, operation=operation)
 
     # -- from the transport --------------------------------------------------------------------------------------
+
+    def receive_frame(self, data: bytes, now: float, *, text: bool) -> None:
+        """Take what the transport brought."""
+        try:
+            batch = None if text else frames.decode(data)
+            messages = (Message.from_json(data),) if batch is None else batch.messages
+        except InvalidMessage:
+            self.refused += 1
+            return
+        for message in messages:  # refusals come before the acknowledgement of what follows them
+            self.receive(message, now)
+        if batch is None or self._numbers is None or self.closed:
+            return
+        self._lost_at = now + self.limits.keepalive_s
+        for msg_id in self._numbers.acknowledged(batch.upto, batch.more):
+            uid = self._landed(msg_id)
+            if uid is not None:
+                self._acknowledged(uid)
 
     def receive(self, message: Message, now: float) -> None:
         """Take a message of the peer. Whatever comes shows that the peer is alive."""
@@ -280,8 +328,11 @@ class NodeSession:
         features = greeting.features_of(message)
         if self.own_peer is None:
             self.own_peer = features is not None
+            self._agreed = (features or frozenset()) & self._offered
+            if greeting.FRAMES in self._agreed:
+                self._numbers = Outstanding()
             self.events.append(Greeted(self.own_peer, features or frozenset()))
-            if not self.own_peer or greeting.HOLDINGS not in (features or ()):
+            if greeting.HOLDINGS not in self._agreed:
                 self._end_hold()
         if self.own_peer:
             self._once.appendleft(
@@ -290,13 +341,13 @@ class NodeSession:
                     "resource",
                     Operation.KEEPALIVE,
                     "node",
-                    greeting.greeting() if features is not None else None,
+                    None if features is None else greeting.greeting(self._offered, spread_s=self._spread_s()),
                     parent=message.msg_id,
                 )
             )
 
     def _on_response(self, message: Message) -> None:
-        uid = self._in_flight.pop(message.parent_msg_id, None)
+        uid = self._landed(message.parent_msg_id)
         if uid is None:
             answered = self._answered.pop(message.parent_msg_id, None)
             if answered is not None:
@@ -304,11 +355,16 @@ class NodeSession:
             elif message.parent_msg_id:
                 self.events.append(Answer(message))  # to a call of a cloud module, or a repeated acknowledgement
             return
+        self._acknowledged(uid)
+
+    def _acknowledged(self, uid: str) -> None:
         slot = self._slots[uid]
         if slot.is_delete:
             self._remember_deleted(uid, slot.message.resource)
             self.events.append(Removed(slot.ref))
         else:
+            if DELTA in self._agreed and isinstance(slot.message.content, dict):
+                self._bases.keep(uid, slot.ref.version, slot.message.content)
             self.events.append(Delivered(slot.ref))
         if slot.newer is None:
             del self._slots[uid]
@@ -321,25 +377,31 @@ class NodeSession:
         if uid is None:
             self.events.append(Answer(message))
             return
+        slot = self._slots[uid]
+        status = error_status(message.content) or {}
+        if status.get("reason") == "Conflict" and not slot.whole:  # it does not hold the base of a delta
+            slot.whole = True
+            self._repeats[uid] = None
+            return
         if not is_refused_for_good(message):
             return
-        del self._in_flight[message.parent_msg_id]
-        slot = self._slots[uid]
+        self._landed(message.parent_msg_id)
         self._unreadable[uid] = slot.ref.version
         if len(self._unreadable) > _DELETED_KEPT:
             del self._unreadable[next(iter(self._unreadable))]
         self._repeats.pop(uid, None)
-        self.events.append(Refused(slot.ref, str((error_status(message.content) or {}).get("message") or "")))
+        self.events.append(Refused(slot.ref, str(status.get("message") or "")))
         if slot.newer is None:
             del self._slots[uid]
         else:
             self._promote(uid, slot)
 
-    def _promote(self, uid: str, slot: _Slot) -> None:
+    def _promote(self, uid: str, slot: Slot) -> None:
         assert slot.newer is not None
         slot.message, slot.ref = slot.newer
         slot.newer = None
         slot.attempts = slot.rounds = 0
+        slot.whole = False
         self._enter_lane(uid, slot)
 
     def _remember_deleted(self, uid: str, path: str) -> None:
@@ -352,12 +414,18 @@ class NodeSession:
 
     def _on_holdings(self, message: Message) -> None:
         try:
-            objects = greeting.parse_holdings(message)
+            told = greeting.parse_holdings(message)
         except InvalidMessage:
             self.refused += 1
             return
+        if isinstance(told, str):
+            if told == self._digest():
+                self._end_hold()
+            else:
+                self._once.appendleft(self._maker.make("cloudhub", "resource", greeting.HOLDINGS, "node"))
+            return
         self._hold_until = None
-        self.events.extend((Holdings(objects), Opened()))
+        self.events.extend((Holdings(told), Opened()))
 
     def _end_hold(self) -> None:
         if self._hold_until is not None:
@@ -372,7 +440,7 @@ class NodeSession:
             return None
         return min(self._lost_at, self._due_from, math.inf if self._hold_until is None else self._hold_until)
 
-    def _due(self, slot: _Slot, at: float) -> None:
+    def _due(self, slot: Slot, at: float) -> None:
         slot.due = at
         self._due_from = min(self._due_from, at)
 
@@ -397,20 +465,20 @@ class NodeSession:
             if slot.is_timed:
                 self._due_from = min(self._due_from, slot.due)
 
-    def _overdue(self, uid: str, slot: _Slot, now: float) -> None:
-        if slot.state is _State.RESTING:
+    def _overdue(self, uid: str, slot: Slot, now: float) -> None:
+        if slot.state is State.RESTING:
             self._enter_lane(uid, slot)
         elif slot.newer is not None:
-            self._in_flight.pop(slot.message.msg_id, None)
+            self._landed(slot.message.msg_id)
             self._promote(uid, slot)
         elif slot.attempts < self.limits.attempts:
             slot.attempts += 1
             slot.due = now + self.limits.resend_s
             self._repeats[uid] = None
         else:
-            self._in_flight.pop(slot.message.msg_id, None)
+            self._landed(slot.message.msg_id)
             wait = min(self.limits.retry_s * 2**slot.rounds, self.limits.retry_most_s)
-            slot.state, slot.rounds, slot.due = _State.RESTING, slot.rounds + 1, now + wait * (1 + 0.2 * self._jitter())
+            slot.state, slot.rounds, slot.due = State.RESTING, slot.rounds + 1, now + wait * (1 + 0.2 * self._jitter())
 
     def close(self, reason: str) -> None:
         """End the session; what was not acknowledged is found again from the recorded versions."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from edgesite.net.websocket import Message as Frame
 from edgesite.net.websocket import SocketClosed, WebSocket
 from edgesite.wire.events import Closed, Event
-from edgesite.wire.message import InvalidMessage, Message
+from edgesite.wire.message import Message
 from edgesite.wire.node_session import NodeSession
 
 if TYPE_CHECKING:
@@ -87,12 +87,7 @@ class NodeConnection:
         self._settle()
 
     def _on_frame(self, frame: Frame) -> None:
-        try:
-            message = Message.from_json(frame.data)
-        except InvalidMessage:
-            self.session.refused += 1
-            return
-        self.session.receive(message, self._clock.monotonic())
+        self.session.receive_frame(frame.data, self._clock.monotonic(), text=frame.text)
         self._settle()
 
     def _on_close(self, closed: SocketClosed) -> None:
@@ -128,8 +123,8 @@ class NodeConnection:
             return
         now = self._clock.monotonic()
         try:
-            while (message := self.session.take(now)) is not None:
-                self._socket.send_nowait(message.to_json(), text=True)
+            while (frame := self.session.take_frame(now)) is not None:
+                self._socket.send_nowait(frame.data, text=frame.text)
                 if self._socket.buffered_bytes > _BUFFERED_BYTES:
                     self._draining = True
                     self._hub.when_drained(self)

@@ -30,7 +30,9 @@ from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
 from edgesite.wire.delivery import is_node_removal
+from edgesite.wire.delta import Bases
 from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Refused, Removed, Sent
+from edgesite.wire.greeting import FEATURES, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -47,6 +49,7 @@ _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
 _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
 _LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
+_SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -78,6 +81,7 @@ class Hub:
         self._maker = MessageMaker(clock.time, draw.getrandbits)
         self._connections: dict[str, NodeConnection] = {}
         self._open: dict[str, None] = {}
+        self._bases = Bases()
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
         self._line_filled = anyio.Event()
@@ -155,6 +159,10 @@ class Hub:
             version_at_edge=lambda uid: self._version_at_edge(node, uid),
             jitter=self._random.random,
             limits=self._limits,
+            digest=lambda: self._digest(node),
+            spread_s=lambda: len(self._connections) * _SPREAD_PER_NODE_S,
+            features=NEAR_FEATURES if request.peer.in_process else FEATURES,
+            bases=self._bases,
         )
         connection = NodeConnection(
             node, identity, socket, session, self._clock, self, in_process=request.peer.in_process
@@ -184,6 +192,10 @@ class Hub:
     def _version_at_edge(self, node: str, uid: str) -> int | None:
         records = self._records()
         return records.version_at_edge(node, uid) if records is not None else None
+
+    def _digest(self, node: str) -> str:
+        records = self._records()
+        return records.digest(node) if records is not None else ""
 
     # -- to the edges --------------------------------------------------------------------------------------------
 

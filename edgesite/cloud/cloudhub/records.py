@@ -18,6 +18,10 @@ class DeliveryRecords(Protocol):
 
     def version_at_edge(self, node: str, uid: str) -> int | None: ...
 
+    def digest(self, node: str) -> str:
+        """The digest of all that a node is known to hold (`edgesite.wire.greeting.digest_of`)."""
+        ...
+
     def holders(self, uid: str) -> Iterable[str]:
         """The nodes that hold an object."""
         ...

@@ -234,7 +234,8 @@ class Upstream:
         node = resource.node_of(message.resource)
         if path.type in _JUDGED_BY_OBJECT and not self._rules.may_have(node, path.type, found):
             raise forbidden(kind.plural, path.name, f"node {node!r} has no part in it", kind.group)
-        return found
+        metadata = {name: value for name, value in found["metadata"].items() if name != "managedFields"}
+        return {**found, "metadata": metadata}  # as it is sent when it changes
 
     async def _create_node(self, path: ResourcePath, message: Message) -> Object:
         node = message.object()

@@ -20,6 +20,7 @@ from typing import Any, Final
 import anyio
 
 from edgesite.wire.delivery import ObjectRef, version_number
+from edgesite.wire.greeting import digest_of
 
 __all__ = ["Records", "sync_name", "sync_object"]
 
@@ -91,6 +92,9 @@ class Records:
     def version_at_edge(self, node: str, uid: str) -> int | None:
         ref = self._by_node.get(node, {}).get(uid)
         return None if ref is None else ref.version
+
+    def digest(self, node: str) -> str:
+        return digest_of((uid, ref.version) for uid, ref in self._by_node.get(node, {}).items() if ref.type != "node")
 
     def holders(self, uid: str) -> Iterator[str]:
         return (node for node, held in self._by_node.items() if uid in held)

@@ -92,12 +92,11 @@ class Connection:
             except SocketClosed as exc:
                 return str(exc)
             try:
-                message = Message.from_json(received.data)
+                self.session.receive_frame(received.data, self._clock.monotonic(), text=received.text)
             except InvalidMessage as exc:
                 self.refused += 1
                 self._log.warning("the cloud sent what is no message: %s", exc)
                 continue
-            self.session.receive(message, self._clock.monotonic())
             while self.session.events:
                 await self._on_event(self.session.events.popleft())
             self.wake()
@@ -109,10 +108,10 @@ class Connection:
             self.session.handle_timer(now)
             if self.session.closed:
                 return self.session.reason
-            while (message := self.session.take(now)) is not None:
+            while (frame := self.session.take_frame(now)) is not None:
                 try:
                     with anyio.fail_after(_WRITE_S):
-                        await self._socket.send(message.to_json(), text=True)
+                        await self._socket.send(frame.data, text=frame.text)
                 except TimeoutError:
                     return f"the cloud has taken nothing for {_WRITE_S:g} s"
                 except SocketClosed as exc:

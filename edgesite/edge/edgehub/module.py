@@ -32,7 +32,7 @@ from edgesite.net.errors import NetError
 from edgesite.net.pki import Pki, RealPki
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
 from edgesite.wire.events import Answer, Event, Greeted, Received
-from edgesite.wire.greeting import HOLDINGS
+from edgesite.wire.greeting import FEATURES, HOLDINGS, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _MOST_WAIT_S: Final = 30.0
 _IN_PROCESS_WAIT_S: Final = (0.02, 0.5)  #: the same within one process, where a try costs nothing
 _STABLE_S: Final = 60.0  #: a connection that held this long makes the next wait short again
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_DEFAULT_QPS: Final = 30.0  #: KubeEdge's limit, for KubeEdge's cloud; one that was chosen holds for ours too
 _EXPECTS_ANSWER: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
 
 
@@ -87,6 +88,7 @@ class _Run:
         self._connection: Connection | None = None
         self._in_process = bool(ctx.site.get("single_process"))
         self._certificates: Certificates | None = None
+        self._spread_s = 0.0  # over which time the cloud wants its nodes to come back
 
     @property
     def connected(self) -> bool:
@@ -143,7 +145,9 @@ class _Run:
                 self._ctx.log.warning("the connection to the cloud ended: %s", reason)
             if self._ctx.clock.monotonic() - started > _STABLE_S:
                 wait = first
-            await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2))
+            # A cloud that has lost us has lost all its nodes, perhaps: it has told over which time we shall come back.
+            spread, self._spread_s = self._spread_s * self._ctx.random.random(), 0.0
+            await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2) + spread)
             wait = min(wait * 2, most)
 
     async def _dial(self) -> websocket.WebSocket:
@@ -185,12 +189,15 @@ class _Run:
 
     def _new_session(self) -> EdgeSession:
         config = self._ctx.config
+        rate = 0.0 if self._in_process else float(config.get("messageQPS") or 0)
         limits = EdgeLimits(
             heartbeat_s=float(config.get("heartbeat") or 15),
-            rate=0.0 if self._in_process else float(config.get("messageQPS") or 0),
+            rate=rate,
+            own_rate=0.0 if rate == _DEFAULT_QPS else rate,
             burst=int(config.get("messageBurst") or 60),
         )
-        return EdgeSession(self._maker, now=self._ctx.clock.monotonic(), limits=limits)
+        features = NEAR_FEATURES if self._in_process else FEATURES
+        return EdgeSession(self._maker, now=self._ctx.clock.monotonic(), limits=limits, features=features)
 
     async def _announce(self, content: str) -> None:
         message = self._maker.make("edgehub", "resource", Operation.CONNECT, "node/connection", content)
@@ -206,11 +213,13 @@ class _Run:
             case Answer(message):
                 if not self._ctx.bus.respond(message):
                     self._ctx.log.debug("an answer came too late: resource=%s", message.resource)
-            case Greeted(features=features) if HOLDINGS in features:
+            case Greeted(features=features, spread_s=spread_s) if HOLDINGS in features:
+                self._spread_s = spread_s
                 holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
                 connection = self._connection
                 if holdings is not None and connection is not None:
                     connection.session.tell_holdings(await holdings.holdings())
+                    connection.wake()
 
     async def _route(self, message: Message) -> None:
         target = target_of(message)

@@ -28,8 +28,9 @@ from edgesite.edge.metamanager.outbox import Outbox
 from edgesite.edge.metamanager.schema import go_json
 from edgesite.edge.metamanager.service import HUB, MetaService
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreError
-from edgesite.kube.errors import bad_request
+from edgesite.kube.errors import ApiError, bad_request
 from edgesite.wire import resource
+from edgesite.wire.delta import DELTA, NoDelta, apply_delta
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_content
 from edgesite.wire.newer import Verdict
 
@@ -163,7 +164,13 @@ class _Run:
             read = []
             for message in messages:
                 try:
-                    read.append((message, self._read(message)))
+                    whole = await self._whole(message)
+                    read.append((whole, self._read(whole)))
+                except NoDelta as exc:
+                    status = ApiError(409, "Conflict", str(exc)).status()
+                    await self._to_hub(self._maker.error(message, error_content(status)))
+                except StoreError as exc:
+                    await self._refuse([message], str(exc))
                 except InvalidMessage as exc:
                     self._metrics.refused.inc()
                     self._ctx.log.warning(
@@ -183,6 +190,13 @@ class _Run:
                 self._metrics.applied.labels(outcome.verdict.value).inc()
                 await self._pass_on(message, arrival, outcome)
                 await self._to_hub(self._maker.ack(message))
+
+    async def _whole(self, message: Message) -> Message:
+        """The message with the whole object, if it tells a change of what is stored. Raises NoDelta, StoreError."""
+        if message.type != DELTA:
+            return message
+        held = await self._store.get(message.resource)
+        return replace(message, content=apply_delta(held, message.content), type="")
 
     def _read(self, message: Message) -> Arrival:
         """Raises InvalidMessage."""

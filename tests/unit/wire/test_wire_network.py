@@ -1,15 +1,19 @@
 """Two ends over a network that drops, delays, duplicates, reorders and cuts: in the end they agree, and no state ever goes back."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, object_of
+from edgesite.wire.delta import DELTA, Bases, NoDelta, apply_delta
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Delivered, Holdings, Opened, Received, Removed, Sent
-from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.events import Delivered, Greeted, Holdings, Opened, Received, Removed, Sent
+from edgesite.wire.frames import Frame
+from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 from edgesite.wire.newer import Held, Verdict, judge_delete, judge_update
 from edgesite.wire.node_session import NodeSession
 
@@ -21,10 +25,15 @@ class EdgeStore:
 
     def __init__(self) -> None:
         self.held: dict[str, Held] = {}
+        self.objects: dict[str, dict[str, Any]] = {}  # by name: what deltas are made to
         self.ended: set[str] = set()
         self.seen: dict[str, int] = {}  # uid -> highest version that was ever stored
 
     def apply(self, message: Message) -> None:
+        """Raises NoDelta."""
+        if message.type == DELTA:
+            name = message.resource.rpartition("/")[2]
+            message = replace(message, content=apply_delta(self.objects.get(name), message.content))
         ref = object_of(message)
         assert ref is not None
         held = self.held.get(ref.name)
@@ -32,6 +41,7 @@ class EdgeStore:
             self.ended.add(ref.uid)
             if judge_delete(held, ref.uid) is Verdict.REMOVE:
                 del self.held[ref.name]
+                del self.objects[ref.name]
             return
         verdict = judge_update(held, ref.uid, ref.version, self.ended.__contains__)
         if verdict is not Verdict.IGNORE:
@@ -39,6 +49,7 @@ class EdgeStore:
             assert ref.version >= self.seen.get(ref.uid, 0)
             self.seen[ref.uid] = ref.version
             self.held[ref.name] = Held(ref.uid, ref.version)
+            self.objects[ref.name] = message.object()
 
     def holdings(self) -> list[ObjectRef]:
         return [ObjectRef(one.uid, one.version, "pod", "default", name) for name, one in self.held.items()]
@@ -56,8 +67,10 @@ class World:
         self.objects: dict[str, tuple[str, int]] = {}  # name -> (uid, version)
         self.recorded: dict[str, tuple[int, str]] = {}  # uid -> (version, name)
         self.store = EdgeStore()
-        self.up: list[Message] = []
-        self.down: list[Message] = []
+        self.bases = Bases(8)
+        self.deltas = 0
+        self.up: list[Frame] = []
+        self.down: list[Frame] = []
         self.connect()
 
     def connect(self) -> None:
@@ -69,10 +82,10 @@ class World:
             now=self.now,
             version_at_edge=lambda uid: self.recorded[uid][0] if uid in self.recorded else None,
             jitter=self.random.random,
+            digest=lambda: greeting.digest_of((uid, version) for uid, (version, _) in self.recorded.items()),
+            bases=self.bases,
         )
         self.edge = EdgeSession(self.maker, now=self.now, limits=EdgeLimits(rate=0.0))
-        if self.own:
-            self.edge.tell_holdings(self.store.holdings())
 
     def message(self, name: str, uid: str, version: int, operation: str) -> Message:
         metadata: dict[str, Any] = {"name": name, "namespace": "default", "uid": uid}
@@ -83,7 +96,7 @@ class World:
             "resource",
             operation,
             f"node/e1/default/pod/{name}",
-            {"metadata": metadata},
+            {"metadata": metadata, "spec": {"name": name, "padding": "x" * 20, "even": {"odd": version % 2}}},
             resource_version=str(version) if operation != "delete" else "",
         )
 
@@ -111,11 +124,14 @@ class World:
 
     def step(self) -> None:
         self.drain()
-        while (message := self.cloud.take(self.now)) is not None:
+        while (frame := self.cloud.take_frame(self.now)) is not None:
             self.drain()
-            self.down.append(Message.from_json(message.to_json()))
-        while (message := self.edge.take(self.now)) is not None:
-            self.up.append(Message.from_json(message.to_json()))
+            self.down.append(frame)
+        while (frame := self.edge.take_frame(self.now)) is not None:
+            if not self.own and b'"edgesite"' in frame.data:  # as a KubeEdge edge says it
+                message = Message.from_json(frame.data)
+                frame = Frame(replace(message, content="ping").to_json(), text=True)
+            self.up.append(frame)
 
     def drain(self) -> None:
         while self.cloud.events:
@@ -134,17 +150,26 @@ class World:
         while self.edge.events:
             event = self.edge.events.popleft()
             if isinstance(event, Received):
-                self.store.apply(event.message)
-                self.edge.send(self.maker.ack(event.message), self.now)
+                self.take(event.message)
+            elif isinstance(event, Greeted):
+                self.edge.tell_holdings(self.store.holdings())
 
-    def deliver(self, lane: list[Message], at: int, *, keep: bool = False) -> None:
+    def take(self, message: Message) -> None:
+        self.deltas += message.type == DELTA
+        try:
+            self.store.apply(message)
+        except NoDelta:
+            status = {"status": "Failure", "reason": "Conflict", "code": 409}
+            self.edge.send(self.maker.error(message, error_content(status)), self.now)
+        else:
+            self.edge.send(self.maker.ack(message), self.now)
+
+    def deliver(self, lane: list[Frame], at: int, *, keep: bool = False) -> None:
         if not lane:
             return
-        message = lane[at % len(lane)] if keep else lane.pop(at % len(lane))
+        frame = lane[at % len(lane)] if keep else lane.pop(at % len(lane))
         session = self.cloud if lane is self.up else self.edge
-        if message.operation == "keepalive" and lane is self.up and not self.own:
-            message = self.maker.make("websocket", "resource", "keepalive", "node", "ping")
-        session.receive(message, self.now)
+        session.receive_frame(frame.data, self.now, text=frame.text)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -235,3 +260,10 @@ def storm(seed: int, own: bool, steps: int = 400) -> World:
 def test_long_storms(seed: int, own: bool) -> None:
     world = storm(seed, own)
     assert {name: (one.uid, one.version) for name, one in world.store.held.items()} == world.objects
+    for name, held in world.store.held.items():
+        obj = world.store.objects[name]
+        assert (obj["metadata"]["resourceVersion"], obj["spec"]["even"]["odd"]) == (str(held.version), held.version % 2)
+
+
+def test_storms_bring_deltas() -> None:
+    assert sum(storm(seed, own=True).deltas for seed in range(10)) > 20
