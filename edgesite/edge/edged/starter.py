@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
+
 from edgesite.edge.edged.environment import ConfigError, Reference, environment, expand, references
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
@@ -127,12 +129,19 @@ class ContainerStarter:
     async def _post_start(
         self, state: PodState, container: Mapping[str, Any], container_id: str, handler: Mapping[str, Any]
     ) -> None:
+        """Run the hook to its end, or until the pod is to end: one that hangs must not keep it from that."""
         services = self._services
         ip = next(iter(_ips(state, services)), "127.0.0.1")
-        try:
-            await run_hook(services, state.pod, container, container_id, handler, ip)
-        except HookFailed as exc:
-            self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {exc}", container["name"])
+        failure: HookFailed | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when, state.ending, tasks.cancel_scope)
+            try:
+                await run_hook(services, state.pod, container, container_id, handler, ip)
+            except HookFailed as exc:
+                failure = exc
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {failure}", container["name"])
             state.unhealthy[container_id] = f"Container {container['name']} failed its PostStartHook"
 
     def _refused(self, state: PodState, name: str, reason: str, why: str) -> float:
@@ -212,6 +221,11 @@ class ContainerStarter:
             message_file.chmod(0o666)  # whoever the container runs as may write its last words
             mounts.append(Mount(message_path, str(message_file)))
         return mounts
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _ips(state: PodState, services: PodServices) -> tuple[str, ...]:

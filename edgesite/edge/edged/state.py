@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxConfig, SandboxInfo, SandboxState
 
@@ -80,6 +82,7 @@ class PodState:
     )  #: containers to be restarted, by id, with what is said of them
     messages: dict[str, str] = field(default_factory=dict)  #: termination messages by container id
     start_time: str = ""
+    ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
     reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent
 
     @property

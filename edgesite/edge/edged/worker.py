@@ -78,6 +78,8 @@ class PodWorker:
         self._seen_at: float | None = None if known else services.clock.monotonic()
         self._end_at: float | None = None
         self.done = False
+        if pod.deleting:
+            self.state.ending.set()
         if pod.status.get("startTime") or pod.status.get("phase") in FINAL_PHASES:
             self.state.reported = dict(pod.status)
 
@@ -93,6 +95,7 @@ class PodWorker:
         before, self.state.pod = self.state.pod, pod
         if pod.deleting:
             self._ending = True
+            self.state.ending.set()
             self._stopper.hurry(pod.grace_s)
         elif _wants_the_same(before, pod):
             return  # most often the echo of a status that was reported from here
@@ -130,6 +133,7 @@ class PodWorker:
         if self.state.termination is not None or is_over(self.state) or self._ending:
             return
         self.state.termination = why
+        self.state.ending.set()
         self._services.events.report(self.state.pod.reference(), WARNING, why.reason, why.message)
         if grace_s is not None:
             self._stopper.hurry(grace_s)
@@ -138,6 +142,7 @@ class PodWorker:
     def end(self, *, gone: bool, grace_s: float | None = None) -> None:
         """Stop the pod. ``gone``: the cloud has forgotten it, so nobody is to be told."""
         self._ending = True
+        self.state.ending.set()
         self._gone = self._gone or gone
         if grace_s is not None:
             self._stopper.hurry(grace_s)

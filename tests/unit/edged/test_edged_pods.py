@@ -190,6 +190,17 @@ async def test_a_second_deletion_shortens_the_grace_period(machine: Machine, tmp
         await until(machine.is_empty, 5)
 
 
+async def test_a_hook_that_hangs_does_not_keep_a_pod_from_its_end(machine: Machine, tmp_path: Path) -> None:
+    hanging = {"lifecycle": {"postStart": {"sleep": {"seconds": 3000}}}}
+    containers = [{"name": name, "image": "docker.io/library/busybox:1", **hanging} for name in ("first", "second")]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=containers))
+        await rig.cloud.until(lambda: machine.started == ["first"])
+        await rig.cloud.delete("web", grace_s=1)
+        await rig.cloud.until(lambda: ("pod", "default", "web") not in rig.cloud.objects, 10.0)
+    assert machine.started == ["first"], "nothing more is started once the pod is to end"
+
+
 async def test_running_containers_are_adopted_and_ended_ones_restarted(machine: Machine, tmp_path: Path) -> None:
     machine.scripts["short"] = Script(run_s=0.3)
     image = "docker.io/library/busybox:1"

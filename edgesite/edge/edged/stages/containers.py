@@ -134,6 +134,8 @@ class ContainersStage:
         self, state: PodState, container: Mapping[str, Any], found: ContainerStatus | None, *, init: bool
     ) -> None:
         """Start a container that does not run, if it shall and may."""
+        if state.ending.is_set():
+            return  # told so while another container was being started
         name = container["name"]
         history = state.all_of(name)
         if found is not None and found.state is ContainerState.CREATED and name not in state.waiting:
