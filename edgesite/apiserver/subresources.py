@@ -136,26 +136,34 @@ class Subresources:
             return
         budget = covering[0]
         name, pod_name = budget["metadata"]["name"], pod["metadata"]["name"]
-        if (budget.get("status") or {}).get("disruptionsAllowed", 0) <= 0:
-            cause = {
-                "reason": "DisruptionBudget",
-                "message": f"The disruption budget {name} needs more healthy pods than there are",
-            }
-            message = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise ApiError(429, "TooManyRequests", message, {"causes": [cause]})
+        _check_allowance(budget)
         if dry_run:
             return
         write = self._writes.begin(call, self._writes.options(call))
         write.kind, write.name, write.subresource = kind, name, "status"
 
         def change(old: Object) -> Object:
+            _check_allowance(old)  # another eviction may have taken the last one since it was looked at
             new = copy.deepcopy(old)
-            status = new.setdefault("status", {})
-            status["disruptionsAllowed"] = max(0, status.get("disruptionsAllowed", 0) - 1)
+            status = new["status"]
+            status["disruptionsAllowed"] -= 1
             status.setdefault("disruptedPods", {})[pod_name] = times.format_time(write.now_s)
             return new
 
         await self._registry.change(write, change)
+
+
+def _check_allowance(budget: Object) -> None:
+    """Raises ApiError (TooManyRequests) if no disruption is allowed."""
+    if (budget.get("status") or {}).get("disruptionsAllowed", 0) > 0:
+        return
+    name = budget["metadata"]["name"]
+    cause = {
+        "reason": "DisruptionBudget",
+        "message": f"The disruption budget {name} needs more healthy pods than there are",
+    }
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    raise ApiError(429, "TooManyRequests", message, {"causes": [cause]})
 
 
 def _covers(budget: Object, labels: dict[str, str]) -> bool:

@@ -104,3 +104,23 @@ async def test_a_node_may_not_move_pods_or_itself_to_others_by_labels(site: Site
     reserved = {"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/zone": "secure"}}}
     assert (await node.post("/api/v1/nodes", reserved)).status == 403
     assert (await node.post("/api/v1/nodes", {"metadata": {"name": "n1"}})).status == 201
+
+
+async def test_evictions_at_the_same_moment_do_not_overdraw_a_budget(site: Site) -> None:
+    pods, budgets = "/api/v1/namespaces/default/pods", "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    selector = {"matchLabels": {"app": "db"}}
+    await site.post(budgets, {"metadata": {"name": "db"}, "spec": {"selector": selector, "minAvailable": 2}})
+    assert (await site.patch(f"{budgets}/db/status", {"status": {"disruptionsAllowed": 1}})).status == 200
+    codes: list[int] = []
+
+    async def evict(name: str) -> None:
+        codes.append((await site.post(f"{pods}/{name}/eviction", {"metadata": {"name": name}})).status)
+
+    for name in ("a", "b", "c"):
+        metadata = {"name": name, "labels": {"app": "db"}}
+        await site.post(pods, {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "x"}]}})
+    async with anyio.create_task_group() as tasks:
+        for name in ("a", "b", "c"):
+            tasks.start_soon(evict, name)
+    assert sorted(codes) == [201, 429, 429]
+    assert len((await site.get(pods)).obj["items"]) == 2
