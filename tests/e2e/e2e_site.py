@@ -38,11 +38,13 @@ def free_port() -> int:
 class Program:
     """One edgesite process; its output is kept."""
 
-    def __init__(self, log: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, log: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+    ) -> None:
         self.log = log
         self._out = log.open("ab")
         self.process = subprocess.Popen(
-            [str(PROGRAM), *arguments],
+            [*prefix, str(PROGRAM), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._out,
@@ -162,8 +164,16 @@ def eventually(probe: Callable[[], Any], what: str, timeout_s: float = 60.0) -> 
 class Site:
     """``edgesite up`` on a data folder that outlives it."""
 
-    def __init__(self, folder: Path, *arguments: str, runtime: str = "process", node: str = "node1") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        runtime: str = "process",
+        node: str = "node1",
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
+        self._prefix = prefix  # runs the program as another user
         self.data = folder / "data"
         self.node = node
         self.port = free_port()
@@ -185,6 +195,7 @@ class Site:
             *("up", "--data-dir", str(self.data), "--node-name", self.node, "--api-address", f"127.0.0.1:{self.port}"),
             *("--runtime", self._runtime, "-v", "2", *ports, *self._arguments, *more),
             env=env,
+            prefix=self._prefix,
         )
         return self.program.wait_line("Ready after")
 

@@ -158,8 +158,8 @@ def test_a_terminal_with_its_size_signals_and_exit_code(kubectl: Kubectl) -> Non
             return terminal.until(rb"\n(\d+ \d+)\r")[1] == b"21 77"
 
         eventually(resized, "the new size")
-        terminal.type(b"sleep 1000\r")
-        terminal.until(rb"sleep 1000")
+        terminal.type(b"echo begin-$((1+1)); sleep 1000\r")  # the shell gives the terminal back before it runs it
+        terminal.until(rb"\nbegin-2")
         terminal.type(b"\x03")
         terminal.type(b"echo after-$((1+1))\r")
         terminal.until(rb"\nafter-2")
@@ -208,7 +208,7 @@ def test_ports_are_forwarded(kubectl: Kubectl, exec_site: Site) -> None:
     name = f"echo-{kubectl.version.replace('.', '-')}"
     port = PORT + int(kubectl.version[-2:])
     netcat = "busybox nc" if exec_site.folder.name.startswith("process") else "nc"
-    serve = f"{netcat} -ll -p {port} -s 127.0.0.1 -e cat"
+    serve = f"{netcat} -ll -p {port} -e cat"
     kubectl("apply", "-f", "-", stdin=json.dumps(pod(name, script=serve)))
     eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
     probe = ("exec", name, "--", "sh", "-c", f"echo x | {netcat} 127.0.0.1 {port}")

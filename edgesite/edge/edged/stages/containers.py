@@ -24,7 +24,6 @@ from edgesite.kube.times import format_duration
 
 __all__ = ["ContainersStage"]
 
-KEPT_DEAD: Final = 1  #: Ended containers of one name that are kept, for their log and as lastState.
 LONG_RUN_S: Final = 600.0  #: After so long a run an end is not part of a crash loop.
 
 
@@ -149,12 +148,14 @@ class ContainersStage:
                 return
         attempt = (history[0].attempt if history else state.reported_restarts(name)) + 1
         now = self._services.clock.time()
-        if found is not None and found.state is ContainerState.EXITED:
-            self._services.restarts.next((state.pod.uid, name), now)
         due = await self._starter.start(state, container, attempt)
         self._note_due(due)
         latest = state.latest(name)
-        if latest is not None and latest.attempt == attempt:
+        if (
+            latest is not None and latest.attempt == attempt
+        ):  # else it still waits for its image, and has not been tried
+            if found is not None and found.state is ContainerState.EXITED:
+                self._services.restarts.next((state.pod.uid, name), now)
             self._forget_dead(state, name)
 
     def _note_due(self, due: float | None) -> None:
@@ -187,7 +188,8 @@ class ContainersStage:
 
     def _forget_dead(self, state: PodState, name: str) -> None:
         """Let go of older ended containers, beside the pod's own work: nobody waits for that."""
-        old: Sequence[ContainerStatus] = state.all_of(name)[1 + KEPT_DEAD :]
+        kept = self._services.settings.max_dead_containers
+        old: Sequence[ContainerStatus] = state.all_of(name)[1 + kept :] if kept >= 0 else ()
         for one in old:
             if one.state is ContainerState.EXITED:
                 state.containers.pop(one.id, None)
