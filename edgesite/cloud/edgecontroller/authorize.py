@@ -11,14 +11,19 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.wire.message import InvalidMessage
+
 if TYPE_CHECKING:
     from edgesite.cloud.edgecontroller.objects import EdgeObjects
     from edgesite.wire.resource import ResourcePath
 
-__all__ = ["Answer", "NodeRules"]
+__all__ = ["Answer", "NodeRules", "node_metadata", "node_patch", "pod_patch"]
 
 LEASES: Final = "kube-node-lease"
 _POD_TYPES: Final = frozenset({"pod", "podpatch", "podstatus"})
+#: labels by which operators keep pods from or on a node, whatever that node says of itself
+_RESERVED_LABELS: Final = "node-restriction.kubernetes.io"
+_PRECONDITIONS: Final = ("uid", "resourceVersion")
 _NODE_TYPES: Final = frozenset({"node", "nodepatch", "nodestatus"})
 
 
@@ -98,3 +103,40 @@ class NodeRules:
 
 def _yes(condition: bool) -> Answer:
     return Answer.YES if condition else Answer.NO
+
+
+# -- what of a permitted write is the node's to say: as the API server's own NodeRestriction, which these writes do not pass
+
+
+def pod_patch(patch: Any) -> dict[str, Any]:
+    """Return what a node may say of a pod: its status. Raises InvalidMessage."""
+    metadata, status = _parts(patch)
+    kept = {name: metadata[name] for name in _PRECONDITIONS if name in metadata}
+    return {"metadata": kept, **status}
+
+
+def node_patch(patch: Any) -> dict[str, Any]:
+    """Return what a node may say of itself through its status. Raises InvalidMessage."""
+    metadata, status = _parts(patch)
+    kept = {name: metadata[name] for name in _PRECONDITIONS if name in metadata}
+    return {"metadata": kept | node_metadata(metadata), **status}
+
+
+def node_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the labels and annotations that a node may give itself."""
+    labels, annotations = metadata.get("labels"), metadata.get("annotations")
+    kept: dict[str, Any] = {}
+    if isinstance(labels, dict) and labels:
+        kept["labels"] = {
+            name: value for name, value in labels.items() if not name.partition("/")[0].endswith(_RESERVED_LABELS)
+        }
+    if isinstance(annotations, dict) and annotations:
+        kept["annotations"] = annotations
+    return kept
+
+
+def _parts(patch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    metadata = patch.get("metadata") if isinstance(patch, dict) else None
+    if not isinstance(patch, dict) or not isinstance(metadata, dict | None):
+        raise InvalidMessage("a patch is an object")
+    return metadata or {}, {"status": patch["status"]} if "status" in patch else {}

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgesite.cloud.edgecontroller.authorize import node_metadata
 from edgesite.kube import json, resources
 from edgesite.kube.errors import ApiError
 from edgesite.wire.message import InvalidMessage, Message
@@ -37,7 +38,7 @@ class PodReport:
 async def create_or_report_node(client: Client, node: str, message: Message) -> None:
     """Create the Node of the message; if it is there, take its status."""
     content = message.object()
-    metadata = {**(content.get("metadata") or {}), "name": node}
+    metadata = {**node_metadata(content.get("metadata") or {}), "name": node}
     try:
         await client.create(resources.NODES, {**content, "kind": "Node", "apiVersion": "v1", "metadata": metadata})
     except ApiError as exc:
