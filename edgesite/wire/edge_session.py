@@ -31,6 +31,7 @@ from edgesite.wire.events import Answer, Event, Greeted, Received
 from edgesite.wire.frames import Frame
 from edgesite.wire.message import OK, Message, MessageMaker, Operation
 from edgesite.wire.numbers import Stored
+from edgesite.wire.renewal import RENEW, Renewals
 
 __all__ = ["EdgeLimits", "EdgeSession"]
 
@@ -51,7 +52,7 @@ class EdgeLimits:
     frame_bytes: int = 32 * 1024  #: beyond which nothing more is put into a frame
 
 
-_ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
+_ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null", RENEW})
 _FOR_CALLERS: Final = frozenset({"resource", "func", "user"})
 
 
@@ -76,6 +77,7 @@ class EdgeSession:
         self._maker = maker
         self._offered = features
         self._stored = Stored()
+        self._renewals = Renewals()
         self._held: tuple[ObjectRef, ...] = ()  # until the cloud has asked for it, or anything else
         self._keepalive_at = now
         self._greeted = False
@@ -111,6 +113,8 @@ class EdgeSession:
                 self._stored.stored(message.parent_msg_id)
             self._acks.append(message)
         else:
+            if RENEW in self.agreed:
+                message = self._renewals.request(message)
             self._requests.append(replace(message, sync=False) if message.sync else message)
 
     def tell_holdings(self, objects: Iterable[ObjectRef]) -> None:
@@ -143,7 +147,7 @@ class EdgeSession:
         if request.operation in _ANSWERED and not request.parent_msg_id:
             self._waiting[request.msg_id] = request
             if len(self._waiting) > self.limits.backlog:  # a Go cloud leaves some requests without an answer
-                del self._waiting[next(iter(self._waiting))]
+                self.give_up(next(iter(self._waiting)))
         return request
 
     def take_frame(self, now: float) -> Frame | None:
@@ -221,8 +225,8 @@ class EdgeSession:
         elif message.operation == greeting.HOLDINGS:
             self._tell_all_holdings()
         elif message.parent_msg_id and message.group in _FOR_CALLERS:
-            self._waiting.pop(message.parent_msg_id, None)
-            self.events.append(Answer(message))
+            request = self._waiting.pop(message.parent_msg_id, None)
+            self.events.append(Answer(self._renewals.answer(request, message)))
         else:
             known = self._seen.get(message.msg_id)
             if isinstance(known, Message):
@@ -239,6 +243,7 @@ class EdgeSession:
     def give_up(self, msg_id: str) -> None:
         """Nobody waits any more for the answer to this request."""
         self._waiting.pop(msg_id, None)
+        self._renewals.given_up(msg_id)
 
     # -- time ----------------------------------------------------------------------------------------------------
 

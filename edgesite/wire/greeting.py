@@ -23,6 +23,7 @@ from typing import Any, Final
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.delta import DELTA
 from edgesite.wire.message import InvalidMessage, Message
+from edgesite.wire.renewal import RENEW
 
 __all__ = [
     "DEFLATE",
@@ -31,7 +32,6 @@ __all__ = [
     "FRAMES",
     "HOLDINGS",
     "NEAR_FEATURES",
-    "RENEW",
     "digest_of",
     "features_of",
     "greeting",
@@ -44,7 +44,6 @@ HOLDINGS: Final = "holdings"  #: the operation, and the feature's name
 DIGEST: Final = "digest"
 FRAMES: Final = "frames"
 DEFLATE: Final = "deflate-1"
-RENEW: Final = "renew"
 FEATURES: Final = frozenset({HOLDINGS, DIGEST, FRAMES, DEFLATE, DELTA, RENEW})
 NEAR_FEATURES: Final = FEATURES - {DEFLATE, DELTA}  #: within one process bytes cost nothing
 _MARK: Final = "edgesite"

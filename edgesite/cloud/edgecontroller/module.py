@@ -65,7 +65,7 @@ class EdgeController:
             await objects.wait_synced()
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders).run)
             ctx.services.provide(EdgeObjects, objects)
-            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.log)
+            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.clock.monotonic, ctx.log)
             places = anyio.Semaphore(_AT_ONCE)
 
             async def handle(message: Message) -> None:

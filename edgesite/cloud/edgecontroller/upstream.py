@@ -14,6 +14,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,7 @@ from edgesite.kube import json, resources
 from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
 from edgesite.wire import resource
 from edgesite.wire.message import OK, InvalidMessage, Message, MessageMaker, Operation, error_content
+from edgesite.wire.renewal import RENEW
 
 if TYPE_CHECKING:
     from edgesite.client import Client
@@ -63,6 +65,7 @@ _AS_OBJECT_RESP: Final = frozenset(
         ("lease", "query"),
         ("lease", "insert"),
         ("lease", "update"),
+        ("lease", RENEW),
         ("pod", "insert"),
         ("certificatesigningrequest", "insert"),
         ("certificatesigningrequest", "query"),
@@ -78,6 +81,8 @@ _JUDGED_BY_WORK: Final = frozenset(
         ("ca.crt", "query"),
     }
 )
+_RENEWAL_WRITTEN_S: Final = 15.0  #: of our edges' renewals, every 10 s, the API sees every second one
+_RENEWALS_KEPT: Final = 20_000
 _JUDGED_BY_OBJECT: Final = frozenset({"persistentvolume", "volumeattachment"})
 
 
@@ -91,6 +96,7 @@ class Upstream:
         bus: Bus,
         maker: MessageMaker,
         is_own: Callable[[str], bool],
+        monotonic: Callable[[], float],
         log: Log,
     ) -> None:
         self._client = client
@@ -98,6 +104,10 @@ class Upstream:
         self._bus = bus
         self._maker = maker
         self._is_own = is_own  #: whether a node is one of ours
+        self._monotonic = monotonic
+        self._renewed: dict[
+            str, tuple[float, str]
+        ] = {}  # node -> when its lease was written last, and the version since
         self._log = log
         self._works: dict[tuple[str, str], Work] = {
             ("node", "insert"): self._create_node,
@@ -107,6 +117,7 @@ class Upstream:
             ("pod", "delete"): self._delete_pod,
             ("lease", "insert"): self._create_lease,
             ("lease", "update"): self._update_lease,
+            ("lease", RENEW): self._renew_lease,
             ("serviceaccounttoken", "query"): self._create_token,
             ("event", "insert"): self._write_event,
             ("event", "update"): self._write_event,
@@ -153,7 +164,7 @@ class Upstream:
                 "insert",
             ):
                 version = str((found.get("metadata") or {}).get("resourceVersion") or "")
-            if (path.type, request.operation) in _AS_OBJECT_RESP:
+            if (path.type, request.operation) in _AS_OBJECT_RESP and request.operation != RENEW:
                 found = {"Object": found, "Err": None}
         await self._send(request, found, version)
 
@@ -310,6 +321,22 @@ class Upstream:
         if metadata.get("name") != path.name or metadata.get("namespace") != path.object_namespace:
             raise bad_request("the lease is not the one of the resource")
         return await self._client.update(resources.LEASES, typed(lease, resources.LEASES))
+
+    async def _renew_lease(self, path: ResourcePath, message: Message) -> Object:
+        match message.content:
+            case [str(version), str(time)] if version:
+                pass
+            case _:
+                raise InvalidMessage(f"no renewal: {message.content!r:.80}")
+        now, (renewed_at, written) = self._monotonic(), self._renewed.get(path.name, (-math.inf, ""))
+        if version != written or now - renewed_at >= _RENEWAL_WRITTEN_S:
+            patch = {"metadata": {"resourceVersion": version}, "spec": {"renewTime": time}}
+            lease = await self._client.patch(resources.LEASES, path.name, patch, path.object_namespace)
+            version = str(lease["metadata"].get("resourceVersion") or "")
+            self._renewed[path.name] = (now, version)
+            while len(self._renewed) > _RENEWALS_KEPT:
+                del self._renewed[next(iter(self._renewed))]
+        return {"version": version}
 
     async def _create_token(self, path: ResourcePath, message: Message) -> Object:
         request = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", **message.object()}
