@@ -28,6 +28,8 @@ def test_list_options() -> None:
     ("text", "watch", "code"),
     [
         ("limit=x", False, 400),
+        ("limit=1_0", False, 400),
+        ("limit=99999999999999999999", False, 400),
         ("labelSelector=a%3D%3D%3Db", False, 400),
         ("fieldSelector=a", False, 400),
         ("resourceVersion=-1", False, 422),

@@ -49,10 +49,13 @@ async def test_the_status_is_sent_once_when_nothing_changes(machine: Machine, tm
         assert len(rig.cloud.history[uid]) == sent
 
 
-async def test_an_ended_program_is_restarted_with_back_off(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pull", ["IfNotPresent", "Always"])
+async def test_an_ended_program_is_restarted_with_back_off(machine: Machine, tmp_path: Path, pull: str) -> None:
     machine.scripts["main"] = Script(run_s=0.02, exit_code=2)
+    crashing = pod()
+    crashing["spec"]["containers"][0]["imagePullPolicy"] = pull
     async with machine.rig(tmp_path) as rig:
-        await rig.cloud.apply("pod", pod())
+        await rig.cloud.apply("pod", crashing)
         await rig.cloud.until(lambda: "CrashLoopBackOff" in str(container(rig.cloud)))
         main = container(rig.cloud)
         assert main["restartCount"] == 1
