@@ -18,7 +18,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules
+from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules, node_metadata, node_patch, pod_patch
 from edgesite.cloud.edgecontroller.downstream import removal_message
 from edgesite.cloud.edgecontroller.events import write_event
 from edgesite.cloud.edgecontroller.objects import typed
@@ -251,23 +251,23 @@ class Upstream:
     async def _create_node(self, path: ResourcePath, message: Message) -> Object:
         node = message.object()
         node = {**node, "kind": "Node", "apiVersion": "v1"}
-        node["metadata"] = {**(node.get("metadata") or {}), "name": path.name}
+        node["metadata"] = {**node_metadata(node.get("metadata") or {}), "name": path.name}
         return await self._client.create(resources.NODES, node)
 
     async def _update_node(self, path: ResourcePath, message: Message) -> str:
-        metadata = message.object().get("metadata") or {}
-        patch = {"metadata": {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}}
+        patch = {"metadata": node_metadata(message.object().get("metadata") or {})}
         await self._client.patch(resources.NODES, path.name, patch, kind="strategic")
         return OK
 
     async def _patch_node(self, path: ResourcePath, message: Message) -> Object:
         return await self._client.patch(
-            resources.NODES, path.name, _patch(message), kind="strategic", subresource="status"
+            resources.NODES, path.name, node_patch(_patch(message)), kind="strategic", subresource="status"
         )
 
     async def _patch_pod(self, path: ResourcePath, message: Message) -> Object:
+        patch = pod_patch(_patch(message))
         return await self._client.patch(
-            resources.PODS, path.name, _patch(message), path.object_namespace, kind="strategic", subresource="status"
+            resources.PODS, path.name, patch, path.object_namespace, kind="strategic", subresource="status"
         )
 
     async def _delete_pod(self, path: ResourcePath, message: Message) -> str:

@@ -11,6 +11,7 @@ from link_site import SiteMaker, config_map, create_account, node_object, pod_ob
 from raw_edge import RawEdge, raw_edge
 
 from edgesite.client import Client
+from edgesite.kube import json
 from edgesite.kube.resources import (
     CONFIG_MAPS,
     LEASES,
@@ -182,6 +183,30 @@ async def test_what_belongs_to_nobody_that_runs_here_is_refused(make_site: SiteM
                 assert await edge.reason(operation, path, content) in ("Forbidden", "NotFound"), (operation, path)
             for operation, path in (("query", "default/service/kubernetes"), ("delete", "default/node/edge-1")):
                 assert await edge.reason(operation, path) == "BadRequest", "there is no such request"
+
+
+async def test_of_its_own_objects_an_edge_says_only_what_is_its_own_to_say(make_site: SiteMaker) -> None:
+    reserved, allowed = {"node-restriction.kubernetes.io/zone": "secure"}, {"a": "b"}
+    told = {"labels": reserved | allowed, "finalizers": ["mine/stay"], "ownerReferences": []}
+    async with make_site() as site, site.cloud() as client:
+        await furnish(client)
+        async with raw_edge(site, own=True) as edge:
+            status = {"conditions": [{"type": "Ready", "status": "True"}]}
+            patch = json.dumps({"metadata": told, "status": status, "spec": {"hostNetwork": True}}).decode()
+            for operation, path, content in (
+                ("patch", "default/podpatch/p1", patch),
+                ("patch", "default/nodepatch/edge-1", patch),
+                ("update", "default/node/edge-1", {"metadata": {"name": "edge-1", **told}}),
+            ):
+                assert await edge.reason(operation, path, content) == "", (operation, path)
+            assert await edge.reason("patch", "default/podpatch/p1", "[]") == "BadRequest"
+        pod, node = await client.get(PODS, "p1", "default"), await client.get(NODES, "edge-1")
+        assert pod["status"]["conditions"][-1]["type"] == "Ready"
+        for obj in (pod, node):
+            assert "finalizers" not in obj["metadata"]
+            assert reserved.items().isdisjoint((obj["metadata"].get("labels") or {}).items())
+        assert "a" not in (pod["metadata"].get("labels") or {})
+        assert node["metadata"]["labels"]["a"] == "b"
 
 
 async def test_modules_of_the_cloud_cannot_be_played_by_an_edge(make_site: SiteMaker) -> None:
