@@ -26,7 +26,7 @@ class Renewals:
     __slots__ = ("_lease", "_renewing")
 
     def __init__(self) -> None:
-        self._lease: Object | None = None
+        self._lease: Object | None = None  # without its time
         self._renewing: dict[str, Object] = {}  # msg_id -> the lease as the update would make it
 
     def request(self, message: Message) -> Message:
@@ -34,7 +34,9 @@ class Renewals:
         if message.operation != Operation.UPDATE or resource.parse(message.resource).type != "lease":
             return message
         lease, held = message.content, self._lease
-        if held is None or not isinstance(lease, dict) or _but_time(lease) != _but_time(held):
+        if held is None or not isinstance(lease, dict) or _but_time(lease) != held:
+            return message
+        if not isinstance(lease["spec"].get("renewTime"), str) or not _version(lease):
             return message
         self._renewing[message.msg_id] = lease
         content = [_version(lease), lease["spec"].get("renewTime")]
@@ -49,9 +51,9 @@ class Renewals:
             case {"version": str(version)} if lease is not None:
                 lease = {**lease, "metadata": {**lease["metadata"], "resourceVersion": version}}
                 message = replace(message, content={"Object": lease, "Err": None})
-                self._lease = lease
+                self._lease = _but_time(lease)
             case {"Object": dict(lease), "Err": None}:
-                self._lease = lease
+                self._lease = _but_time(lease)
             case _:
                 self._lease = None
         return message
@@ -61,10 +63,12 @@ class Renewals:
 
 
 def _but_time(lease: Object) -> Object | None:
-    spec = lease.get("spec")
-    if not isinstance(spec, dict) or not isinstance(lease.get("metadata"), dict):
+    """A copy, for whoever asked may change what it got."""
+    spec, metadata = lease.get("spec"), lease.get("metadata")
+    if not isinstance(spec, dict) or not isinstance(metadata, dict):
         return None
-    return {**lease, "spec": {name: value for name, value in spec.items() if name != "renewTime"}}
+    spec = {name: value for name, value in spec.items() if name != "renewTime"}
+    return {**lease, "metadata": dict(metadata), "spec": spec}
 
 
 def _version(lease: Object) -> str:
