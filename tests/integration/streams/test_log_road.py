@@ -306,6 +306,15 @@ async def test_the_loopback_port_serves_programs_and_refuses_web_pages(tmp_path:
                     except ConnectionRefusedError:
                         await anyio.sleep(0.01)
             assert (await client.request("GET", "/pods", {"Origin": "http://evil"})).status == 403
+            for path in (
+                "/run/d/web/app?cmd=true",
+                "/exec/d/web/app",
+                "/%65xec/d/web/app",
+                "/attach/d/web/app/",
+                "/portForward/d/web",
+            ):
+                answer = await client.request("POST", path)
+                assert (answer.status, answer.body[:22]) == (403, b"this port is read-only"), path
         async with HttpClient(net, f"127.0.0.1:{port}", server_hostname="rebound.example") as client:
             assert (await client.request("GET", "/pods")).status == 403
     await threads.close()

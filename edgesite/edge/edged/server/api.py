@@ -7,6 +7,8 @@
     /exec/…, /attach/…, /portForward/…                  see `streaming`
     GET  /metrics                                       this role's metrics
 
+What acts inside containers is for the in-process way alone: a port has no authentication.
+
 Errors  ApiError becomes its code with the message as text, as kubelet answers.
 State   None.
 Source  kubelet's server (paths, parameters, texts); KubeEdge edged serves the same on 127.0.0.1:10350.
@@ -64,6 +66,8 @@ class KubeletApi:
         if not request.peer.in_process and not _is_local_use(request):
             return Response(403, _TEXT, b"this API is for programs on this machine, not for web pages\n")
         route = request.path.strip("/").split("/")
+        if not request.peer.in_process and route[0] in _RUNNING:
+            return Response(403, _TEXT, b"this port is read-only; kubectl reaches containers through the API server\n")
         if len(route) == 4 and route[0] == "containerLogs":
             return self._guard(request, ("GET", "HEAD"), self._container_log, *route[1:])
         if len(route) == 4 and route[0] == "run":
@@ -148,6 +152,8 @@ class KubeletApi:
         return Response(200, _TEXT, result.output)
 
 
+#: What acts inside containers. A port knows nobody who asks, and every user of the machine, or of a wider ``address``, may ask.
+_RUNNING: Final = frozenset({"run", "exec", "attach", "portForward"})
 _PLAIN: Final[dict[str, Callable[[KubeletApi], Response]]] = {
     "healthz": KubeletApi.healthz,
     "pods": KubeletApi.pods,

@@ -1,7 +1,8 @@
 """The module ``kubeletapi``: serves the kubelet HTTP API of a node in-process, and on a loopback port.
 
     mem:kubelet/<node>     for edgestream
-    127.0.0.1:10350        for programs on the machine; ``readOnlyPort: 0`` switches it off. No authentication, as KubeEdge's
+    127.0.0.1:10350        for programs on the machine; ``readOnlyPort: 0`` switches it off. No authentication, as KubeEdge's;
+                           so nothing that acts inside containers is served there
 
 A port that is in use is reported and tried again; the in-process way works meanwhile.
 """

@@ -5,7 +5,7 @@
     POST|GET /portForward/{namespace}/{pod}[/{uid}][?port=]
 
 A client of SPDY is joined with the runtime byte by byte. One of WebSocket is translated into SPDY here and not in the cloud: so the cloud
-only passes bytes on, and programs on the node, which need no API server, can use either too.
+only passes bytes on.
 
 Errors  ApiError before the upgrade; what the runtime declines is answered in its words.
 State   None; each stream ends with its request.
