@@ -28,6 +28,7 @@ from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.edge.edged.upkeep import Upkeep
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.wire.message import InvalidMessage, Message, Operation
 
@@ -124,6 +125,8 @@ class Edged:
         metrics.runtime_up.set_function(lambda: float(agent.problem is None))
         ctx.health.add_check("container-runtime", lambda: agent.problem)
         ctx.services.provide(LogSource, EdgedLogs(pods, runtime))  # type: ignore[type-abstract]
+        upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
+        await upkeep.prepare()
         # Joined before the store is read, so that nothing falls between the two.
         inbox = ctx.bus.join(self.name, GROUP)
         try:
@@ -131,6 +134,7 @@ class Edged:
             pods.load(await meta.list("pod"))
             tasks.start_soon(agent.run)
             tasks.start_soon(pleg.run)
+            upkeep.start()
             tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:

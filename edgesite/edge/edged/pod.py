@@ -9,6 +9,7 @@ from edgesite.kube.quantity import InvalidQuantity, parse
 __all__ = ["FINAL_PHASES", "Pod", "amount_nano", "effective_requests"]
 
 DEFAULT_GRACE_S: Final = 30.0
+SOURCE: Final = "kubernetes.io/config.source"  #: annotation: "file" of a pod that this node was told of by a file
 FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -65,6 +66,11 @@ class Pod:
             if any(one.get("name") == name for one in self.spec.get(member) or ()):
                 return member
         return "containers"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a file of this node, not the API, wants it."""
+        return self.annotations.get(SOURCE, "api") != "api"
 
     @property
     def deleting(self) -> bool:

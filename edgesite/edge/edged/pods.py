@@ -15,7 +15,7 @@ from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import LABEL_CONTAINER, ContainerEvent
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import LABEL_NODE
-from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.state import PodState, Termination
 from edgesite.edge.edged.volumes.payload import volume_references
 from edgesite.edge.edged.worker import PodWorker
 
@@ -73,6 +73,11 @@ class Pods:
         else:
             self._end_namesakes(pod)
             self._start(pod)
+
+    def terminate(self, uid: str, why: Termination, grace_s: float | None = None) -> None:
+        """Fail a pod for the node's reasons."""
+        if (worker := self._workers.get(uid)) is not None:
+            worker.terminate(why, grace_s)
 
     def removed(self, obj: dict[str, Any]) -> None:
         """A pod is gone from the cloud."""

@@ -11,16 +11,22 @@ from typing import Any, Final
 from edgesite.edge.edged.pod import Pod, amount_nano
 from edgesite.edge.edged.runtime import LinuxResources
 
-__all__ = ["cgroup_parent", "cgroup_parents", "linux_resources", "oom_score_adj", "qos_class"]
+__all__ = ["cgroup_parent", "cgroup_parents", "is_critical", "linux_resources", "oom_score_adj", "qos_class"]
 
 GUARANTEED: Final = "Guaranteed"
 BURSTABLE: Final = "Burstable"
 BEST_EFFORT: Final = "BestEffort"
 NODE_CRITICAL: Final = 2_000_000_000  #: Priority from which on a pod is killed last.
+SYSTEM_CRITICAL: Final = 2_000_000_000
 _MIN_SHARES: Final = 2
 _MAX_SHARES: Final = 262_144
 _MIN_QUOTA_US: Final = 1000
 _NANO: Final = 10**9
+
+
+def is_critical(pod: Pod) -> bool:
+    """Whether the node keeps the pod whatever happens: its own static pods, and those of the highest priorities."""
+    return (pod.spec.get("priority") or 0) >= SYSTEM_CRITICAL or pod.is_static
 
 
 def qos_class(pod: Pod) -> str:

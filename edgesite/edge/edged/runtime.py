@@ -341,6 +341,7 @@ class Image:
     size_bytes: int
     user: int | None = None  #: whom its processes run as unless told otherwise
     username: str = ""
+    pinned: bool = False  #: never to be removed
 
 
 @dataclass(frozen=True, slots=True)

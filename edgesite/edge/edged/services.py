@@ -40,6 +40,7 @@ class NodeFacts:
     max_pods: int = 110
     dns: DnsConfig = field(default_factory=DnsConfig)
     hosts_text: str = ""
+    stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure
 
     def seen_by(self, pod_ips: tuple[str, ...]) -> Facts:
         """What the downward API tells a pod with these addresses."""

@@ -1,7 +1,7 @@
 """What edged takes from its configuration, read once into plain values.
 
 Units   Durations are seconds; sizes are bytes.
-Errors  InvalidTime for a duration that cannot be read (the configuration was validated before, so this is our bug).
+Errors  InvalidTime, InvalidQuantity for a duration or a size that cannot be read (the configuration was validated before, so this is our bug).
 Source  KubeEdge EdgeCore v1alpha2, ``modules.edged`` and its ``tailoredKubeletConfig``.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edgesite.kube.quantity import parse
 from edgesite.kube.times import parse_duration
 
 __all__ = ["EdgedSettings"]
@@ -53,8 +54,18 @@ class EdgedSettings:
     port: int = 10350
     reserved: tuple[Mapping[str, str], ...] = ()  #: systemReserved and kubeReserved
     eviction_hard: Mapping[str, str] = field(default_factory=dict)
+    eviction_soft: Mapping[str, str] = field(default_factory=dict)
+    eviction_soft_grace: Mapping[str, str] = field(default_factory=dict)
+    eviction_reclaim: Mapping[str, str] = field(default_factory=dict)
+    eviction_transition_s: float = 300.0
+    eviction_max_grace_s: float = 0.0
+    image_gc_high_percent: int = 80
+    image_gc_low_percent: int = 40
+    image_minimum_gc_age_s: float = 120.0
+    sandbox_image: str = "kubeedge/pause:3.1"
+    max_dead_containers: int = 1  #: of one name, kept for their log and as lastState; below 0: all
     max_images_reported: int = 50
-    log_max_size: str = "10Mi"
+    log_max_bytes: int = 10 << 20
     log_max_files: int = 5
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
@@ -62,7 +73,7 @@ class EdgedSettings:
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> EdgedSettings:
-        """Read ``modules.edged``; absent members keep their defaults. Raises InvalidTime."""
+        """Read ``modules.edged``; absent members keep their defaults. Raises InvalidTime, InvalidQuantity."""
         kubelet = section.get("tailoredKubeletConfig") or {}
         root = section.get("rootDirectory") or DEFAULT_ROOT
         logs = section.get("podLogsDirectory") or ""
@@ -96,8 +107,18 @@ class EdgedSettings:
             port=kubelet.get("readOnlyPort", 10350),
             reserved=tuple(dict(kubelet.get(name) or {}) for name in ("systemReserved", "kubeReserved")),
             eviction_hard=dict(kubelet.get("evictionHard") or {}),
+            eviction_soft=dict(kubelet.get("evictionSoft") or {}),
+            eviction_soft_grace=dict(kubelet.get("evictionSoftGracePeriod") or {}),
+            eviction_reclaim=dict(kubelet.get("evictionMinimumReclaim") or {}),
+            eviction_transition_s=parse_duration(kubelet.get("evictionPressureTransitionPeriod", "5m0s")),
+            eviction_max_grace_s=float(kubelet.get("evictionMaxPodGracePeriod", 0)),
+            image_gc_high_percent=kubelet.get("imageGCHighThresholdPercent", 80),
+            image_gc_low_percent=kubelet.get("imageGCLowThresholdPercent", 40),
+            image_minimum_gc_age_s=parse_duration(kubelet.get("imageMinimumGCAge", "2m0s")),
+            sandbox_image=section.get("podSandboxImage") or "kubeedge/pause:3.1",
+            max_dead_containers=section.get("maxPerPodContainerCount", 1),
             max_images_reported=kubelet.get("nodeStatusMaxImages", 50),
-            log_max_size=kubelet.get("containerLogMaxSize", "10Mi"),
+            log_max_bytes=parse(kubelet.get("containerLogMaxSize", "10Mi")).value(),
             log_max_files=kubelet.get("containerLogMaxFiles", 5),
             seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
             seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",

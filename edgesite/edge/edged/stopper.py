@@ -11,6 +11,7 @@ import anyio
 
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
+from edgesite.edge.edged.logrotation import log_files
 from edgesite.edge.edged.runtime import ContainerStatus, RuntimeFault
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, Seen
@@ -71,7 +72,7 @@ class ContainerStopper:
             self._services.log.info("container=%s cannot be removed yet: %s", container.id, exc)
             return
         if container.log_path:
-            await self._services.threads.run(functools.partial(Path(container.log_path).unlink, missing_ok=True))
+            await self._services.threads.run(_remove_log, Path(container.log_path))
 
     def _grace(self, state: PodState) -> float:
         return state.pod.grace_s if self._grace_s is None else min(self._grace_s, state.pod.grace_s)
@@ -115,3 +116,8 @@ class ContainerStopper:
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+
+def _remove_log(path: Path) -> None:
+    for one in log_files(path):
+        one.unlink(missing_ok=True)

@@ -275,3 +275,24 @@ async def test_an_ephemeral_container_sees_the_processes_of_its_target(rig: Rig)
             for one in rig.cloud.events.values()
         )
     )
+
+
+async def test_a_long_log_is_rotated_and_goes_on(daemon: Containerd, tmp_path: Path) -> None:
+    settings = {"tailoredKubeletConfig": {"containerLogMaxSize": "4Ki", "containerLogMaxFiles": 3}}
+    async with clean_rig(daemon, tmp_path, settings=settings) as rig:
+        talk = "i=0; while :; do i=$((i+1)); echo line-$i-xxxxxxxxxxxxxxxxxxxxxxxx; sleep 0.01; done"
+        await rig.cloud.apply("pod", pod("talks", container(command=["/bin/sh", "-c", talk])))
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "talks"))
+        folder = anyio.Path(tmp_path, "edged", "logs", "default_talks_uid-of-pod-talks", "main")
+
+        async def rotated() -> bool:
+            names = [one.name async for one in folder.glob("0.log*")]
+            return (
+                len(names) >= 2 and await (folder / "0.log").exists() and (await (folder / "0.log").stat()).st_size > 0
+            )
+
+        await until(rotated, 25)
+        (moved,) = [one async for one in folder.glob("0.log.*")]
+        before = (await moved.read_text()).split("line-")[-1].split("-")[0]
+        after = (await (folder / "0.log").read_text()).split("line-")[1].split("-")[0]
+        assert int(after) == int(before) + 1  # not a line is lost between the two

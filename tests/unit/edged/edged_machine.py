@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgesite.edge.edged.runtime import ContainerConfig
+from edgesite.edge.edged.runtime import ContainerConfig, ContainerState, ContainerStatus
 from edgesite.net.real import RealClock
 from edgesite.testing.edgedrig import edged_rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import FakeEngine, FakeRuntime, Script
 
-__all__ = ["Machine", "condition", "container", "pod"]
+__all__ = ["IMAGE", "Machine", "condition", "container", "pod", "running_container"]
+
+IMAGE = "docker.io/library/busybox:1"
 
 
 def pod(name: str = "web", *, image: str = "docker.io/library/busybox:1", **spec: Any) -> dict[str, Any]:
@@ -51,3 +53,24 @@ def container(cloud: FakeCloud, name: str = "web", index: int = 0, init: bool = 
 
 def condition(cloud: FakeCloud, kind: str, name: str = "web") -> str:
     return next((one["status"] for one in cloud.status(name).get("conditions") or () if one["type"] == kind), "")
+
+
+def running_container(name: str, **more: Any) -> ContainerStatus:
+    """A container that runs, as a runtime tells of it."""
+    return ContainerStatus(
+        id=f"id-of-{name}",
+        name=name,
+        attempt=0,
+        state=ContainerState.RUNNING,
+        created_ns=1,
+        started_ns=2,
+        finished_ns=0,
+        exit_code=0,
+        image=IMAGE,
+        image_ref=IMAGE,
+        reason="",
+        message="",
+        labels={},
+        annotations={},
+        **more,
+    )

@@ -297,6 +297,7 @@ def image(message: Mapping[str, Any]) -> Image:
         message.get("size", 0),
         user.get("value", 0) if user is not None else None,
         message.get("username", ""),
+        message.get("pinned", False),
     )
 
 

@@ -85,6 +85,14 @@ class NodeAgent:
         node.hosts_text = facts.hosts
         await self._ask_version()
 
+    def report_soon(self) -> None:
+        """Look at the status now: something of it has changed."""
+        self._changed.set()
+
+    def report(self, type: str, reason: str, message: str) -> None:
+        """Say something of the node in an event."""
+        self._events.report(self._reference(), type, reason, message)
+
     def runtime_answers(self, problem: str | None) -> None:
         """Note whether the runtime answers; ``problem`` says why not."""
         if (problem is None) != (self._problem is None):
@@ -179,7 +187,6 @@ class NodeAgent:
     async def _current_status(self) -> dict[str, Any]:
         ctx, facts = self._ctx, self._facts
         assert facts is not None
-        pressure = await ctx.threads.run(self._machine.pressure, ctx.data_dir)
         await self._list_images()
         version = self._version
         before = (self._status or self._object.get("status") or {}).get("conditions") or ()
@@ -192,7 +199,7 @@ class NodeAgent:
             ips=self._node.ips,
             images=self._images,
             node_conditions=describe.conditions(
-                pressure, self._settings, await self._why_not_ready(), before, ctx.clock.time()
+                self._node.stress, await self._why_not_ready(), before, ctx.clock.time()
             ),
         )
 

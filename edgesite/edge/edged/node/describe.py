@@ -5,10 +5,10 @@ Source  KubeEdge v1.12 node object (labels and annotations of edge nodes); kubel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from edgesite.edge.edged.machine import MachineFacts, Pressure
+from edgesite.edge.edged.machine import MachineFacts
 from edgesite.edge.edged.runtime import Image, Isolation
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.kube.quantity import InvalidQuantity, parse
@@ -127,20 +127,14 @@ def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
 
 
 def conditions(
-    pressure: Pressure, settings: EdgedSettings, problem: str | None, before: Iterable[Mapping[str, Any]], now: float
+    stress: Collection[str], problem: str | None, before: Iterable[Mapping[str, Any]], now: float
 ) -> list[dict[str, Any]]:
-    """Return the node's conditions; ``problem`` says why it cannot run pods, or None."""
-    stressed = {
-        "MemoryPressure": _below(settings, "memory.available", pressure.memory_available_bytes, 0),
-        "DiskPressure": _below(settings, "nodefs.available", pressure.disk_available_bytes, pressure.disk_bytes)
-        or (pressure.inodes > 0 and _below(settings, "nodefs.inodesFree", pressure.inodes_free, pressure.inodes)),
-        "PIDPressure": pressure.pids_most > 0
-        and _below(settings, "pid.available", pressure.pids_most - pressure.pids, pressure.pids_most),
-    }
+    """Return the node's conditions; ``stress`` names what is short, ``problem`` says why it cannot run pods, or None."""
     old = {one.get("type"): one for one in before}
     found = []
-    for kind, holds in stressed.items():
-        reason, message = _TEXTS[kind][holds]
+    for kind, texts in _TEXTS.items():
+        holds = kind in stress
+        reason, message = texts[holds]
         found.append(_condition(kind, holds, reason, message, old.get(kind), now))
     if problem is None:
         found.append(
@@ -149,10 +143,6 @@ def conditions(
     else:
         found.append(_condition("Ready", False, "KubeletNotReady", problem, old.get("Ready"), now))
     return found
-
-
-def _below(settings: EdgedSettings, signal: str, left: int, whole: int) -> bool:
-    return left * _NANO < _threshold_nano(settings, signal, whole * _NANO)
 
 
 def _condition(

@@ -2,7 +2,7 @@
 
 Labels are the scheduler's to compare: what this node last heard of its own may be older than what it was chosen by.
 
-Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts.
+Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts, Evicted (node pressure).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.pod import Pod, effective_requests
+from edgesite.edge.edged.resources import BEST_EFFORT, is_critical, qos_class
 from edgesite.edge.edged.runtime import PortMapping
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.specs import host_ports
@@ -18,6 +19,7 @@ from edgesite.edge.edged.state import PodState, Rejection
 
 __all__ = ["AdmissionStage", "refusal"]
 
+MEMORY_TAINT: Final = "node.kubernetes.io/memory-pressure"
 _ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})
 
 
@@ -46,6 +48,8 @@ class AdmissionStage:
 
 def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
     """Return why ``node``, which runs ``others``, cannot take the pod, or None if it can."""
+    if under := _pressure(pod, node.stress):
+        return Rejection("Evicted", f"The node had condition: [{', '.join(under)}]. ")
     if len(others) >= node.max_pods:
         return _out_of("pods", 1, len(others), node.max_pods)
     for resource in ("cpu", "memory", "ephemeral-storage"):
@@ -62,6 +66,24 @@ def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
             "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
         )
     return None
+
+
+def _pressure(pod: Pod, stress: frozenset[str]) -> list[str]:
+    """What the node is short of, so that it does not take the pod. With memory alone short, pods that asked for some are taken."""
+    if not stress or is_critical(pod):
+        return []
+    if stress == {"MemoryPressure"} and (qos_class(pod) != BEST_EFFORT or _tolerates_memory_pressure(pod)):
+        return []
+    return sorted(stress)
+
+
+def _tolerates_memory_pressure(pod: Pod) -> bool:
+    for one in pod.spec.get("tolerations") or ():
+        key, operator = one.get("key") or "", one.get("operator") or "Equal"
+        matches = key == MEMORY_TAINT or (not key and operator == "Exists")
+        if matches and one.get("effect") in (None, "", "NoSchedule"):
+            return operator == "Exists" or not one.get("value")
+    return False
 
 
 def _out_of(resource: str, wanted: int, used: int, capacity: int) -> Rejection:

@@ -16,7 +16,7 @@ from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, StageWait
 from edgesite.edge.edged.together import together
-from edgesite.edge.edged.volumes import host
+from edgesite.edge.edged.volumes import host, subpaths
 from edgesite.edge.edged.volumes.atomic import File, write_payload
 from edgesite.edge.edged.volumes.payload import (
     DEFAULT_MODE,
@@ -68,8 +68,9 @@ class VolumesStage:
         state.volumes = paths
 
     async def teardown(self, state: PodState) -> None:
-        uid = state.pod.uid
-        await self._services.threads.run(host.remove_tree, self._services.paths.pod(uid))
+        uid, paths = state.pod.uid, self._services.paths
+        await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
+        await self._services.threads.run(host.remove_tree, paths.pod(uid))
 
     def _folders(self, state: PodState) -> Job:
         pod, paths = state.pod, self._services.paths
