@@ -3,6 +3,7 @@
 <root>/pods/<uid>/volumes/kubernetes.io~configmap/<volume>
 <root>/pods/<uid>/containers/<container>/<attempt>        termination message
 <root>/pods/<uid>/etc-hosts
+<root>/subpaths/<uid>/<container>/<number>                   sub-paths of volumes, bound (`volumes.subpaths`)
 <logs>/<namespace>_<name>_<uid>/<container>/<attempt>.log
 """
 
@@ -30,6 +31,9 @@ class Paths:
 
     def volume(self, uid: str, plugin: str, name: str) -> Path:
         return self.pod(uid) / "volumes" / f"kubernetes.io~{plugin}" / name
+
+    def sub_paths(self, uid: str) -> Path:
+        return self.root / "subpaths" / uid
 
     def termination_message(self, uid: str, container: str, attempt: int) -> Path:
         return self.pod(uid) / "containers" / container / str(attempt)

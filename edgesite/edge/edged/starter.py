@@ -21,6 +21,7 @@ from edgesite.edge.edged.runtime import (
     ContainerConfig,
     ContainerState,
     Image,
+    Isolation,
     Mount,
     Propagation,
     RuntimeFault,
@@ -30,6 +31,7 @@ from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config
 from edgesite.edge.edged.state import PodState, Seen, Waiting
 from edgesite.edge.edged.together import together
+from edgesite.edge.edged.volumes import subpaths
 from edgesite.edge.edged.volumes.host import resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError
 
@@ -200,12 +202,16 @@ class ContainerStarter:
         """Blocking: looks at sub-paths and makes the file of the termination message. Raises VolumeError, OSError."""
         kinds = {one.get("name"): one for one in state.pod.spec.get("volumes") or ()}
         mounts = []
-        for mount in container.get("volumeMounts") or ():
+        places = self._services.paths.sub_paths(state.pod.uid) / container["name"]
+        isolates = self._services.runtime.isolation is not Isolation.NONE
+        for number, mount in enumerate(container.get("volumeMounts") or ()):
             name = mount.get("name", "")
             if (source := state.volumes.get(name)) is None:
                 raise VolumeError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
             sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
-            if sub_path:
+            if sub_path and isolates:
+                source = str(subpaths.pin(Path(source), sub_path, places / str(number)))
+            elif sub_path:
                 source = str(resolve_sub_path(Path(source), sub_path))
             readonly = bool(mount.get("readOnly")) or any(kind in kinds.get(name, {}) for kind in _READONLY_VOLUMES)
             propagation = _PROPAGATION.get(mount.get("mountPropagation") or "", Propagation.PRIVATE)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgesite.edge.edged.cgroups import remove_cgroup
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.volumes import subpaths
 from edgesite.edge.edged.volumes.atomic import File, write_payload
 from edgesite.edge.edged.volumes.host import mount_memory, prepare_host_path, remove_tree, resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError, projected_sources, source_files, volume_references
@@ -183,6 +184,41 @@ def test_sub_paths_are_made_and_never_lead_out(tmp_path: Path) -> None:
     for path in ("../outside", "link", "link/x", "/etc"):
         with pytest.raises(VolumeError):
             resolve_sub_path(volume, path)
+
+
+def test_a_sub_path_stays_what_it_was_when_it_was_looked_at(tmp_path: Path) -> None:
+    volume, secret, place = tmp_path / "volume", tmp_path / "secret", tmp_path / "subpaths/u/web/0"
+    (volume / "sub").mkdir(parents=True)
+    (volume / "sub" / "mine").touch()
+    secret.mkdir()
+    try:
+        source = subpaths.pin(volume, "sub", place)
+        (volume / "sub").rename(volume / "away")
+        (volume / "sub").symlink_to(secret)
+        if source == place:  # root: else nothing can be held fast
+            assert [one.name for one in source.iterdir()] == ["mine"]
+        with pytest.raises(VolumeError):
+            subpaths.pin(volume, "sub", place)
+        again = subpaths.pin(volume, "away/new", place)
+        assert list(again.iterdir()) == []
+        (volume / "file").write_text("text")
+        assert subpaths.pin(volume, "file", place).read_text() == "text"
+    finally:
+        subpaths.release(tmp_path / "subpaths/u")
+    assert not (tmp_path / "subpaths/u").exists()
+    assert (volume / "away" / "mine").exists(), "what was bound is the volume's"
+    assert (volume / "file").read_text() == "text"
+
+
+def test_links_inside_a_volume_may_be_sub_paths(tmp_path: Path) -> None:
+    (tmp_path / "volume/real").mkdir(parents=True)
+    (tmp_path / "volume/real/x").touch()
+    (tmp_path / "volume/link").symlink_to("real")
+    try:
+        source = subpaths.pin(tmp_path / "volume", "link", tmp_path / "subpaths/u/web/0")
+        assert [one.name for one in source.iterdir()] == ["x"]
+    finally:
+        subpaths.release(tmp_path / "subpaths/u")
 
 
 def test_a_tree_that_is_not_there_is_gone_already(tmp_path: Path) -> None:

@@ -107,14 +107,17 @@ def _touch(path: str) -> None:
         raise VolumeError(f"hostPath type check failed: {path}: {exc.strerror}") from exc
 
 
-def resolve_sub_path(volume: Path, sub_path: str) -> Path:
-    """Return what a subPath means, links followed, made as a folder if missing; never outside the volume. Raises VolumeError."""
+def resolve_sub_path(volume: Path, sub_path: str, *, make: bool = True) -> Path:
+    """Return what a subPath means, links followed, made as a folder if missing; never outside the volume. Raises VolumeError.
+
+    Whoever writes to the volume may have changed it a moment later; `subpaths.pin` holds it fast.
+    """
     if sub_path.startswith("/") or ".." in Path(sub_path).parts:
         raise VolumeError(f"subPath {sub_path!r} must be a relative path inside the volume")
     root = volume.resolve()
     wanted = (volume / sub_path).resolve()
     if wanted != root and root not in wanted.parents:
         raise VolumeError(f"subPath {sub_path!r} leads out of its volume")
-    if not wanted.exists():
+    if make and not wanted.exists():
         wanted.mkdir(parents=True, mode=0o750)
     return wanted
