@@ -29,6 +29,7 @@ _BUILT_IN: Final[Mapping[str, str]] = {
     "token": "edgesite.cli.token",
     "plugins": "edgesite.cli.plugins",
     "config": "edgesite.cli.config",
+    "edgemark": "edgesite.cli.edgemark",
 }
 _SUMMARY: Final[Mapping[str, str]] = {
     "up": "run a whole site, both roles in one process",
@@ -37,6 +38,7 @@ _SUMMARY: Final[Mapping[str, str]] = {
     "token": "print the token that an edge joins with",
     "plugins": "list plugins, loaded and refused",
     "config": "print, check or convert configuration files",
+    "edgemark": "load a cloud role with hollow edge nodes and measure it",
 }
 _ALIASES: Final[Mapping[str, str]] = {"cloudcore": "cloud", "edgecore": "edge"}
 
