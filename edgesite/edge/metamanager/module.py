@@ -2,8 +2,8 @@
 
     hub ──> group meta ──> judge and store ──> group edged (or twin) ──> acknowledgement ──> hub
 
-What is not newer than what is held is acknowledged and goes no further. If the disk refuses, nothing is acknowledged: the
-cloud sends it again.
+What is not newer than what is held is acknowledged and goes no further. If the disk refuses, nothing is acknowledged, nor is an
+object whose name another one holds in a newer version: the cloud sends it again.
 
 Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 7.3.
 """
@@ -188,6 +188,10 @@ class _Run:
                 continue
             for (message, arrival), outcome in zip(read, outcomes, strict=True):
                 self._metrics.applied.labels(outcome.verdict.value).inc()
+                if outcome.outranked:
+                    # Late, or of a cloud whose versions began anew: it comes again until its end, or that of the other, is told.
+                    await self._refuse([message], f"another {message.resource} is held in a newer version")
+                    continue
                 await self._pass_on(message, arrival, outcome)
                 await self._to_hub(self._maker.ack(message))
 

@@ -56,10 +56,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an arrival. ``replaced_uid`` is the object that ended because another took its name."""
+    """What became of an arrival. ``replaced_uid`` is the object that ended because another took its name.
+
+    ``outranked``: ignored, for another object of that name is held in a newer version, and nobody has said that this one ended.
+    """
 
     verdict: Verdict
     replaced_uid: str = ""
+    outranked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,8 @@ class EdgeStore:
             return outcome
         verdict = judge_update(held, uid, version, self._ended.__contains__)
         if verdict is Verdict.IGNORE:
-            return Outcome(verdict)
+            other = held is not None and bool(uid and held.uid) and uid != held.uid
+            return Outcome(verdict, outranked=other and uid not in self._ended)
         replaced = ""
         if verdict is Verdict.REPLACE and held is not None:
             replaced = held.uid

@@ -36,6 +36,10 @@ class SilentHub:
     connected = True
     own_peer = True
 
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self._more = anyio.Event()
+
     def enabled(self, settings: Section) -> bool:
         return True
 
@@ -45,8 +49,17 @@ class SilentHub:
         connect = Message("1", 0, "edgehub", "resource", Operation.CONNECT, "node/connection", CONNECTED)
         await ctx.bus.send_group("meta", connect)
         ctx.ready()
-        async for _ in inbox:
-            continue
+        async for message in inbox:
+            self.heard.append(message)
+            self._more.set()
+
+    async def answer_to(self, msg_id: str) -> str:
+        """The operation of what metamanager says to a message."""
+        with anyio.fail_after(5):
+            while not (found := [one.operation for one in self.heard if one.parent_msg_id == msg_id]):
+                await self._more.wait()
+                self._more = anyio.Event()
+        return found[0]
 
 
 @asynccontextmanager
@@ -142,3 +155,27 @@ async def test_memory_and_disk_agree_though_the_asker_gave_up(tmp_path: Path) ->
         await store.write([])
     await worker.submit(database.close)
     await threads.close()
+
+
+async def test_an_object_whose_name_is_taken_is_not_acknowledged_unread(tmp_path: Path) -> None:
+    """A cloud that began anew counts versions from 1: its pods must not be lost behind those of the cloud before."""
+
+    def told(operation: str, msg_id: str, uid: str, version: int) -> Message:
+        metadata = {"name": "web", "namespace": "default", "uid": uid, "resourceVersion": str(version)}
+        return Message(msg_id, 0, "edgecontroller", "resource", operation, "default/pod/web", {"metadata": metadata})
+
+    async with edge_role(tmp_path) as host:
+        hub: SilentHub = host.services.get(Link)  # type: ignore[type-abstract, assignment]
+        for message, answer in (
+            (told("insert", "a", "old", 900), "response"),
+            (told("insert", "b", "new", 7), "error"),
+            (told("delete", "c", "old", 901), "response"),
+            (told("insert", "b", "new", 7), "response"),
+            (told("update", "d", "old", 950), "response"),  # it has ended: no news, and no reason to say it again
+        ):
+            hub.heard.clear()
+            await host.bus.send_group("meta", message)
+            assert await hub.answer_to(message.msg_id) == answer, message.msg_id
+        held = await host.services.get(Meta).get("pod", "default", "web")  # type: ignore[type-abstract]
+        assert held is not None
+        assert held["metadata"]["uid"] == "new"
