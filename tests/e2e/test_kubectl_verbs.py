@@ -11,7 +11,6 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-import pytest
 from e2e_site import Kubectl, Site, eventually
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {mode: slow}\n"
@@ -357,13 +356,6 @@ def test_access_reviews(own: Kubectl) -> None:
     assert re.search(r"\*\.\* +\[\] +\[\] +\[\*\]", own("auth", "can-i", "--list"))
     refused = own.fails("get", "secrets", "--as=bob")
     assert 'User "bob" cannot list resource "secrets" in API group "" in the namespace' in refused
-
-
-@pytest.mark.parametrize("command", ["exec one -- true", "port-forward one 0:80", "attach one"])
-def test_what_a_later_version_brings_is_refused_at_once(own: Kubectl, command: str) -> None:
-    own("create", "-f", "-", stdin=pod("one"))
-    running(own, "one")
-    assert "does not allow this method" in own.fails(*command.split(), timeout_s=10)
 
 
 def test_without_metrics_top_says_so(kubectl: Kubectl) -> None:
