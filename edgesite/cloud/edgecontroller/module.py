@@ -16,10 +16,11 @@ from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
+from edgesite.cloud.edgecontroller.inorder import InOrder
 from edgesite.cloud.edgecontroller.objects import EdgeObjects
 from edgesite.cloud.edgecontroller.upstream import Upstream
 from edgesite.context import Context, Section
-from edgesite.wire.message import Message, MessageMaker
+from edgesite.wire.message import MessageMaker
 
 __all__ = ["EdgeController"]
 
@@ -66,15 +67,7 @@ class EdgeController:
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders).run)
             ctx.services.provide(EdgeObjects, objects)
             upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.clock.monotonic, ctx.log)
-            places = anyio.Semaphore(_AT_ONCE)
-
-            async def handle(message: Message) -> None:
-                try:
-                    await upstream.handle(message)
-                finally:
-                    places.release()
-
+            requests = InOrder(tasks, upstream.handle, _AT_ONCE)
             ctx.ready()
             async for message in inbox:
-                await places.acquire()
-                tasks.start_soon(handle, message)
+                await requests.add(message)
