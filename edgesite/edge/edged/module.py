@@ -28,6 +28,7 @@ from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.edge.edged.staticpods import StaticPods, partition
 from edgesite.edge.edged.upkeep import Upkeep
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.wire.message import InvalidMessage, Message, Operation
@@ -127,18 +128,24 @@ class Edged:
         ctx.services.provide(LogSource, EdgedLogs(pods, runtime))  # type: ignore[type-abstract]
         upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
         await upkeep.prepare()
+        static = StaticPods(services, pods, settings.static_pods)
         # Joined before the store is read, so that nothing falls between the two.
         inbox = ctx.bus.join(self.name, GROUP)
         try:
             tasks.start_soon(events.run)
-            pods.load(await meta.list("pod"))
+            await static.look()  # before what the cloud wants: else they would be taken for strays
+            wanted, mirrors = partition(await meta.list("pod"))
+            for mirror in mirrors:
+                static.applied(mirror)
+            pods.load(wanted)
+            tasks.start_soon(static.run)
             tasks.start_soon(agent.run)
             tasks.start_soon(pleg.run)
             upkeep.start()
             tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:
-                _take(message, pods, ctx)
+                _take(message, pods, static, ctx)
         finally:
             inbox.close()
 
@@ -150,7 +157,7 @@ async def _while_provided(ctx: Context, meta: Meta) -> None:
     raise ProviderGone("metamanager has ended; edged goes on with the next one")
 
 
-def _take(message: Message, pods: Pods, ctx: Context) -> None:
+def _take(message: Message, pods: Pods, static: StaticPods, ctx: Context) -> None:
     """Hand one message of the bus to whom it concerns. A broken one is logged and passed over."""
     parts = message.resource.split("/")
     kind = parts[1] if len(parts) >= 2 else ""
@@ -158,9 +165,11 @@ def _take(message: Message, pods: Pods, ctx: Context) -> None:
         if kind == "pod":
             obj = message.object()
             if message.operation == Operation.DELETE:
-                pods.removed(_named(obj, parts))
+                gone = _named(obj, parts)
+                if not static.removed(gone):
+                    pods.removed(gone)
             elif message.operation in (Operation.INSERT, Operation.UPDATE, Operation.PATCH):
-                pods.applied(obj)
+                (static if static.is_mirror(obj) else pods).applied(obj)
         elif kind in ("configmap", "secret") and len(parts) == 3:
             pods.object_changed(kind, parts[0], parts[2])
     except InvalidMessage as exc:

@@ -9,6 +9,7 @@ from edgesite.kube.quantity import InvalidQuantity, parse
 __all__ = ["FINAL_PHASES", "Pod", "amount_nano", "effective_requests"]
 
 DEFAULT_GRACE_S: Final = 30.0
+MIRROR: Final = "kubernetes.io/config.mirror"  #: annotation of what stands in the API for a static pod
 SOURCE: Final = "kubernetes.io/config.source"  #: annotation: "file" of a pod that this node was told of by a file
 FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 

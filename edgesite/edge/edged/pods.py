@@ -74,6 +74,34 @@ class Pods:
             self._end_namesakes(pod)
             self._start(pod)
 
+    def apply_static(self, pod: Pod) -> bool:
+        """Run a static pod; return whether nothing stands in its way: an older version ends first."""
+        if not self._listed:
+            self._waiting[pod.uid] = pod
+            return True
+        others = [one for one in self._workers.values() if one.state.pod.key == pod.key]
+        for worker in others:
+            if worker.state.pod.uid != pod.uid:
+                worker.end(gone=True)
+            elif not worker.ending:
+                return True
+        if others:
+            return False
+        self._ended.pop(pod.uid, None)  # its file has come back
+        self._start(pod)
+        return True
+
+    def end_static(self, pod: Pod) -> None:
+        """The file of a static pod is gone."""
+        self._waiting.pop(pod.uid, None)
+        if (worker := self._workers.get(pod.uid)) is not None:
+            worker.end(gone=True)
+
+    def mirrored(self, uid: str, mirror_uid: str) -> None:
+        """A static pod has a mirror: that is whose status it reports."""
+        if (worker := self._workers.get(uid)) is not None:
+            worker.mirrored(mirror_uid)
+
     def terminate(self, uid: str, why: Termination, grace_s: float | None = None) -> None:
         """Fail a pod for the node's reasons."""
         if (worker := self._workers.get(uid)) is not None:

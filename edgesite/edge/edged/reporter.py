@@ -36,7 +36,10 @@ class StatusReporter:
         gone = [name for name in before if name not in status and name not in FOREIGN]
         if not self._again and not gone and _plain(status) == _plain(shared):
             return
-        patch = status_patch(state.pod, before, status)
+        if state.pod.is_static and not state.mirror_uid:
+            state.reported = status  # nobody to tell yet; it is told anew once there is
+            return
+        patch = status_patch(state.mirror_uid or state.pod.uid, before, status)
         await services.meta.report_status("pod", state.pod.namespace, state.pod.name, patch)
         # Only now: what could not be kept is news still.
         self._again = False

@@ -62,6 +62,8 @@ class EdgedSettings:
     image_gc_high_percent: int = 80
     image_gc_low_percent: int = 40
     image_minimum_gc_age_s: float = 120.0
+    static_pods: Path | None = None  #: folder of their files
+    file_check_s: float = 20.0
     sandbox_image: str = "kubeedge/pause:3.1"
     max_dead_containers: int = 1  #: of one name, kept for their log and as lastState; below 0: all
     max_images_reported: int = 50
@@ -115,6 +117,8 @@ class EdgedSettings:
             image_gc_high_percent=kubelet.get("imageGCHighThresholdPercent", 80),
             image_gc_low_percent=kubelet.get("imageGCLowThresholdPercent", 40),
             image_minimum_gc_age_s=parse_duration(kubelet.get("imageMinimumGCAge", "2m0s")),
+            static_pods=Path(kubelet["staticPodPath"]) if kubelet.get("staticPodPath") else None,
+            file_check_s=parse_duration(kubelet.get("fileCheckFrequency", "20s")),
             sandbox_image=section.get("podSandboxImage") or "kubeedge/pause:3.1",
             max_dead_containers=section.get("maxPerPodContainerCount", 1),
             max_images_reported=kubelet.get("nodeStatusMaxImages", 50),

@@ -74,6 +74,7 @@ class PodState:
     admitted: bool = False
     rejection: Rejection | None = None
     termination: Termination | None = None
+    mirror_uid: str = ""  #: of a static pod's mirror, once there is one
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
     started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id

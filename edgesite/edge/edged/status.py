@@ -78,15 +78,15 @@ def pod_status(
     return status
 
 
-def status_patch(pod: Pod, before: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the strategic merge patch that makes a pod's status ``status``, whatever of ours it had."""
+def status_patch(uid: str, before: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the strategic merge patch that makes the status of the pod with ``uid`` ``status``, whatever of ours it had."""
     patch: dict[str, Any] = {name: None for name in before if name not in status and name not in FOREIGN}
     patch |= status
     for name in _LISTS:
         if name in status:
             # These lists merge by address; without this an old address would stay.
             patch[name] = [*status[name], {"$patch": "replace"}]
-    return {"metadata": {"uid": pod.uid}, "status": patch}
+    return {"metadata": {"uid": uid}, "status": patch}
 
 
 def init_done(state: PodState) -> bool:

@@ -128,6 +128,12 @@ class PodWorker:
         self._reporter.forget()
         self.wake()
 
+    def mirrored(self, uid: str) -> None:
+        """Report the status of this static pod as that of its mirror."""
+        if self.state.mirror_uid != uid:
+            self.state.mirror_uid = uid
+            self.report_again()
+
     def terminate(self, why: Termination, grace_s: float | None = None) -> None:
         """Fail the pod and stop its containers; it stays until the cloud deletes it. ``grace_s`` shortens the pod's own."""
         if self.state.termination is not None or is_over(self.state) or self._ending:

@@ -195,7 +195,7 @@ def test_the_end_of_a_deleted_pod_is_final() -> None:
 def test_a_patch_takes_away_what_is_no_longer_so() -> None:
     before = {"phase": "Pending", "reason": "Old", "nominatedNodeName": "n", "podIPs": [{"ip": "10.0.0.1"}]}
     after = {"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}]}
-    patch = status_patch(a_pod(), before, after)
+    patch = status_patch("u1", before, after)
     assert patch["metadata"] == {"uid": "u1"}
     assert patch["status"] == {
         "phase": "Running",
