@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from edgesite.net.client import HttpClient
 from edgesite.net.errors import ClosedByPeer, ProtocolError
 from edgesite.wire import spdy
@@ -27,7 +29,7 @@ from edgesite.wire.spdy import ResetStatus, SpdyError
 if TYPE_CHECKING:
     from edgesite.context import Net
 
-__all__ = ["PROTOCOL_HEADER", "UPGRADE", "SpdyConnection", "SpdyStream", "connect"]
+__all__ = ["PROTOCOL_HEADER", "STREAMS", "UPGRADE", "SpdyConnection", "SpdyStream", "connect"]
 
 UPGRADE: Final = "SPDY/3.1"
 PROTOCOL_HEADER: Final = "X-Stream-Protocol-Version"
@@ -143,7 +145,7 @@ class SpdyConnection(asyncio.Protocol):
         self._over: ClosedByPeer | None = None
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self.ended: asyncio.Future[None] = self._loop.create_future()  #: done when the connection is over
+        self._ended = anyio.Event()
 
     async def open(self, headers: Mapping[str, str]) -> SpdyStream:
         """Open a stream and wait until the peer has taken it; the caller sets the deadline. Raises ClosedByPeer."""
@@ -169,6 +171,10 @@ class SpdyConnection(asyncio.Protocol):
         """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+    async def wait_ended(self) -> None:
+        """Wait until the connection is over."""
+        await self._ended.wait()
 
     # What streams call
 
@@ -221,8 +227,7 @@ class SpdyConnection(asyncio.Protocol):
             stream.fail(self._over)
         self._streams.clear()
         self.resume_writing()
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self._ended.set()
 
     def pause_writing(self) -> None:
         self._write_paused = True

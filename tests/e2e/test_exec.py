@@ -158,11 +158,12 @@ def test_a_terminal_with_its_size_signals_and_exit_code(kubectl: Kubectl) -> Non
             return terminal.until(rb"\n(\d+ \d+)\r")[1] == b"21 77"
 
         eventually(resized, "the new size")
-        terminal.type(b"echo begin-$((1+1)); sleep 1000\r")  # the shell gives the terminal back before it runs it
-        terminal.until(rb"\nbegin-2")
+        terminal.type(b"cat\r")
+        terminal.type(b"back\r")
+        terminal.until(rb"back\s+back")  # from the terminal, then from cat: it runs
         terminal.type(b"\x03")
         terminal.type(b"echo after-$((1+1))\r")
-        terminal.until(rb"\nafter-2")
+        terminal.until(rb"after-2")
         terminal.type(b"exit 7\r")
         assert terminal.process.wait(20) == 7
 

@@ -22,10 +22,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
 import stat
+import termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,12 +69,22 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
 # ---- becoming the program -----------------------------------------------------------------------------------------------
 
 
-def become(plan: dict[str, Any], directory: str, stdout: int, stderr: int, error_fd: int) -> NoReturn:
-    """Turn this process into the plan's program; never returns. ``directory`` is the container's own, for what needs a place."""
+def become(
+    plan: dict[str, Any],
+    directory: str,
+    stdout: int,
+    stderr: int,
+    error_fd: int,
+    stdin: int = -1,
+    *,
+    terminal: bool = False,
+) -> NoReturn:
+    """Turn this process into the plan's program; never returns. ``directory`` is the container's own, for what needs a place.
+    Without ``stdin`` there is nothing to read; with ``terminal`` the three are one."""
     try:
         os.setsid()
         _plain_signals()
-        _standard_streams(stdout, stderr)
+        _standard_streams(stdin, stdout, stderr, terminal)
         _limits(plan)
         if plan.get("mounting"):
             _namespaces(plan["mounting"])
@@ -84,12 +96,22 @@ def become(plan: dict[str, Any], directory: str, stdout: int, stderr: int, error
         _fail(exc, error_fd)
 
 
-def join(plan: dict[str, Any], pid: int, argv: list[str], stdout: int, stderr: int, error_fd: int) -> NoReturn:
+def join(
+    plan: dict[str, Any],
+    pid: int,
+    argv: list[str],
+    stdout: int,
+    stderr: int,
+    error_fd: int,
+    stdin: int = -1,
+    *,
+    terminal: bool = False,
+) -> NoReturn:
     """Turn this process into ``argv``, run inside the container whose main process is ``pid``; never returns."""
     try:
         os.setsid()
         _plain_signals()
-        _standard_streams(stdout, stderr)
+        _standard_streams(stdin, stdout, stderr, terminal)
         _limits(plan)
         if plan.get("mounting"):
             _enter(pid, plan["mounting"])
@@ -117,11 +139,12 @@ def _plain_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _standard_streams(stdout: int, stderr: int) -> None:
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
+def _standard_streams(stdin: int, stdout: int, stderr: int, terminal: bool) -> None:
+    os.dup2(stdin if stdin >= 0 else os.open("/dev/null", os.O_RDWR), 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    if terminal:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _limits(plan: dict[str, Any]) -> None:

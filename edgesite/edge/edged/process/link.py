@@ -20,6 +20,8 @@ import anyio
 from edgesite.context import Clock, Net, Threads
 from edgesite.edge.edged.runtime import DeadlineReached, NotInRuntime, RuntimeFault, RuntimeUnavailable
 from edgesite.kube import json
+from edgesite.net.bytestream import ByteStream
+from edgesite.net.errors import ClosedByPeer
 
 __all__ = ["ProcessLink", "Spawn", "spawn_supervisor"]
 
@@ -51,6 +53,22 @@ def spawn_supervisor(root: Path) -> None:
     finally:
         os.close(log)
     os.waitpid(pid, 0)  # it leaves the work to a child of its own, which is nobody's but init's
+
+
+def _socket_in(place: int) -> str:
+    return f"unix:///proc/self/fd/{place}/supervisor.sock"
+
+
+async def _line(stream: ByteStream) -> tuple[bytes, bytes]:
+    """Return the first line, and what came after it. Raises ClosedByPeer."""
+    data = b""
+    while b"\n" not in data:
+        piece = await stream.receive()
+        if not piece:
+            raise ClosedByPeer("the connection was closed")
+        data += piece
+    line, _, rest = data.partition(b"\n")
+    return line, rest
 
 
 class _Connection(asyncio.Protocol):
@@ -130,7 +148,7 @@ class ProcessLink:
                 self._down = anyio.Event()
                 try:
                     self._transport, _ = await self._net.connect(
-                        lambda: _Connection(self._take, self._lose), f"unix:///proc/self/fd/{place}/supervisor.sock"
+                        lambda: _Connection(self._take, self._lose), _socket_in(place)
                     )
                     return
                 except OSError as exc:
@@ -165,6 +183,30 @@ class ProcessLink:
             future.set_exception(_KINDS.get(message.get("kind", ""), RuntimeFault)(message["error"]))
         else:
             future.set_result(message)
+
+    async def stream(self, **wish: Any) -> ByteStream:
+        """Open a connection of its own for the streams of a container; `streamed` says what it carries. Raises RuntimeFault."""
+        place = await self._threads.run(os.open, self._root, os.O_PATH | os.O_DIRECTORY)
+        stream = None
+        try:
+            with anyio.fail_after(CONNECT_S):
+                _, stream = await self._net.connect(ByteStream, _socket_in(place))
+                await stream.send(json.dumps({"n": 0, "op": "stream", **wish}) + b"\n")
+                message = {}
+                while "n" not in message:  # else it is an event
+                    line, rest = await _line(stream)
+                    stream.give_back(rest)
+                    message = json.loads(line)
+            if "error" in message:
+                raise _KINDS.get(message.get("kind", ""), RuntimeFault)(message["error"])
+            ready, stream = stream, None
+            return ready
+        except OSError as exc:
+            raise RuntimeUnavailable(f"the supervisor of host processes does not answer: {exc}") from exc
+        finally:
+            os.close(place)
+            if stream is not None:
+                stream.abort()
 
     async def ask(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
         """Return the supervisor's answer. Raises RuntimeFault."""

@@ -129,6 +129,8 @@ def plan(
         if one.container_path != one.host_path
     ]
     env = _environment(config, sandbox, container_id, host, [] if host.mounting else mounts)
+    if config.tty:
+        env.setdefault("TERM", "xterm")
     security = config.security
     switches = host.is_root
     user = security.user if switches else None
@@ -150,6 +152,9 @@ def plan(
         "drop_capabilities": _dropped(config) if switches else [],
         "stop_signal": _signal_number(config.stop_signal) if config.stop_signal else signal.SIGTERM,
         "log": log,
+        "stdin": config.stdin,
+        "stdin_once": config.stdin_once,
+        "tty": config.tty,
     }
 
 

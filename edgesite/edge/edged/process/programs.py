@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 if TYPE_CHECKING or __package__:
     from edgesite.edge.edged.process import launch, procfs
     from edgesite.edge.edged.process.containerlog import ContainerLog
+    from edgesite.edge.edged.process.feeder import Feeder
     from edgesite.edge.edged.process.pollloop import PollLoop
 else:
     import launch
     import procfs
     from containerlog import ContainerLog
+    from feeder import Feeder
 
 __all__ = ["Container", "Programs", "Refused"]
 
@@ -56,6 +58,8 @@ class Container:
         self.state = state
         self.log = ContainerLog(plan.get("log", ""))
         self.streams: dict[int, str] = {}  # fd -> "stdout" or "stderr"
+        self.listeners: list[Callable[[str, bytes], None]] = []  #: of clients that are attached
+        self.feeder: Feeder | None = None  #: of its standard input, if it has one
         self.pidfd = -1  # of one that an earlier supervisor started: not our child
         self.error_fd = -1
         self.error = b""
@@ -90,7 +94,8 @@ class Programs:
             raise Refused("missing", f"container {container_id} not found")
         container = Container(directory, plan, {})
         container.answer_start = answer
-        ends = {name: self._fifo(container, name) for name in ("stdout", "stderr")}
+        tty = bool(plan.get("tty"))
+        ends = self._terminal(container) if tty else self._fifos(container)
         error_read, error_write = os.pipe()
         go_read, go_write = os.pipe()
         pid = os.fork()
@@ -98,8 +103,8 @@ class Programs:
             os.close(go_write)
             if os.read(go_read, 1) != b"g":
                 os._exit(127)  # the supervisor died before it could write down that this process exists
-            launch.become(plan, directory, ends["stdout"], ends["stderr"], error_write)
-        for fd in (go_read, error_write, *ends.values()):
+            launch.become(plan, directory, ends[1], ends[2], error_write, ends[0], terminal=tty)
+        for fd in {go_read, error_write, *ends} - {-1}:
             os.close(fd)
         container.state = {
             "pid": pid,
@@ -119,14 +124,37 @@ class Programs:
         self._loop.watch(error_read, lambda events: self._started(container))
         self._watch_streams(container)
 
-    def _fifo(self, container: Container, name: str) -> int:
-        """Make a FIFO for one stream, take its reading end, and return the program's end."""
+    def _fifos(self, container: Container) -> tuple[int, int, int]:
+        """Return the program's ends of stdin (-1: none), stdout and stderr."""
+        stdin = -1
+        if container.plan.get("stdin"):
+            path = self._make_fifo(container, "stdin")
+            stdin = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            container.feeder = Feeder(self._loop, os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            os.set_blocking(stdin, True)
+        return stdin, self._output(container, "stdout"), self._output(container, "stderr")
+
+    def _terminal(self, container: Container) -> tuple[int, int, int]:
+        """Return the program's end of a terminal, three times. It is hung up if this supervisor dies."""
+        master, slave = os.openpty()
+        if container.plan.get("uid") is not None and os.getuid() == 0:
+            os.fchown(slave, container.plan["uid"], -1)
+        container.streams[master] = "stdout"
+        container.feeder = Feeder(self._loop, os.dup(master))
+        return slave, slave, slave
+
+    def _make_fifo(self, container: Container, name: str) -> str:
         path = os.path.join(container.directory, name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.mkfifo(path, 0o600)
         if container.plan.get("uid") is not None and os.getuid() == 0:
             os.chown(path, container.plan["uid"], -1)  # programs open /dev/stdout anew
+        return path
+
+    def _output(self, container: Container, name: str) -> int:
+        """Make a FIFO for one stream, take its reading end, and return the program's end."""
+        path = self._make_fifo(container, name)
         container.streams[os.open(path, os.O_RDONLY | os.O_NONBLOCK)] = name
         return os.open(path, os.O_RDWR)
 
@@ -162,8 +190,13 @@ class Programs:
             data = os.read(fd, READ_BYTES)
         except BlockingIOError:
             return False
+        except OSError:  # a terminal that nobody has open any more
+            data = b""
         if data:
-            container.log.write(container.streams[fd], data)
+            stream = container.streams[fd]
+            container.log.write(stream, data)
+            for listener in tuple(container.listeners):
+                listener(stream, data)
             return True
         del container.streams[fd]
         self._loop.forget(fd)
@@ -231,6 +264,8 @@ class Programs:
             if fd in container.streams:
                 self._loop.forget(fd)
         container.log.close()
+        if container.feeder is not None:
+            container.feeder.close()
         if container.pidfd >= 0:
             self._loop.forget(container.pidfd)
         if container.error:
@@ -288,6 +323,10 @@ class Programs:
                     path = os.path.join(directory, stream)
                     container.streams[os.open(path, os.O_RDONLY | os.O_NONBLOCK)] = stream
             self._watch_streams(container)
+            if plan.get("stdin") and not plan.get("tty"):
+                with contextlib.suppress(OSError):  # without a reader there is nothing to feed
+                    path = os.path.join(directory, "stdin")
+                    container.feeder = Feeder(self._loop, os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
     def _pidfd(self, container: Container) -> int | None:
         """A handle on the program; None if it does not run any more."""

@@ -27,6 +27,8 @@ from edgesite.edge.edged.process.cgroups import Cgroups
 from edgesite.edge.edged.process.link import ProcessLink, Spawn, spawn_supervisor
 from edgesite.edge.edged.process.plan import Host, check, plan
 from edgesite.edge.edged.process.records import ContainerRecord, ProgramState, Records, SandboxRecord
+from edgesite.edge.edged.process.remote import Wish
+from edgesite.edge.edged.process.streaming import ProcessStreams
 from edgesite.edge.edged.process.use import uses
 from edgesite.edge.edged.runtime import (
     LABEL_POD_UID,
@@ -55,6 +57,7 @@ from edgesite.edge.edged.runtime import (
     SandboxState,
     SandboxStatus,
 )
+from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 
 __all__ = ["ProcessRuntime"]
 
@@ -91,6 +94,7 @@ class ProcessRuntime:
         self._records = Records(root)
         self._cgroups = Cgroups()
         self._link = ProcessLink(root, net, clock, threads, self._changed, spawn)
+        self._streams = ProcessStreams(root, self._link, net, clock, random)
         self._host: Host | None = None
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, ContainerRecord] = {}
@@ -99,7 +103,9 @@ class ProcessRuntime:
     async def run(self, started: Callable[[], None]) -> None:
         self._boot, self._ip, (self._sandboxes, self._containers) = await self._threads.run(self._begin)
         try:
-            await self._link.run(self._connected, started)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._streams.run)
+                await self._link.run(self._connected, started)
         finally:
             self._host = None
             for listener in self._listeners:
@@ -353,6 +359,19 @@ class ProcessRuntime:
             "exec", limit_s + STOP_MARGIN_S, id=container_id, argv=list(command), limit_s=limit_s
         )
         return ExecResult(answer["stdout"].encode("latin-1"), answer["stderr"].encode("latin-1"), answer["exit_code"])
+
+    async def exec(self, container_id: str, command: Sequence[str], options: StreamOptions) -> StreamAddress:
+        self._container(container_id)
+        self._ready()
+        return self._streams.prepare(Wish(container_id, tuple(command), options))
+
+    async def attach(self, container_id: str, options: StreamOptions) -> StreamAddress:
+        return await self.exec(container_id, (), options)
+
+    async def port_forward(self, sandbox_id: str, ports: Sequence[int]) -> StreamAddress:
+        if sandbox_id not in self._sandboxes:
+            raise NotInRuntime(f"sandbox {sandbox_id} not found")
+        return self._streams.prepare(None)
 
     async def container_stats(self, labels: Mapping[str, str] | None = None) -> Sequence[ContainerStats]:
         running = [

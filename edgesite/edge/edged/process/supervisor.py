@@ -11,7 +11,8 @@ It ends by itself when no program runs and nobody is connected, and with all its
     DIRECTORY/containers/ID/plan.json          what to start, written by edgesite: see `launch`; also "log", "stop_signal", "oom"
     DIRECTORY/containers/ID/state.json         see `programs`
 
-Operations: hello, states, start (id), stop (id, grace_s), exec (id, argv, limit_s), reopen (id).
+Operations: hello, states, start (id), stop (id, grace_s), exec (id, argv, limit_s), reopen (id), stream (id, argv, tty, stdin,
+stdout, stderr; without argv it attaches): the connection then carries the frames of `sessions`.
 
 Errors  An operation that fails is answered by {"n": …, "error": text, "kind": "missing" | "deadline" | "failed"}.
 State   In the files.
@@ -40,12 +41,14 @@ if TYPE_CHECKING or __package__:
     from edgesite.edge.edged.process.execs import Execs
     from edgesite.edge.edged.process.pollloop import PollLoop
     from edgesite.edge.edged.process.programs import Container, Programs, Refused
+    from edgesite.edge.edged.process.sessions import Sessions
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves our own directory out
     import launch
     from execs import Execs
     from pollloop import PollLoop
     from programs import Programs, Refused
+    from sessions import Sessions
 
 __all__ = ["main"]
 
@@ -74,6 +77,7 @@ class Supervisor:
         self._loop = PollLoop()
         self._programs = Programs(directory, self._loop, self._tell)
         self._execs = Execs(self._loop, self._programs.others)
+        self._sessions = Sessions(self._loop, self._programs.others)
         self._clients: dict[int, Client] = {}
         self._mounting = launch.can_mount()
         self._until = time.monotonic() + FIRST_CLIENT_S
@@ -90,7 +94,7 @@ class Supervisor:
         listener = self._listen()
         self._loop.watch(listener.fileno(), lambda events: self._accept(listener))
         while True:
-            busy = self._clients or self._programs.running or self._execs
+            busy = self._clients or self._programs.running or self._execs or self._sessions
             left_s = LOOK_S if busy else self._until - time.monotonic()
             if left_s <= 0 or self._directory_is_gone():
                 break
@@ -108,7 +112,7 @@ class Supervisor:
     def _woken(self, wake: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             wake.recv(4096)
-        self._programs.reap(self._execs.ended)
+        self._programs.reap(lambda pid, code: self._execs.ended(pid, code) or self._sessions.ended(pid, code))
 
     # -- connections
 
@@ -153,6 +157,8 @@ class Supervisor:
             return
         *lines, client.received = client.received.split(b"\n")
         for line in lines:
+            if client.sock.fileno() not in self._clients:
+                return  # it has gone, or was given over to streams
             try:
                 message = json.loads(line)
             except ValueError:
@@ -185,6 +191,8 @@ class Supervisor:
     def _tell(self, container: Container) -> None:
         for client in list(self._clients.values()):
             self._send(client, {"event": "state", "id": container.id, "state": container.state})
+        if container.state["finished_ns"]:
+            self._sessions.container_ended(container.id)
 
     # -- operations; None: the answer comes later
 
@@ -195,7 +203,7 @@ class Supervisor:
             self._send(client, {"n": number, **body})
 
         try:
-            body = self._operate(message, answer)
+            body = self._operate(client, message, answer)
         except Refused as exc:
             body = {"error": str(exc), "kind": exc.kind}
         except (OSError, KeyError) as exc:
@@ -203,7 +211,7 @@ class Supervisor:
         if body is not None:
             answer(body)
 
-    def _operate(self, message: dict[str, Any], answer: Any) -> dict[str, Any] | None:
+    def _operate(self, client: Client, message: dict[str, Any], answer: Any) -> dict[str, Any] | None:
         op = message.get("op")
         if op == "hello":
             return {"version": VERSION, "mounting": self._mounting, "pid": os.getpid()}
@@ -223,11 +231,30 @@ class Supervisor:
                 raise Refused("missing", f"container {message['id']} is not running")
             self._execs.start(container, message["argv"], message["limit_s"], answer)
             return None
+        if op == "stream":
+            if container is None or container.answer_start is not None:
+                raise Refused("missing", f"container {message['id']} is not running")
+            self._stream(client, container, message)
+            return None
         if op == "reopen":
             if container is not None:
                 container.log.reopen()
             return {}
         raise Refused("failed", f"there is no operation {op}")
+
+    def _stream(self, client: Client, container: Container, message: dict[str, Any]) -> None:
+        """Give a connection over to streams; its client waits for the answer before it sends any."""
+        self._send(client, {"n": message.get("n")})
+        fd = client.sock.fileno()
+        if client.unsent or self._clients.pop(fd, None) is None:
+            self._drop(client)
+            return
+        self._loop.forget(fd, close=False)
+        serve = self._sessions.run if message.get("argv") else self._sessions.attach
+        try:
+            serve(container, message, client.sock, client.received)
+        except OSError:
+            client.sock.close()
 
 
 def main(directory: str) -> None:
