@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from edgesite.client import ObjectKey, key_of
 from edgesite.controlplane.ownership import reference_to
+from edgesite.controlplane.pods import controller_of, is_terminating
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import PODS
 
 if TYPE_CHECKING:
-    from edgesite.client import Client, EventRecorder
+    from edgesite.client import Client, EventRecorder, Informer
+    from edgesite.controlplane.expectations import Expectations
     from edgesite.kube.resources import Resource
 
 __all__ = ["BURST", "PodControl", "in_parallel", "namespace_is_ending", "slow_start"]
@@ -28,12 +31,30 @@ Object = dict[str, Any]
 
 
 class PodControl:
-    """Makes and deletes pods from templates."""
+    """Makes and deletes the pods of one kind of owner, and knows which of that its cache does not show yet."""
 
-    def __init__(self, client: Client, recorder: EventRecorder, resource: Resource) -> None:
+    def __init__(
+        self, client: Client, recorder: EventRecorder, resource: Resource, pods: Informer, expectations: Expectations
+    ) -> None:
+        self.expectations = expectations
         self._client, self._recorder, self._resource = client, recorder, resource
+        self._pods = pods
 
-    async def create(self, owner: Object, template: Object, *, name: str = "", patch: Object | None = None) -> Object:
+    def owner_of(self, pod: Object) -> ObjectKey | None:
+        """Return the object of our kind that controls the pod."""
+        owner = controller_of(pod)
+        if owner is None or owner.get("kind") != self._resource.kind:
+            return None
+        return ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
+
+    def saw(self, pod: Object, *, gone: bool = False) -> ObjectKey | None:
+        """The cache shows the pod, or that it is gone; return its owner."""
+        owner = self.owner_of(pod)
+        if owner is not None:
+            self.expectations.saw(owner, pod["metadata"]["uid"], leaving=gone or is_terminating(pod))
+        return owner
+
+    async def create(self, owner: Object, template: Object, *, name: str = "", patch: Object | None = None) -> None:
         """Make a pod from ``template``; ``patch`` replaces members of its spec. Raises ApiError."""
         meta = copy.deepcopy(template.get("metadata") or {})
         pod_meta: Object = {"namespace": owner["metadata"]["namespace"]}
@@ -55,10 +76,23 @@ class PodControl:
                 self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {exc}")
             raise
         self._recorder.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return pod
+        if self._cached(pod) is None:
+            self.expectations.created(key_of(owner), pod["metadata"]["uid"])
 
     async def delete(self, owner: Object, pod: Object) -> None:
         """Delete a pod; one that is gone already is fine. Raises ApiError."""
+        key, uid = key_of(owner), pod["metadata"]["uid"]
+        self.expectations.deleted(key, uid)
+        try:
+            await self._delete(owner, pod)
+        except BaseException:
+            self.expectations.saw(key, uid, leaving=True)
+            raise
+        seen = self._cached(pod)
+        if seen is None or is_terminating(seen):
+            self.expectations.saw(key, uid, leaving=True)
+
+    async def _delete(self, owner: Object, pod: Object) -> None:
         meta = pod["metadata"]
         try:
             await self._client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"])
@@ -68,6 +102,11 @@ class PodControl:
             self._recorder.event(owner, "Warning", "FailedDelete", f"Error deleting: {exc}")
             raise
         self._recorder.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {meta['name']}")
+
+    def _cached(self, pod: Object) -> Object | None:
+        """The pod as the cache has it; None if it has none, or another one of that name."""
+        seen = self._pods.by_key(key_of(pod))
+        return seen if seen is not None and seen["metadata"]["uid"] == pod["metadata"]["uid"] else None
 
 
 def namespace_is_ending(exc: ApiError) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 from edgesite.client import Controller, ObjectKey, RateLimiter, Result, TerminalError, key_of
@@ -54,13 +55,12 @@ class DaemonSetController:
         self._revisions = cluster.informers.of(CONTROLLER_REVISIONS)
         for informer in (self._pods, self._revisions):
             index_by_controller(informer)
-        self._expectations = Expectations(ctx.clock)
         self._failures: RateLimiter[tuple[str, str]] = RateLimiter(
             ctx.clock, ctx.random, first_s=FAILED_FIRST_S, most_s=FAILED_MOST_S
         )
         self._replace_at: dict[tuple[str, str], float] = {}  # (uid of the set, node): when a failed pod may be replaced
         self._history = History(cluster.client, DAEMON_SETS)
-        self._control = PodControl(cluster.client, cluster.recorder, DAEMON_SETS)
+        self._control = PodControl(cluster.client, cluster.recorder, DAEMON_SETS, self._pods, Expectations(ctx.clock))
         self._controller = Controller("daemonset", self.reconcile, ctx.clock, ctx.random, workers=2, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -79,29 +79,27 @@ class DaemonSetController:
         self._controller.queue.add(key_of(one))
 
     def _set_gone(self, one: Object) -> None:
-        self._expectations.forget(key_of(one))
+        self._control.expectations.forget(key_of(one))
         uid = one["metadata"]["uid"]
         for key in [key for key in self._replace_at if key[0] == uid]:
             del self._replace_at[key]
             self._failures.forget(key)
 
     def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=is_terminating(pod))
+        if (owner := self._control.saw(pod)) is not None:
             self._controller.queue.add(owner)
         elif controller_of(pod) is None:
             for one in self._sets.list(pod["metadata"].get("namespace") or ""):
                 self._controller.queue.add(key_of(one))
 
     def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._owner(old)) is not None:
+        if (owner := self._control.owner_of(old)) is not None:
             self._controller.queue.add(owner)
-        if self._owner(new) is not None or controller_of(old) is not None:
+        if self._control.owner_of(new) is not None or controller_of(old) is not None:
             self._pod_seen(new)
 
     def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=True)
+        if (owner := self._control.saw(pod, gone=True)) is not None:
             self._controller.queue.add(owner)
 
     def _nodes_changed(self, node: Object) -> None:
@@ -112,12 +110,6 @@ class DaemonSetController:
         if old.get("spec") != new.get("spec") or old["metadata"].get("labels") != new["metadata"].get("labels"):
             self._nodes_changed(new)
 
-    def _owner(self, pod: Object) -> ObjectKey | None:
-        owner = controller_of(pod)
-        if owner is None or owner.get("kind") != DAEMON_SETS.kind:
-            return None
-        return ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
-
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Make the pods right, then the status. Raises ApiError, TerminalError."""
         one = self._sets.by_key(key)
@@ -127,7 +119,7 @@ class DaemonSetController:
             selector = from_object(one["spec"].get("selector"))
         except InvalidSelector as exc:
             raise TerminalError(str(exc)) from exc
-        if waits_s := self._expectations.pending_s(key):
+        if waits_s := self._control.expectations.pending_s(key):
             return Result(waits_s)
         pods = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._pods)
         revisions = await Claimer(self._client, one, DAEMON_SETS, selector).claim(self._revisions)
@@ -138,7 +130,7 @@ class DaemonSetController:
         now = self._clock.time()
         made = plan(one, self._nodes.list(), pods, digest, now)
         soon_s = await self._clear_failed(key, one, made.failed)
-        error = await self._apply(key, one, made.create, made.delete, digest)
+        error = await self._apply(one, made.create, made.delete, digest)
         await self._report(one, made.counts)
         in_use = {digest, *((pod["metadata"].get("labels") or {}).get(HASH_LABEL, "") for pod in pods)}
         await self._history.trim(one, revisions, in_use)
@@ -165,29 +157,12 @@ class DaemonSetController:
             await self._control.delete(one, pod)
         return soonest
 
-    async def _apply(
-        self, key: ObjectKey, one: Object, create: list[str], delete: list[Object], digest: str
-    ) -> ApiError | None:
+    async def _apply(self, one: Object, create: list[str], delete: list[Object], digest: str) -> ApiError | None:
         async def make(node: str) -> None:
-            pod = await self._control.create(one, template_for(one, node, digest))
-            seen = self._pods.by_key(key_of(pod))
-            if seen is None or seen["metadata"]["uid"] != pod["metadata"]["uid"]:
-                self._expectations.created(key, pod["metadata"]["uid"])
+            await self._control.create(one, template_for(one, node, digest))
 
-        async def end(pod: Object) -> None:
-            uid = pod["metadata"]["uid"]
-            self._expectations.deleted(key, uid)
-            try:
-                await self._control.delete(one, pod)
-            except BaseException:
-                self._expectations.saw(key, uid, leaving=True)
-                raise
-            seen = self._pods.by_key(key_of(pod))
-            if seen is None or seen["metadata"]["uid"] != uid or is_terminating(seen):
-                self._expectations.saw(key, uid, leaving=True)
-
-        error = await in_parallel([lambda node=node: make(node) for node in create[:BURST]])  # type: ignore[misc]
-        return await in_parallel([lambda pod=pod: end(pod) for pod in delete[:BURST]]) or error  # type: ignore[misc]
+        error = await in_parallel([partial(make, node) for node in create[:BURST]])
+        return await in_parallel([partial(self._control.delete, one, pod) for pod in delete[:BURST]]) or error
 
     async def _report(self, one: Object, counts: dict[str, int]) -> None:
         old = one.get("status") or {}

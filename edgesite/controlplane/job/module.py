@@ -61,11 +61,10 @@ class JobController:
         self._jobs = cluster.informers.of(JOBS)
         self._pods = cluster.informers.of(PODS)
         index_by_controller(self._pods)
-        self._expectations = Expectations(ctx.clock)
         self._failures: dict[
             str, tuple[int, float]
         ] = {}  # uid of the job: failures seen, and when pods may be made again
-        self._control = PodControl(cluster.client, cluster.recorder, JOBS)
+        self._control = PodControl(cluster.client, cluster.recorder, JOBS, self._pods, Expectations(ctx.clock))
         self._controller = Controller("job", self.reconcile, ctx.clock, ctx.random, workers=2, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -87,16 +86,13 @@ class JobController:
             await self._controller.run((self._jobs, self._pods), ready=ready)
 
     def _job_gone(self, job: Object) -> None:
-        self._expectations.forget(key_of(job))
+        self._control.expectations.forget(key_of(job))
         self._failures.pop(job["metadata"]["uid"], None)
         self._controller.queue.add(key_of(job))
 
     def _pod_seen(self, pod: Object, *, gone: bool) -> None:
-        owner = controller_of(pod)
-        if owner is not None and owner.get("kind") == JOBS.kind:
-            key = ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
-            self._expectations.saw(key, pod["metadata"]["uid"], leaving=gone or is_terminating(pod))
-            self._controller.queue.add(key)
+        if (owner := self._control.saw(pod, gone=gone)) is not None:
+            self._controller.queue.add(owner)
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Count, start and end pods, and say how the job stands. Raises ApiError, TerminalError."""
@@ -110,14 +106,14 @@ class JobController:
             selector = from_object(job["spec"].get("selector"))
         except InvalidSelector as exc:
             raise TerminalError(str(exc)) from exc
-        if waits_s := self._expectations.pending_s(key):
+        if waits_s := self._control.expectations.pending_s(key):
             return Result(waits_s)
         pods = await Claimer(self._client, job, JOBS, selector).claim(self._pods)
         standing = assess(job, pods, self._clock.time())
         pause_s = self._note_failures(job, standing)
         over = standing.complete or standing.failure is not None
         if over or job["spec"].get("suspend") or is_terminating(job):
-            await in_parallel([lambda pod=pod: self._delete(key, job, pod) for pod in standing.active])  # type: ignore[misc]
+            await in_parallel([lambda pod=pod: self._control.delete(job, pod) for pod in standing.active])  # type: ignore[misc]
         job = await self._report(job, standing)
         for pod in standing.release:
             await self._release(pod)
@@ -125,7 +121,7 @@ class JobController:
             return None
         error = None
         if not pause_s:
-            error = await self._start(key, job, standing)
+            error = await self._start(job, standing)
         if error is not None and not namespace_is_ending(error):
             raise error
         waits = [wait_s for wait_s in (pause_s, standing.deadline_in_s) if wait_s]
@@ -141,7 +137,7 @@ class JobController:
             self._failures[uid] = (known, until)
         return max(until - now, 0.0)
 
-    async def _start(self, key: ObjectKey, job: Object, standing: Standing) -> ApiError | None:
+    async def _start(self, job: Object, standing: Standing) -> ApiError | None:
         spec = job["spec"]
         parallelism = spec.get("parallelism")
         most = 1 if parallelism is None else int(parallelism)
@@ -156,17 +152,17 @@ class JobController:
             )
             indexes = [None] * max(min(most, left) - len(standing.active), 0)
         surplus = [] if indexes else sorted(standing.active, key=is_ready)[: max(len(standing.active) - most, 0)]
-        await in_parallel([lambda pod=pod: self._delete(key, job, pod) for pod in surplus])  # type: ignore[misc]
-        return await in_parallel([lambda at=at: self._create(key, job, at) for at in indexes[:BURST]])  # type: ignore[misc]
+        await in_parallel([lambda pod=pod: self._control.delete(job, pod) for pod in surplus])  # type: ignore[misc]
+        return await in_parallel([lambda at=at: self._create(job, at) for at in indexes[:BURST]])  # type: ignore[misc]
 
-    async def _create(self, key: ObjectKey, job: Object, index: int | None) -> None:
+    async def _create(self, job: Object, index: int | None) -> None:
         template = copy.deepcopy(job["spec"]["template"])
         meta = template.setdefault("metadata", {})
         meta["finalizers"] = [*(meta.get("finalizers") or ()), FINALIZER]
         if index is not None:
             meta["annotations"] = {**(meta.get("annotations") or {}), INDEX: str(index)}
             meta["labels"] = {**(meta.get("labels") or {}), INDEX: str(index)}
-            template["spec"].setdefault("hostname", f"{key.name}-{index}")
+            template["spec"].setdefault("hostname", f"{job['metadata']['name']}-{index}")
             for container in (*(template["spec"].get("initContainers") or ()), *template["spec"]["containers"]):
                 names = {one["name"] for one in container.get("env") or ()}
                 if "JOB_COMPLETION_INDEX" not in names:
@@ -175,22 +171,7 @@ class JobController:
                         *(container.get("env") or ()),
                         {"name": "JOB_COMPLETION_INDEX", "valueFrom": path},
                     ]
-        pod = await self._control.create(job, template)
-        seen = self._pods.by_key(key_of(pod))
-        if seen is None or seen["metadata"]["uid"] != pod["metadata"]["uid"]:
-            self._expectations.created(key, pod["metadata"]["uid"])
-
-    async def _delete(self, key: ObjectKey, job: Object, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
-        self._expectations.deleted(key, uid)
-        try:
-            await self._control.delete(job, pod)
-        except BaseException:
-            self._expectations.saw(key, uid, leaving=True)
-            raise
-        seen = self._pods.by_key(key_of(pod))
-        if seen is None or seen["metadata"]["uid"] != uid or is_terminating(seen):
-            self._expectations.saw(key, uid, leaving=True)
+        await self._control.create(job, template)
 
     # --- status ---
 

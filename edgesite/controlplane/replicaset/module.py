@@ -52,8 +52,7 @@ class ReplicaSetController:
         for informer in (self._sets, self._pods):
             index_by_controller(informer)
         self._own = OwnWrites(self._sets)
-        self._expectations = Expectations(ctx.clock)
-        self._control = PodControl(cluster.client, cluster.recorder, REPLICA_SETS)
+        self._control = PodControl(cluster.client, cluster.recorder, REPLICA_SETS, self._pods, Expectations(ctx.clock))
         self._controller = Controller("replicaset", self.reconcile, ctx.clock, ctx.random, workers=5, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -70,32 +69,24 @@ class ReplicaSetController:
         self._controller.queue.add(key_of(new))
 
     def _set_gone(self, one: Object) -> None:
-        self._expectations.forget(key_of(one))
+        self._control.expectations.forget(key_of(one))
         self._controller.queue.add(key_of(one))
 
     def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=is_terminating(pod))
+        if (owner := self._control.saw(pod)) is not None:
             self._controller.queue.add(owner)
         elif controller_of(pod) is None:
             for one in self._matching(pod):
                 self._controller.queue.add(one)
 
     def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._owner(old)) is not None:
+        if (owner := self._control.owner_of(old)) is not None:
             self._controller.queue.add(owner)
         self._pod_seen(new)
 
     def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=True)
+        if (owner := self._control.saw(pod, gone=True)) is not None:
             self._controller.queue.add(owner)
-
-    def _owner(self, pod: Object) -> ObjectKey | None:
-        owner = controller_of(pod)
-        if owner is None or owner.get("kind") != REPLICA_SETS.kind:
-            return None
-        return ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
 
     def _matching(self, pod: Object) -> list[ObjectKey]:
         """Replica sets that may want to adopt an orphan."""
@@ -117,46 +108,29 @@ class ReplicaSetController:
             selector = from_object(one["spec"].get("selector"))
         except InvalidSelector as exc:
             raise TerminalError(str(exc)) from exc
-        waits_s = self._expectations.pending_s(key)
+        waits_s = self._control.expectations.pending_s(key)
         pods = [
             pod for pod in await Claimer(self._client, one, REPLICA_SETS, selector).claim(self._pods) if is_active(pod)
         ]
         error = None
         if not waits_s and not is_terminating(one):
-            error = await self._adjust(key, one, pods)
+            error = await self._adjust(one, pods)
         soon_s = await self._report(one, pods, error)
         if error is not None and not namespace_is_ending(error):
             raise error
         again = [wait_s for wait_s in (waits_s, soon_s) if wait_s]
         return Result(min(again)) if again else None
 
-    async def _adjust(self, key: ObjectKey, one: Object, pods: list[Object]) -> ApiError | None:
+    async def _adjust(self, one: Object, pods: list[Object]) -> ApiError | None:
         missing = int(one["spec"].get("replicas", 1)) - len(pods)
         if missing > 0:
-            return await slow_start(min(missing, BURST), lambda: self._create(key, one))
+            template = one["spec"]["template"]
+            return await slow_start(min(missing, BURST), lambda: self._control.create(one, template))
         if missing < 0:
             now = self._clock.time()
             going = to_delete(pods, self._related(one, pods), min(-missing, BURST), now)
-            return await in_parallel([lambda pod=pod: self._delete(key, one, pod) for pod in going])  # type: ignore[misc]
+            return await in_parallel([lambda pod=pod: self._control.delete(one, pod) for pod in going])  # type: ignore[misc]
         return None
-
-    async def _create(self, key: ObjectKey, one: Object) -> None:
-        pod = await self._control.create(one, one["spec"]["template"])
-        seen = self._pods.get(pod["metadata"]["name"], pod["metadata"]["namespace"])
-        if seen is None or seen["metadata"]["uid"] != pod["metadata"]["uid"]:
-            self._expectations.created(key, pod["metadata"]["uid"])
-
-    async def _delete(self, key: ObjectKey, one: Object, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
-        self._expectations.deleted(key, uid)
-        try:
-            await self._control.delete(one, pod)
-        except BaseException:
-            self._expectations.saw(key, uid, leaving=True)
-            raise
-        seen = self._pods.by_key(key_of(pod))
-        if seen is None or seen["metadata"]["uid"] != uid or is_terminating(seen):
-            self._expectations.saw(key, uid, leaving=True)
 
     def _related(self, one: Object, pods: list[Object]) -> list[Object]:
         """All pods of the Deployment that the set belongs to, or its own."""

@@ -51,9 +51,8 @@ class StatefulSetController:
         self._revisions = cluster.informers.of(CONTROLLER_REVISIONS)
         for informer in (self._pods, self._revisions):
             index_by_controller(informer)
-        self._expectations = Expectations(ctx.clock)
         self._history = History(cluster.client, STATEFUL_SETS)
-        self._control = PodControl(cluster.client, cluster.recorder, STATEFUL_SETS)
+        self._control = PodControl(cluster.client, cluster.recorder, STATEFUL_SETS, self._pods, Expectations(ctx.clock))
         self._controller = Controller("statefulset", self.reconcile, ctx.clock, ctx.random, workers=2, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -64,8 +63,7 @@ class StatefulSetController:
             await self._controller.run((self._sets, self._pods, self._revisions), ready=ready)
 
     def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=is_terminating(pod))
+        if (owner := self._control.saw(pod)) is not None:
             self._controller.queue.add(owner)
         elif controller_of(pod) is None:
             for one in self._sets.list(pod["metadata"].get("namespace") or ""):
@@ -73,26 +71,19 @@ class StatefulSetController:
                     self._controller.queue.add(key_of(one))
 
     def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._owner(old)) is not None:
+        if (owner := self._control.owner_of(old)) is not None:
             self._controller.queue.add(owner)
         self._pod_seen(new)
 
     def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._owner(pod)) is not None:
-            self._expectations.saw(owner, pod["metadata"]["uid"], leaving=True)
+        if (owner := self._control.saw(pod, gone=True)) is not None:
             self._controller.queue.add(owner)
-
-    def _owner(self, pod: Object) -> ObjectKey | None:
-        owner = controller_of(pod)
-        if owner is None or owner.get("kind") != STATEFUL_SETS.kind:
-            return None
-        return ObjectKey(pod["metadata"].get("namespace") or "", owner["name"])
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Take the next step, then write the status. Raises ApiError, TerminalError."""
         one = self._sets.by_key(key)
         if one is None:
-            self._expectations.forget(key)
+            self._control.expectations.forget(key)
             return None
         if is_terminating(one):
             return None
@@ -100,7 +91,7 @@ class StatefulSetController:
             selector = from_object(one["spec"].get("selector"))
         except InvalidSelector as exc:
             raise TerminalError(str(exc)) from exc
-        if waits_s := self._expectations.pending_s(key):
+        if waits_s := self._control.expectations.pending_s(key):
             return Result(waits_s)
         pods = await Claimer(self._client, one, STATEFUL_SETS, selector).claim(self._pods)
         revisions = await Claimer(self._client, one, STATEFUL_SETS, selector).claim(self._revisions)
@@ -110,7 +101,7 @@ class StatefulSetController:
         digest, now = digest_of(newest), self._clock.time()
         step = plan(one, pods, digest, now)
         for pod in step.delete:
-            await self._delete(key, one, pod)
+            await self._control.delete(one, pod)
         current = self._current(one, revisions, newest)
         for ordinal, is_new in step.create:
             await self._create(key, one, ordinal, newest if is_new else current)
@@ -135,14 +126,10 @@ class StatefulSetController:
             for claim in claims_for(one, ordinal):
                 await self._claim(claim)
             template = template_for(one, template_of(revision), ordinal, digest_of(revision))
-            pod = await self._control.create(one, template, name=name)
+            await self._control.create(one, template, name=name)
         except ApiError as exc:
-            if namespace_is_ending(exc):
-                return
-            raise
-        seen = self._pods.by_key(key_of(pod))
-        if seen is None or seen["metadata"]["uid"] != pod["metadata"]["uid"]:
-            self._expectations.created(key, pod["metadata"]["uid"])
+            if not namespace_is_ending(exc):
+                raise
 
     async def _claim(self, claim: Object) -> None:
         try:
@@ -150,18 +137,6 @@ class StatefulSetController:
         except ApiError as exc:
             if exc.reason != "AlreadyExists":  # it holds the data of an earlier pod of that name
                 raise
-
-    async def _delete(self, key: ObjectKey, one: Object, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
-        self._expectations.deleted(key, uid)
-        try:
-            await self._control.delete(one, pod)
-        except BaseException:
-            self._expectations.saw(key, uid, leaving=True)
-            raise
-        seen = self._pods.by_key(key_of(pod))
-        if seen is None or seen["metadata"]["uid"] != uid or is_terminating(seen):
-            self._expectations.saw(key, uid, leaving=True)
 
     async def _report(self, one: Object, counts: dict[str, int], current: Object, newest: Object) -> None:
         old = one.get("status") or {}
