@@ -32,8 +32,12 @@ class Paths:
     def volume(self, uid: str, plugin: str, name: str) -> Path:
         return self.pod(uid) / "volumes" / f"kubernetes.io~{plugin}" / name
 
+    @property
+    def all_sub_paths(self) -> Path:
+        return self.root / "subpaths"
+
     def sub_paths(self, uid: str) -> Path:
-        return self.root / "subpaths" / uid
+        return self.all_sub_paths / uid
 
     def termination_message(self, uid: str, container: str, attempt: int) -> Path:
         return self.pod(uid) / "containers" / container / str(attempt)

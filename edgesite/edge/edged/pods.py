@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from edgesite.edge.edged.environment import references
+from edgesite.edge.edged.leftovers import found_uids, remove_leftovers
 from edgesite.edge.edged.pleg import Inventory, PodInventory
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import LABEL_CONTAINER, ContainerEvent
@@ -57,6 +58,7 @@ class Pods:
         self._loaded = True
         if self._listed:
             self._end_orphans()
+            self._services.beside(self._remove_leftovers)
 
     def applied(self, obj: dict[str, Any]) -> None:
         """A pod is new or has changed."""
@@ -133,6 +135,8 @@ class Pods:
         self._inventory = inventory
         if not self._listed:
             self._listed = True
+            if self._loaded:
+                self._services.beside(self._remove_leftovers)
             waiting, self._waiting = self._waiting, {}
             for pod in waiting.values():
                 self._start(pod)
@@ -186,6 +190,15 @@ class Pods:
                 self._doubtful.add(uid)
                 self._services.log.warning("pod=%s uid=%s runs here and is not known; left alone for now", pod.key, uid)
                 self._services.beside(self._end_unless_sent, pod)
+
+    async def _remove_leftovers(self) -> None:
+        """Once, at the start: remove folders of pods that ended without their folders, as edgesite was stopped just then."""
+        services = self._services
+        for uid in sorted(await services.threads.run(found_uids, services.paths)):
+            known = uid in self._workers or uid in self._inventory or uid in self._doubtful
+            if not known and services.meta.has_ended(uid):
+                services.log.info("uid=%s has ended, its folders are removed", uid)
+                await services.threads.run(remove_leftovers, services.paths, uid)
 
     async def _end_unless_sent(self, pod: Pod) -> None:
         """End an unknown pod once there has been a link for long enough and the cloud did not send it."""

@@ -277,6 +277,27 @@ async def test_what_nobody_wants_is_ended_at_start(machine: Machine, tmp_path: P
     assert cloud.deleted == []
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_folders_of_ended_pods_are_removed_at_start(machine: Machine, tmp_path: Path, remembers: bool) -> None:
+    folders = [tmp_path / "edged" / name for name in ("pods/ghost/volumes/v", "subpaths/ghost/c", "logs/d_web_ghost/c")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    cloud = FakeCloud("edge-1")
+    cloud.remembers = remembers
+    async with machine.rig(tmp_path, cloud) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+
+        async def settled() -> bool:
+            return not any([await anyio.Path(folder).exists() for folder in folders])
+
+        if remembers:
+            await until(settled, 5)
+    for folder in folders:
+        assert folder.exists() is not remembers, "after a loss of the store nothing is thrown away"
+    assert any("uid-of-pod-web" in one for one in await _left(tmp_path / "edged")), "what runs keeps its own"
+
+
 async def test_what_runs_here_unknown_after_a_loss_is_adopted_when_the_cloud_sends_it(
     machine: Machine, tmp_path: Path
 ) -> None:
