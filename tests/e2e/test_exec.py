@@ -159,9 +159,14 @@ def test_a_terminal_with_its_size_signals_and_exit_code(kubectl: Kubectl) -> Non
 
         eventually(resized, "the new size")
         terminal.type(b"cat\r")
-        terminal.type(b"back\r")
-        terminal.until(rb"back\s+back")  # from the terminal, then from cat: it runs
+
+        def running() -> object:
+            terminal.type(b"back\r")
+            return terminal.until(rb"back\s+back", 2)  # the terminal's echo, then cat's
+
+        eventually(running, "the start of cat")
         terminal.type(b"\x03")
+        terminal.until(rb"[#$] $")  # the prompt: what was typed before it may be dropped
         terminal.type(b"echo after-$((1+1))\r")
         terminal.until(rb"after-2")
         terminal.type(b"exit 7\r")
