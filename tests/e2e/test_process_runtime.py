@@ -6,13 +6,15 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e_site import Kubectl, Site, eventually
+
+from edgesite.testing.containerd import Containerd
 
 NOBODY = 65534
 #: Without rights, but able to read the interpreter wherever it is installed.
@@ -243,3 +245,16 @@ def test_grace(kube: Kubectl) -> None:
     said, _ = follower.communicate(timeout=20)
     assert said.endswith("goodbye\n")
     kube("delete", "pod", "stubborn", timeout_s=10)
+
+
+def test_auto_takes_a_container_runtime_where_one_answers(
+    new_site: Callable[..., Site], daemon: Containerd, tmp_path: Path
+) -> None:
+    for node, endpoint, wanted in (
+        ("with", daemon.endpoint, "containerd://"),
+        ("without", f"unix://{tmp_path}/none.sock", "edgesite-process://"),
+    ):
+        site = new_site("--cri-endpoint", endpoint, runtime="auto", node=node)
+        site.start()
+        version = "jsonpath={.status.nodeInfo.containerRuntimeVersion}"
+        assert site.kubectl()("get", "node", node, "-o", version).startswith(wanted)
