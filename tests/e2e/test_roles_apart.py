@@ -165,7 +165,8 @@ def test_two_edges_join_and_their_logs_come_through_the_tunnel(stack: ExitStack,
         joined(stack, folder, cloud, node)
     for node in ("a1", "a2"):
         run(kubectl, node, f"says-{node}", f"echo I am {node}; sleep 1000 & wait")
-        assert kubectl("logs", f"says-{node}") == f"I am {node}\n"
+        # The tunnel comes up a moment after the node: until then logs are refused with that reason.
+        eventually(lambda n=node: kubectl("logs", f"says-{n}") == f"I am {n}\n", f"the log of {node}", 15)  # type: ignore[misc]
     follower = kubectl.background("logs", "-f", "says-a1")
     assert follower.stdout is not None
     assert follower.stdout.readline() == "I am a1\n"
