@@ -80,7 +80,7 @@ class Edged:
     ) -> None:
         meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
         machine: Machine = ctx.site.get("machine") or LinuxMachine()
-        node = NodeFacts(ctx.node_name, max_pods=settings.max_pods)
+        node = NodeFacts(ctx.node_name, max_pods=settings.max_pods, allowed_sysctls=settings.allowed_sysctls)
         events = Events(meta, ctx.clock, ctx.node_name, ctx.log)
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()

@@ -1,4 +1,4 @@
-"""Liveness, readiness and startup probes: exec, httpGet, tcpSocket.
+"""Liveness, readiness and startup probes: exec, httpGet, tcpSocket, grpc.
 
 Each probe of each running container is a task of its own that sleeps between its tries. The worker is woken only when an answer
 changes what is known.
@@ -176,6 +176,12 @@ class ProbeSet:
             transport, _ = await services.net.connect(_Silent, address)
             transport.abort()
             return True, ""
+        if (action := probe.get("grpc")) is not None:
+            from edgesite.edge.edged.grpccheck import grpc_health
+
+            address = socket_address(ip, port_number(spec, action.get("port")))
+            word = await grpc_health(address, action.get("service") or "", timeout_s)
+            return word == "SERVING", f'service unhealthy (responded with "{word}")'
         return False, "the probe has no action that is supported here"
 
 

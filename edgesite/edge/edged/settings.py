@@ -64,6 +64,7 @@ class EdgedSettings:
     image_minimum_gc_age_s: float = 120.0
     static_pods: Path | None = None  #: folder of their files
     file_check_s: float = 20.0
+    allowed_sysctls: tuple[str, ...] = ()
     sandbox_image: str = "kubeedge/pause:3.1"
     max_dead_containers: int = 1  #: of one name, kept for their log and as lastState; below 0: all
     max_images_reported: int = 50
@@ -119,6 +120,7 @@ class EdgedSettings:
             image_minimum_gc_age_s=parse_duration(kubelet.get("imageMinimumGCAge", "2m0s")),
             static_pods=Path(kubelet["staticPodPath"]) if kubelet.get("staticPodPath") else None,
             file_check_s=parse_duration(kubelet.get("fileCheckFrequency", "20s")),
+            allowed_sysctls=tuple(kubelet.get("allowedUnsafeSysctls") or ()),
             sandbox_image=section.get("podSandboxImage") or "kubeedge/pause:3.1",
             max_dead_containers=section.get("maxPerPodContainerCount", 1),
             max_images_reported=kubelet.get("nodeStatusMaxImages", 50),

@@ -296,3 +296,46 @@ async def test_a_long_log_is_rotated_and_goes_on(daemon: Containerd, tmp_path: P
         before = (await moved.read_text()).split("line-")[-1].split("-")[0]
         after = (await (folder / "0.log").read_text()).split("line-")[1].split("-")[0]
         assert int(after) == int(before) + 1  # not a line is lost between the two
+
+
+async def test_security_contexts_reach_the_kernel(rig: Rig) -> None:
+    look = (
+        "grep -E 'NoNewPrivs|Seccomp:|CapEff' /proc/self/status; id -G; stat -c '%a %g' /work; "
+        "touch /work/file; stat -c 'file %g' /work/file; stat -L -c 'secret %a %g' /secret/key; "
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ls /proc/acpi 2>&1 | wc -l; echo done; " + FOREVER[2]
+    )
+    mounts = [{"name": "work", "mountPath": "/work"}, {"name": "secret", "mountPath": "/secret"}]
+    own = {
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    main = container(command=["/bin/sh", "-c", look], securityContext=own, volumeMounts=mounts)
+    sysctls = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}]
+    volumes = [
+        {"name": "work", "emptyDir": {}},
+        {"name": "secret", "secret": {"secretName": "hidden", "defaultMode": 0o400}},
+    ]
+    await rig.cloud.apply("secret", {"metadata": {"name": "hidden"}, "data": {"key": "eA=="}})
+    context = {"fsGroup": 2000, "sysctls": sysctls}
+    await rig.cloud.apply("pod", pod("confined", main, volumes=volumes, securityContext=context))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "confined"))
+
+    async def complete() -> bool:
+        return "done" in await output(rig, "confined")
+
+    await until(complete)
+    lines = [line.split() for line in (await output(rig, "confined")).splitlines()]
+    assert ["CapEff:", "0000000000000000"] in lines
+    assert ["NoNewPrivs:", "1"] in lines
+    assert ["Seccomp:", "2"] in lines
+    assert any("2000" in line for line in lines)
+    assert ["2777", "2000"] in lines
+    assert ["file", "2000"] in lines
+    assert ["secret", "440", "2000"] in lines
+    assert ["80"] in lines
+    await rig.cloud.apply(
+        "pod", pod("greedy", container(), securityContext={"sysctls": [{"name": "vm.x", "value": "1"}]})
+    )
+    await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "SysctlForbidden")

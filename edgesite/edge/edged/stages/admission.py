@@ -2,7 +2,7 @@
 
 Labels are the scheduler's to compare: what this node last heard of its own may be older than what it was chosen by.
 
-Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts, Evicted (node pressure).
+Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts, Evicted (node pressure), SysctlForbidden.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edgesite.edge.edged.runtime import PortMapping
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.specs import host_ports
 from edgesite.edge.edged.state import PodState, Rejection
+from edgesite.edge.edged.sysctls import forbidden_sysctl
 
 __all__ = ["AdmissionStage", "refusal"]
 
@@ -50,6 +51,8 @@ def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
     """Return why ``node``, which runs ``others``, cannot take the pod, or None if it can."""
     if under := _pressure(pod, node.stress):
         return Rejection("Evicted", f"The node had condition: [{', '.join(under)}]. ")
+    if (name := forbidden_sysctl(pod, node.allowed_sysctls)) is not None:
+        return Rejection("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
     if len(others) >= node.max_pods:
         return _out_of("pods", 1, len(others), node.max_pods)
     for resource in ("cpu", "memory", "ephemeral-storage"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from edgesite.kube.quantity import InvalidQuantity, parse
 __all__ = ["VolumesStage"]
 
 RETRY_S: Final = 10.0
+GROUP_READS: Final = 0o440  #: With an fsGroup, files of objects can be read by it whatever their mode says.
 TOKEN_RENEW: Final = 0.8  #: Part of a token's life after which another is asked for.
 TOKEN_LIFE_S: Final = 3600
 _PLUGINS: Final = {
@@ -124,7 +126,7 @@ class VolumesStage:
             kind, volume = "emptyDir", {**volume, "emptyDir": {}}  # no source at all means an empty directory
         target = self._services.paths.volume(state.pod.uid, _PLUGINS[kind], volume.get("name", ""))
         if kind == "emptyDir":
-            return str(target), functools.partial(_make_empty, target, volume["emptyDir"] or {})
+            return str(target), functools.partial(_make_empty, target, volume["emptyDir"] or {}, _group(state))
         files = await self._files(state, volume, objects)
         # Secrets stay off the disk where the host lets us mount memory.
         in_memory = kind == "secret" or any(
@@ -138,14 +140,17 @@ class VolumesStage:
         own = next(volume[kind] or {} for kind in ("projected", "configMap", "secret", "downwardAPI") if kind in volume)
         mode = own.get("defaultMode")
         mode = DEFAULT_MODE if mode is None else mode
+        group = _group(state)
         facts = self._services.node.seen_by(state.ips)
         files: dict[str, File] = {}
         for source in projected_sources(volume):
             if (token := source.get("serviceAccountToken")) is not None:
-                files[token.get("path", "")] = File(await self._token(state, token), mode)
+                files[token.get("path", "")] = File(await self._token(state, token), mode if group is None else 0o600)
             else:
                 files |= source_files(state.pod, source, objects, facts, mode)
-        return files
+        if group is None:
+            return files
+        return {name: replace(one, mode=one.mode | GROUP_READS) for name, one in files.items()}
 
     async def _token(self, state: PodState, source: Mapping[str, Any]) -> bytes:
         pod = state.pod
@@ -189,11 +194,13 @@ def _named(name: str, job: Job) -> Job:
     return run
 
 
-def _make_empty(target: Path, source: Mapping[str, Any]) -> None:
+def _make_empty(target: Path, source: Mapping[str, Any], group: int | None) -> None:
     if source.get("medium") == "Memory":
         host.mount_memory(target, _size(source))
     target.mkdir(parents=True, exist_ok=True)
     target.chmod(0o777)
+    if group is not None:
+        host.give_to_group(target, group)
 
 
 def _size(source: Mapping[str, Any]) -> int:

@@ -107,6 +107,12 @@ def _touch(path: str) -> None:
         raise VolumeError(f"hostPath type check failed: {path}: {exc.strerror}") from exc
 
 
+def give_to_group(folder: Path, group: int) -> None:
+    """Let a group (fsGroup) read and write a folder, and own what is made in it later. Raises OSError."""
+    os.chown(folder, -1, group)
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o2770)
+
+
 def resolve_sub_path(volume: Path, sub_path: str, *, make: bool = True) -> Path:
     """Return what a subPath means, links followed, made as a folder if missing; never outside the volume. Raises VolumeError.
 
