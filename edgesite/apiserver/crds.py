@@ -61,8 +61,12 @@ class CustomResources:
         """Serve all that were established when the process last ran."""
         for row in self._registry.store.list(self._crds.prefix).rows:
             crd = json.loads(row.value)
-            if _is(crd, "Established"):
+            if not _is(crd, "Established"):
+                continue
+            try:
                 self._serve(crd)
+            except Exception:  # one that cannot be served must not keep all others, and the API, from coming up
+                logger.exception("CustomResourceDefinition %s cannot be served", crd["metadata"]["name"])
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -97,6 +101,11 @@ class CustomResources:
         except ApiError as exc:
             logger.warning("CustomResourceDefinition %s: %s", name, exc.message)
             return False
+        except StoreError:
+            raise
+        except Exception:  # only a change of it can help, and all others go on
+            logger.exception("CustomResourceDefinition %s cannot be served", name)
+            return True
 
     # serving
 

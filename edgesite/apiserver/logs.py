@@ -135,7 +135,11 @@ class NodeRoads:
         if port not in ("", "10250"):
             raise errors.bad_request(f"port {port} of node {name} cannot be reached")
         self._registry.row(call.kind, "", name)
-        target = "/" + call.route.rest + (f"?{call.request.raw_query}" if call.request.raw_query else "")
+        target = (
+            "/"
+            + quote(call.route.rest, safe="/:@!$&'()*+,;=~")
+            + (f"?{call.request.raw_query}" if call.request.raw_query else "")
+        )
         request = call.request
         headers: dict[str, Sequence[str]] = dict(upgrade_headers(request))
         for header in _HANDED_ON:

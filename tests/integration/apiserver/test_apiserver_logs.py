@@ -145,9 +145,11 @@ async def test_node_proxy(site: Site, connector: Connector) -> None:
     assert (answer.status, answer.body) == (200, b"ok")
     assert connector.asked == [("n1", "GET", "/healthz?verbose=1")]
     assert "x-inner" not in answer.headers
+    await site.get("/api/v1/nodes/n1/proxy/run/a%20b%0d%0aX-More:%20y%2Fz%3Fq?cmd=c%20d")
+    assert connector.asked[-1][2] == "/run/a%20b%0D%0AX-More:%20y/z%3Fq?cmd=c%20d", "nothing becomes a line of its own"
     assert (await site.get("/api/v1/nodes/no/proxy/healthz")).status == 404
     assert (await site.post("/api/v1/nodes/n1/proxy/run", {})).status == 200
-    assert connector.asked[1:] == [("n1", "POST", "/run")]
+    assert connector.asked[2:] == [("n1", "POST", "/run")]
 
 
 async def test_without_a_road(tmp_path: Path) -> None:
