@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from typing import Final
 
 from edgesite.cli import options
 from edgesite.cli.errors import UsageError
@@ -14,12 +16,19 @@ from edgesite.runtime.site import EdgePlan, Plan
 
 __all__ = ["COMMAND"]
 
+_PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     options.add_common(parser)
     parser.add_argument("--cloud", metavar="HOST", help="name or address of the machine with the cloud role")
     parser.add_argument(
         "--token", metavar="TOKEN", help="what `edgesite token` prints there; needed for the first join only"
+    )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="proxy on the way to the cloud: http:// or socks5:// (default: HTTPS_PROXY, ALL_PROXY)",
     )
     parser.add_argument("--node-name", metavar="NAME", help="name of the node (default: the host's name)")
     parser.add_argument("--runtime", metavar="NAME", help="auto, cri, process, or a plugin's (default auto)")
@@ -56,6 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
             ("edge.modules.edged.runtime", arguments.runtime),
             ("edge.modules.edged.remoteRuntimeEndpoint", arguments.cri_endpoint),
             ("edge.modules.edgeHub.token", arguments.token),
+            ("edge.modules.edgeHub.proxy", _proxy(arguments.proxy, cloud)),
             ("edge.modules.edgeHub.websocket.server", host and f"{host}:{arguments.hub_port or 10000}"),
             ("edge.modules.edgeHub.httpServer", host and f"https://{host}:{arguments.bootstrap_port or 10002}"),
             ("edge.modules.edgeStream.server", host and f"{host}:{arguments.tunnel_port or 10004}"),
@@ -64,6 +74,23 @@ def _run(arguments: argparse.Namespace) -> int:
     edge = values["edge"]
     plan = EdgePlan(edge["modules"]["edged"]["hostnameOverride"], folder, Section(edge))
     return options.run_plan(Plan(data_dir=data_dir, cloud=None, edges=(plan,), api=None), plugins, say_when_serving)
+
+
+def _proxy(given: str | None, cloud: str | None) -> str | None:
+    """The proxy as given, else as the environment has it for this host; None if there is none. Raises UsageError."""
+    from edgesite.net.proxy import bypasses, parse_proxy
+
+    found, env = given, os.environ
+    if found is None and cloud:
+        found = next((env[name] for name in _PROXIES if env.get(name)), None)
+        if found and any(bypasses(env.get(name, ""), cloud) for name in ("NO_PROXY", "no_proxy")):
+            found = None
+    if found:
+        try:
+            parse_proxy(found)
+        except ValueError as exc:
+            raise UsageError(f"--proxy: {exc}") from None
+    return found
 
 
 COMMAND = Command("edge", "Run the edge role and join it to a cloud role.", _configure, _run)

@@ -137,7 +137,20 @@ class Certificates:
         return certificate, request.key
 
     async def _get(self, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-        address = urlsplit(str(self._config["httpServer"]))
+        """Ask the first of the servers that answers. Raises JoinError."""
+        servers = [one.strip() for one in str(self._config["httpServer"]).split(",") if one.strip()]
+        failure = JoinError("no address of the cloud is set")
+        for server in servers:
+            try:
+                return await self._get_from(server, path, tls, headers, body)
+            except JoinError as exc:
+                failure = exc
+        raise failure
+
+    async def _get_from(
+        self, server: str, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        address = urlsplit(server)
         host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
         try:
             with anyio.fail_after(_DEADLINE_S):

@@ -4,7 +4,8 @@
     cloud ──> WebSocket ──> EdgeSession ──> waiting call, or the group that `routing` tells
 
 In one process with the cloud it connects to ``mem:cloudhub``, else to ``wss://`` as configured, with the certificate of
-`certificates`. Without a link requests are refused at once, so that nobody waits for the cloud; acknowledgements are dropped,
+`certificates`, through a proxy if one is set. Several addresses, separated by commas, are tried in turn; the one that answers is
+kept as long as it does. Without a link requests are refused at once, so that nobody waits for the cloud; acknowledgements are dropped,
 for the cloud repeats what was not acknowledged.
 
 Ready at once: an edge works without a cloud.
@@ -30,6 +31,7 @@ from edgesite.kube.errors import unavailable
 from edgesite.net import websocket
 from edgesite.net.errors import NetError
 from edgesite.net.pki import Pki, RealPki
+from edgesite.net.proxy import parse_proxy, through_proxy
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
 from edgesite.wire.events import Answer, Event, Greeted, Received
 from edgesite.wire.greeting import FEATURES, HOLDINGS, NEAR_FEATURES
@@ -88,6 +90,9 @@ class _Run:
         self._connection: Connection | None = None
         self._in_process = bool(ctx.site.get("single_process"))
         self._certificates: Certificates | None = None
+        self._net = through_proxy(ctx.net, str(ctx.config.get("proxy") or ""))
+        self._servers = addresses_of(str(ctx.config.get("websocket", {}).get("server") or ""))
+        self._turn = 0  # which of them is tried
         self._spread_s = 0.0  # over which time the cloud wants its nodes to come back
 
     @property
@@ -100,10 +105,12 @@ class _Run:
 
     async def run(self) -> None:
         ctx = self._ctx
+        if ctx.config.get("proxy"):
+            ctx.log.info("the cloud is reached through %s", parse_proxy(str(ctx.config["proxy"])))
         if not self._in_process:
             pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
             self._certificates = Certificates(
-                ctx.node_name, ctx.config, ctx.net, ctx.threads, ctx.clock, pki, ctx.random
+                ctx.node_name, ctx.config, self._net, ctx.threads, ctx.clock, pki, ctx.random
             )
         inbox = ctx.bus.join("websocket", "hub")
         ctx.services.provide(Link, self)  # type: ignore[type-abstract]
@@ -134,11 +141,14 @@ class _Run:
             try:
                 socket = await self._dial()
             except (OSError, NetError, JoinError) as exc:
+                self._turn += 1
                 reason = str(exc) or type(exc).__name__
                 if reason != said:  # not each attempt
                     level = logging.DEBUG if self._in_process else logging.WARNING  # the roles start side by side
                     self._ctx.log.log(level, "no connection to the cloud: %s", reason)
                     said = reason
+                if self._turn % len(self._servers):
+                    continue  # to the next address at once; the wait is between rounds
             else:
                 said = ""
                 reason = await self._serve(socket)
@@ -156,7 +166,7 @@ class _Run:
         address, tls = MEM_ADDRESS, None
         if self._certificates is not None:
             await self._certificates.ensure()
-            address, tls = str(config["websocket"]["server"]), self._certificates.context()
+            address, tls = self._servers[self._turn % len(self._servers)], self._certificates.context()
         project = str(config.get("projectID") or "e632aba927ea4ac2b575ec1603d56f10")
         headers = {"Node_id": node, "Project_id": project, "Connectionuse": "msg"}
         with anyio.fail_after(float(config.get("websocket", {}).get("handshakeTimeout") or 30)):
@@ -165,7 +175,7 @@ class _Run:
     async def _open(
         self, address: str, path: str, headers: dict[str, str], tls: ssl.SSLContext | None
     ) -> websocket.WebSocket:
-        return await websocket.connect(self._ctx.net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES)
+        return await websocket.connect(self._net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES)
 
     async def _serve(self, socket: websocket.WebSocket) -> str:
         ctx = self._ctx
@@ -250,3 +260,8 @@ class _Run:
             self._ctx.log.info("the certificate was renewed")
             if self._connection is not None:
                 self._connection.drop("the certificate was renewed")
+
+
+def addresses_of(text: str) -> list[str]:
+    """The addresses of a comma-separated list; one empty address if there is none."""
+    return [one.strip() for one in text.split(",") if one.strip()] or [""]

@@ -19,6 +19,7 @@ import anyio
 from edgesite.edge.edged.server.source import api_address
 from edgesite.edge.edgestream.serving import StreamServer
 from edgesite.net import tls, websocket
+from edgesite.net.proxy import through_proxy
 from edgesite.net.tunnel import Tunnel
 from edgesite.wire import tunnel as wire
 
@@ -77,7 +78,9 @@ async def _dial(ctx: Context) -> WebSocket:
     """Raises OSError, ValueError."""
     config = ctx.config
     headers = {wire.NODE_HEADER: ctx.node_name, wire.FEATURES_HEADER: wire.WINDOW}
-    ip = ctx.settings.get("modules", {}).get("edged", {}).get("nodeIP") or ""
+    modules = ctx.settings.get("modules", {})
+    net = through_proxy(ctx.net, str(modules.get("edgeHub", {}).get("proxy") or ""))
+    ip = modules.get("edged", {}).get("nodeIP") or ""
     if ip:
         headers[wire.IP_HEADER] = str(ip)
     if ctx.site.get("single_process"):
@@ -87,7 +90,7 @@ async def _dial(ctx: Context) -> WebSocket:
         context = await ctx.threads.run(_tls_context, config)
     with anyio.fail_after(float(config.get("handshakeTimeout") or 30)):
         return await websocket.connect(
-            ctx.net, address, wire.CONNECT_PATH, headers, tls=context, max_message_bytes=wire.MESSAGE_BYTES
+            net, address, wire.CONNECT_PATH, headers, tls=context, max_message_bytes=wire.MESSAGE_BYTES
         )
 
 

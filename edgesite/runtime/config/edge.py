@@ -264,6 +264,9 @@ class EdgeHub(Model):
     token: str = ""
     httpServer: str = ""
     rotateCertificates: bool = True
+    proxy: str = Field(
+        "", description="ours: http://, https:// or socks5://[USER:PASSWORD@]HOST:PORT on the way to the cloud"
+    )
 
     @model_validator(mode="after")
     def _one_transport(self) -> EdgeHub:

@@ -104,8 +104,12 @@ class Site:
             yield self.client
 
     @asynccontextmanager
-    async def edge(self, node: str = "edge-1") -> AsyncIterator[Edge]:
-        settings = Section(self.edge_values(node))
+    async def edge(self, node: str = "edge-1", *, servers: str = "", bootstraps: str = "") -> AsyncIterator[Edge]:
+        values = self.edge_values(node)
+        hub = values["modules"]["edgeHub"]
+        hub["websocket"]["server"] = servers or hub["websocket"]["server"]
+        hub["httpServer"] = bootstraps or hub["httpServer"]
+        settings = Section(values)
         modules = [MetaManager, EdgeHub, Witness]
         host = RoleHost("edge", modules, settings, self.world, data_dir=self.folder / node, node_name=node)
         async with running(host):

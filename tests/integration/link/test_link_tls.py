@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
+from link_site import DEADLINE_S, Site, SiteMaker, create_account, free_ports, node_object, pod_object, until
 
 from edgesite.client import Client
 from edgesite.context import Section
@@ -191,7 +191,9 @@ async def test_what_an_edge_of_kubeedge_1_12_says_and_hears(make_site: SiteMaker
         assert (first["route"]["operation"], first["route"]["resource"]) == ("insert", "default/pod/web-0")
         assert first["content"]["kind"] == "Pod"
         with anyio.fail_after(DEADLINE_S):  # recorded before the acknowledgement: the edge may have it
-            while not (syncs := (await client.list(OBJECT_SYNCS, "default"))["items"]):  # noqa: ASYNC110
+            syncs: list[dict[str, Any]] = []
+            while not syncs or "status" not in syncs[0]:
+                syncs = (await client.list(OBJECT_SYNCS, "default"))["items"]
                 await anyio.sleep(0.01)
         assert syncs[0]["status"] == {"objectResourceVersion": "0"}
         await say("q3", "query", "default/secret/none", None)  # a failing query gets no answer: it would be stored
@@ -278,3 +280,15 @@ async def test_a_replacement_that_a_crash_cut_short_leaves_a_pair_that_fits(make
         certificates.context()  # raises if the pair does not fit
         assert (certificate.read_bytes(), key.read_bytes()) == (new if left == "certificate" else old)
         assert not list(certificate.parent.glob("*.new"))
+
+
+async def test_several_addresses_are_tried_in_turn(make_site: SiteMaker) -> None:
+    async with make_site(single_process=False) as site, site.cloud() as client:
+        site.token = await read_token(client)
+        dead = free_ports(2)
+        values = site.edge_values("edge-1")["modules"]["edgeHub"]
+        servers = ",".join([*(f"127.0.0.1:{port}" for port in dead), values["websocket"]["server"]])
+        bootstraps = ",".join([f"https://127.0.0.1:{dead[0]}", values["httpServer"]])
+        async with site.edge(servers=servers, bootstraps=bootstraps) as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
