@@ -1,13 +1,14 @@
 """Starts the modules of a role when what they need is ready, restarts one that crashes, stops them in reverse order.
 
 A crash is logged with its traceback, counted and restarted with back-off; the others go on. A module that returns by itself
-counts as crashed. Stopping is cancellation, one module after another, dependants first, ``grace_s`` in all for each.
+counts as crashed, and so does one that is ended by a cancellation of something else. Stopping is cancellation, one module after another, dependants first, ``grace_s`` in all for each.
 
 Errors  MissingModule, graphlib.CycleError: the modules cannot be ordered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ class MissingModule(LookupError):
 
 class ModuleExited(RuntimeError):
     """A module returned without being asked to stop."""
+
+
+class StrayCancellation(RuntimeError):
+    """A module was ended by a cancellation that nobody had asked for: of something that it awaited."""
 
 
 class ModuleState(StrEnum):
@@ -144,17 +149,24 @@ class Supervisor:
         while True:
             one.state = ModuleState.STARTING
             started = self._clock.monotonic()
+            failure: Exception
             try:
                 await one.run(one.mark_ready)  # type: ignore[misc]
-                raise ModuleExited(f"{one.module.name} ended by itself")
+                failure = ModuleExited(f"{one.module.name} ended by itself")
+            except asyncio.CancelledError as exc:
+                if _is_being_cancelled():
+                    raise
+                failure = StrayCancellation(f"{one.module.name} awaited what was cancelled")
+                failure.__cause__ = exc
             except Exception as exc:
-                if self._clock.monotonic() - started >= STABLE_S:
-                    delays = self._backoff()
-                delay_s = next(delays)
-                one.state, one.error = ModuleState.CRASHED, _first_line(exc)
-                one.crashes += 1
-                self._crashes.labels(one.module.name).inc()
-                self._say(one, exc, delay_s)
+                failure = exc
+            if self._clock.monotonic() - started >= STABLE_S:
+                delays = self._backoff()
+            delay_s = next(delays)
+            one.state, one.error = ModuleState.CRASHED, _first_line(failure)
+            one.crashes += 1
+            self._crashes.labels(one.module.name).inc()
+            self._say(one, failure, delay_s)
             await self._clock.sleep(delay_s)
 
     def _say(self, one: Running, exc: Exception, delay_s: float) -> None:
@@ -168,6 +180,12 @@ class Supervisor:
         while True:
             yield delay_s * (1 + 0.2 * self._random.random())
             delay_s = min(delay_s * 2, MOST_BACKOFF_S)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody wants this task to end; a future that was cancelled raises the same error in who awaits it."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _root(exc: BaseException) -> BaseException:

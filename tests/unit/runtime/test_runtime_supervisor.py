@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 from graphlib import CycleError
@@ -90,6 +91,30 @@ async def test_starts_in_order_and_stops_in_reverse() -> None:
         tasks.cancel_scope.cancel()
 
     assert log == ["start hub", "start meta", "start edged", "stop edged", "stop meta", "stop hub"]
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:
+    starts = 0
+
+    async def run(ready: Callable[[], None]) -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            given_up = asyncio.get_running_loop().create_future()
+            given_up.cancel()
+            await given_up  # as of a library that answers so when its connection closes
+        ready()
+        await anyio.sleep_forever()
+
+    module = Running(Named("module"), run)  # type: ignore[arg-type]
+    site = supervisor([module])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.run)
+        with anyio.fail_after(5):
+            await site.all_ready.wait()
+        assert (module.crashes, module.state) == (1, ModuleState.READY)
+        tasks.cancel_scope.cancel()
+    assert module.state is ModuleState.STOPPED
 
 
 async def test_a_crash_is_restarted_with_backoff_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
