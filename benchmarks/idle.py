@@ -57,7 +57,6 @@ def imported_env(folder: Path) -> dict[str, str]:
 
 def held(program: rig.Program, env: dict[str, str]) -> Held:
     """Ask a process that was started with ``env`` of `imported_env`. Raises BenchmarkFailed when it does not answer."""
-    program.drain()
     used = rig.usage(program.pid)  # before the question, which costs the process some memory
     names = _modules(program.pid, Path(env["MODULES_FILE"]))
     return Held(
@@ -82,8 +81,6 @@ def _modules(pid: int, file: Path) -> frozenset[str]:
 
 def spent(programs: dict[str, rig.Program], seconds: float) -> dict[str, Spent]:
     """Leave the processes alone for some time and return what each did in it."""
-    for program in programs.values():
-        program.drain()
     before = {name: rig.usage(program.pid) for name, program in programs.items()}
     started = time.perf_counter()
     time.sleep(seconds)

@@ -13,13 +13,13 @@ import http.client
 import json
 import os
 import re
-import selectors
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,7 +126,11 @@ class Program:
         )
         self.pid = self.process.pid
         self.lines: list[tuple[float, str]] = []  #: seconds since the start, text
-        self._rest = b""
+        self._news = threading.Condition()
+        self._ended = False
+        # A thread, so that a program with much to say never waits for its reader.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -134,46 +138,40 @@ class Program:
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
             self.stop()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._reader.join()
 
     def wait_line(self, pattern: str, timeout_s: float = START_S) -> tuple[float, str]:
         """Return the first line that matches and when it came. Raises BenchmarkFailed."""
         deadline, looked_at = time.perf_counter() + timeout_s, 0
-        while True:
-            for at, text in self.lines[looked_at:]:
-                if re.search(pattern, text):
-                    return at, text
-            looked_at = len(self.lines)
-            if not self._read(deadline - time.perf_counter()):
-                log = "\n".join(text for _, text in self.lines[-60:])
-                raise BenchmarkFailed(f"no line like {pattern!r}; the log:\n{log}")
-
-    def drain(self) -> None:
-        """Take what was said meanwhile, so that the program never waits for its reader."""
-        while self._read(0):
-            pass
+        with self._news:
+            while True:
+                for at, text in self.lines[looked_at:]:
+                    if re.search(pattern, text):
+                        return at, text
+                looked_at = len(self.lines)
+                if self._ended or not self._news.wait(deadline - time.perf_counter()):
+                    log = "\n".join(text for _, text in self.lines[-60:])
+                    raise BenchmarkFailed(f"no line like {pattern!r}; the log:\n{log}")
 
     def stop(self) -> None:
         """End it as a service manager would."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.communicate(timeout=30)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.communicate(timeout=10)
+            self.process.wait(10)
 
-    def _read(self, timeout_s: float) -> bool:
+    def _read(self) -> None:
         assert self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(max(0.0, timeout_s)):
-                return False
-        chunk = os.read(self.process.stdout.fileno(), 65536)
-        at = time.perf_counter() - self.started
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        self.lines += [(at, one.decode(errors="replace")) for one in whole]
-        return bool(chunk)
+        with self.process.stdout as out:
+            for raw in out:
+                with self._news:
+                    self.lines.append((time.perf_counter() - self.started, raw.decode(errors="replace").rstrip("\n")))
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
 
 class Api:
