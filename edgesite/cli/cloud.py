@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Final
 
 from edgesite.cli import options
+from edgesite.cli.errors import UsageError
 from edgesite.cli.ready import say_when_serving
 from edgesite.context import Section
 from edgesite.hookspecs import Command
@@ -13,6 +18,8 @@ from edgesite.runtime.site import Plan
 
 __all__ = ["COMMAND"]
 
+_INSTALL_S: Final = 30.0
+
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     options.add_common(parser)
@@ -20,6 +27,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--api-address", metavar="HOST:PORT", type=options.address, help="where the API listens (127.0.0.1:6443)"
     )
     parser.add_argument("--advertise-address", metavar="IP", help="address that edges reach this machine by")
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", type=Path, help="work on the cluster of this file instead of an API of our own"
+    )
+    parser.add_argument(
+        "--in-cluster", action="store_true", help="work on the cluster in whose pod this runs, by its service account"
+    )
+    parser.add_argument(
+        "--install-crds",
+        action="store_true",
+        help="write the custom resources that are missing to that cluster, and exit",
+    )
     options.add_port(parser, "--hub-port", "where edges connect (default 10000)")
     options.add_port(parser, "--bootstrap-port", "where edges get certificates (default 10002)")
     options.add_port(parser, "--tunnel-port", "log and exec tunnel (default 10004)")
@@ -28,6 +46,15 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if (code := options.common_exit(arguments, "CloudCore")) is not None:
         return code
+    outside = bool(arguments.kubeconfig or arguments.in_cluster)
+    if arguments.kubeconfig and arguments.in_cluster:
+        raise UsageError("--kubeconfig and --in-cluster exclude each other")
+    if outside and arguments.api_address:
+        raise UsageError("--api-address is for an API of our own, not for a cluster's")
+    if arguments.install_crds:
+        if not outside:
+            raise UsageError("--install-crds goes with --kubeconfig or --in-cluster: our own API has these kinds")
+        return _install_crds(arguments.kubeconfig)
     plugins, data_dir = options.prepare(arguments)
     advertise = arguments.advertise_address or local_ip()
     kubeedge = arguments.started_as == "cloudcore" and data_dir == SYSTEM_DIR
@@ -40,6 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
         underlay={"cloud": cloud_defaults(data_dir, kubeedge_paths=kubeedge, advertise=advertise)},
         overlay=options.overlay(
             ("api.address", arguments.api_address),
+            ("api.enable", False if outside else None),
+            ("cloud.kubeAPIConfig.kubeConfig", _absolute(arguments)),
             ("cloud.modules.cloudHub.websocket.port", arguments.hub_port),
             ("cloud.modules.cloudHub.https.port", arguments.bootstrap_port),
             ("cloud.modules.cloudStream.tunnelPort", arguments.tunnel_port),
@@ -49,6 +78,44 @@ def _run(arguments: argparse.Namespace) -> int:
     api["adminKubeconfig"] = api["adminKubeconfig"] or str(data_dir / "admin.kubeconfig")
     plan = Plan(data_dir=data_dir, cloud=Section({**values["cloud"], "api": api}), edges=(), api=Section(api))
     return options.run_plan(plan, plugins, say_when_serving)
+
+
+def _absolute(arguments: argparse.Namespace) -> str | None:
+    if arguments.kubeconfig:
+        return str(arguments.kubeconfig.absolute())
+    return "" if arguments.in_cluster else None
+
+
+def _install_crds(file: Path | None) -> int:
+    import anyio
+
+    from edgesite.kube.errors import ApiError
+
+    async def install() -> tuple[list[str], list[str]]:
+        from edgesite.client import kubeconfig
+        from edgesite.client.client import Client
+        from edgesite.client.http import HttpTransport
+        from edgesite.cloud import crds
+        from edgesite.net.real import RealClock, RealNet
+
+        access = kubeconfig.load(file) if file else kubeconfig.from_pod(os.environ)
+        transport = HttpTransport(RealNet(), RealClock(), access)
+        try:
+            with anyio.fail_after(_INSTALL_S):
+                return await crds.install(Client(transport).named("edgesite"))
+        finally:
+            await transport.close()
+
+    try:
+        made, there = anyio.run(install)
+    except (OSError, ValueError, ApiError) as exc:  # TimeoutError is an OSError
+        print(f"edgesite: the custom resources cannot be installed: {exc or 'no answer in time'}", file=sys.stderr)
+        return 1
+    for name in made:
+        print(f"created {name}")
+    for name in there:
+        print(f"kept {name}, which was there")
+    return 0
 
 
 COMMAND = Command("cloud", "Run the cloud role: API, controllers and CloudHub.", _configure, _run)

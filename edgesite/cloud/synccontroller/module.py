@@ -10,7 +10,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 4.6 and 4.7 (th
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 
@@ -50,14 +50,8 @@ class SyncController:
         client = provided.named("synccontroller")
         inbox = ctx.bus.join("synccontroller", "synccontroller")
         records = Records()
-        for kind in (OBJECT_SYNCS, CLUSTER_OBJECT_SYNCS):
-            try:
-                records.load((await client.list(kind)).get("items") or ())
-            except ApiError as exc:
-                if exc.code != 404:  # a cluster without these kinds is worked with all the same
-                    raise
-                ctx.log.warning("the API has no %s: deliveries are not recorded there", kind.plural)
-        proof = _Proof(ctx, records)
+        records.load(await _recorded(ctx, client))
+        proof = _Proof(ctx, records, client)
         writer = RecordWriter(client, records, ctx.random, ctx.log)
         async with anyio.create_task_group() as tasks:
             ctx.services.provide(DeliveryRecords, records)  # type: ignore[type-abstract]
@@ -69,24 +63,57 @@ class SyncController:
                 async for message in inbox:
                     if message.operation == Operation.CONNECTED:
                         proof.add(resource.node_of(message.resource))
+                    elif message.operation == Operation.DISCONNECTED:
+                        records.hurry()
             finally:
                 with anyio.move_on_after(5.0, shield=True):
                     await writer.flush()
 
 
+async def _recorded(ctx: Context, client: Client) -> list[dict[str, Any]]:
+    """All records in the API. Raises ApiError."""
+    found: list[dict[str, Any]] = []
+    for kind in (OBJECT_SYNCS, CLUSTER_OBJECT_SYNCS):
+        try:
+            found += (await client.list(kind)).get("items") or ()
+        except ApiError as exc:
+            if exc.code != 404:  # a cluster without these kinds is worked with all the same
+                raise
+            ctx.log.warning("the API has no %s: deliveries are not recorded there", kind.plural)
+    return found
+
+
 class _Proof:
     """Compares nodes, one after the other."""
 
-    def __init__(self, ctx: Context, records: Records) -> None:
+    def __init__(self, ctx: Context, records: Records, client: Client) -> None:
         self._ctx = ctx
+        self._client = client
         self._records = records
+        self._strangers: set[str] = set()  # nodes that may come from another instance, and do not tell what they hold
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         self._nodes: dict[str, None] = {}
         self._filled = anyio.Event()
 
     def add(self, node: str) -> None:
+        """Compare a node that has connected."""
+        hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
+        if not self._ctx.site.get("embedded_api") and hub is not None and not hub.is_own(node):
+            self._strangers.add(node)
+        self._queue(node)
+
+    def _queue(self, node: str) -> None:
         self._nodes[node] = None
         self._filled.set()
+
+    async def _catch_up(self) -> None:
+        """Learn what other instances have recorded of nodes that may come from them."""
+        nodes, self._strangers = self._strangers, set()
+        try:
+            self._records.catch_up(await _recorded(self._ctx, self._client), nodes)
+        except ApiError as exc:
+            self._ctx.log.warning("what other instances have recorded is not known: %s", exc)
+            self._strangers |= nodes  # the next proof asks again
 
     async def run(self) -> None:
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
@@ -100,6 +127,8 @@ class _Proof:
                     await self._filled.wait()
                 node = next(iter(self._nodes))
                 del self._nodes[node]
+                if self._strangers:
+                    await self._catch_up()
                 await self.compare(node)
 
     async def _prove(self) -> None:
@@ -111,7 +140,7 @@ class _Proof:
                     self._records.forget_node(node)
             hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
             for node in hub.nodes() if hub is not None else ():
-                self.add(node)
+                self._queue(node)
 
     async def compare(self, node: str) -> None:
         """Send what the node lacks, and the end of what it should no longer have."""

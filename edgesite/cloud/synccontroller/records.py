@@ -139,6 +139,20 @@ class Records:
                 self._by_node.setdefault(node, {})[ref.uid] = ref
                 self.written[node, ref.uid] = ref
 
+    def catch_up(self, objects: Iterable[Object], nodes: set[str]) -> None:
+        """Take what another instance of the cloud role has recorded of these nodes, where it knows more."""
+        for obj in objects:
+            found = from_sync(obj)
+            if found is None or found[0] not in nodes:
+                continue
+            node, ref = found
+            held = self._by_node.setdefault(node, {})
+            old = held.get(ref.uid)
+            if old is None or old.version < ref.version:
+                held[ref.uid] = ref
+            self.written[node, ref.uid] = ref
+            self._mark(node, ref.uid)
+
     def of(self, node: str) -> list[ObjectRef]:
         return list(self._by_node.get(node, {}).values())
 
@@ -171,6 +185,10 @@ class Records:
         while not self.changed:
             self._filled = anyio.Event()
             await self._filled.wait()
+
+    def hurry(self) -> None:
+        """Write soon what has changed: another instance may need it."""
+        self._urgent.set()
 
     async def wait_urgent(self) -> None:
         """Wait for something that must be written at once: without it an edge's object could be forgotten."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import anyio
 
 from edgesite.apiserver.module import ApiServerModule
 from edgesite.client import Client
+from edgesite.client.kubeapi import KubeApiModule
 from edgesite.cloud.cloudhub.module import CloudHub
 from edgesite.cloud.edgecontroller.module import EdgeController
 from edgesite.cloud.synccontroller.module import SyncController
@@ -102,6 +104,30 @@ class Site:
         self.cloud_host = RoleHost("cloud", modules, settings, self.world, data_dir=self.folder / "cloud")
         async with running(self.cloud_host):
             yield self.client
+
+    @asynccontextmanager
+    async def cluster(self) -> AsyncIterator[Client]:
+        """An API server alone, as a cluster has it; clouds made by `instance` work on it."""
+        settings = Section({**self.values["cloud"], "api": self.values["api"]})
+        host = RoleHost("cloud", [ApiServerModule], settings, self.world, data_dir=self.folder / "cluster")
+        async with running(host):
+            yield host.services.get(Client)
+
+    @asynccontextmanager
+    async def instance(self, name: str) -> AsyncIterator[tuple[int, RoleHost]]:
+        """A cloud role on the cluster, by its kubeconfig; gives the port of its hub."""
+        values = copy.deepcopy(self.values["cloud"])
+        values["kubeAPIConfig"]["kubeConfig"] = self.values["api"]["adminKubeconfig"]
+        ports = free_ports(2)
+        for section, port in zip(("websocket", "https"), ports, strict=True):
+            values["modules"]["cloudHub"][section] |= {"address": "127.0.0.1", "port": port}
+        self.bootstrap_port = ports[1]
+        world = replace(self.world, net=RealNet(), site={**self.world.site, "embedded_api": False})
+        modules = [KubeApiModule, EdgeController, SyncController, CloudHub]
+        settings = Section({**values, "api": {"enable": False}})
+        host = RoleHost("cloud", modules, settings, world, data_dir=self.folder / name)
+        async with running(host):
+            yield ports[0], host
 
     @asynccontextmanager
     async def edge(self, node: str = "edge-1", *, servers: str = "", bootstraps: str = "") -> AsyncIterator[Edge]:
