@@ -1,6 +1,7 @@
 """A `Transport` to a remote API server, over ``ctx.net``.
 
-Errors  OSError when there is no answer.
+Units   Seconds.
+Errors  OSError when there is no answer, or none in time.
 State   A pool of idle connections; `HttpTransport.close` ends them.
 """
 
@@ -11,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from edgesite.net import tls
 from edgesite.net.address import join
@@ -28,14 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["HttpTransport"]
 
 TOKEN_S: Final = 60.0  #: how long a token that was read from a file is used
+ANSWER_S: Final = 120.0  #: for a whole answer, twice what API servers give themselves: a link that died silently must hold nobody for ever
 
 
 class HttpTransport:
     """Requests to the API server that an `Access` describes."""
 
-    def __init__(self, net: Net, clock: Clock, access: Access) -> None:
+    def __init__(self, net: Net, clock: Clock, access: Access, *, answer_s: float = ANSWER_S) -> None:
         """Raises OSError for certificates that cannot be used."""
         self._path = access.path
+        self._answer_s = answer_s
         headers = {}
         if access.basic:
             headers["Authorization"] = "Basic " + base64.b64encode(access.basic.encode()).decode("ascii")
@@ -55,7 +60,8 @@ class HttpTransport:
     async def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> tuple[int, Mapping[str, str], bytes]:
-        answer = await self._client.request(method, self._path + target, headers, body)
+        with anyio.fail_after(self._answer_s):  # TimeoutError is an OSError
+            answer = await self._client.request(method, self._path + target, headers, body)
         return answer.status, _mapping(answer.headers), answer.body
 
     @asynccontextmanager
