@@ -1,15 +1,24 @@
-"""Log output: text for people, JSON for machines. Standard logging underneath; both go to standard error."""
+"""Log output: text for people, JSON for machines. Standard logging underneath; both go to standard error.
+
+A reader that does not read never stops the site: lines wait in a bounded queue for a thread that writes them, and beyond the
+bound they are dropped and counted; the count is told as soon as somebody reads again.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import queue
 import sys
+import threading
 import time
 from typing import Final
 
-__all__ = ["configure"]
+__all__ = ["QueuedHandler", "configure"]
 
+_MOST_LINES: Final = 8192
+_FAREWELL_S: Final = 1.0  #: at the end of the process, for what still waits
 _LEVELS: Final = (logging.INFO, logging.DEBUG)
 
 
@@ -40,9 +49,46 @@ class _Json(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+class QueuedHandler(logging.Handler):
+    """Writes to a file descriptor from a thread of its own; `emit` never waits."""
+
+    def __init__(self, fd: int, most_lines: int = _MOST_LINES) -> None:
+        super().__init__()
+        self._fd = fd
+        self._most = most_lines
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._lines.qsize() >= self._most:
+            self._dropped += 1
+            return
+        self._lines.put((self.format(record) + "\n").encode(errors="backslashreplace"))
+
+    def close(self) -> None:
+        """Write what waits, as far as the reader takes it in a second."""
+        if self._thread.is_alive():
+            self._lines.put(None)
+            self._thread.join(_FAREWELL_S)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                line += f"{dropped} lines of the log were dropped: nobody read them in time\n".encode()
+            try:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+            except OSError:
+                return  # nobody will ever read it
+
+
 def configure(*, form: str, verbosity: int, quiet: bool = False) -> None:
     """Set up logging of this process. ``form`` is "text" or "json"; ``quiet`` shows warnings and errors only."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = QueuedHandler(sys.stderr.fileno())
     handler.setFormatter(_Json() if form == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
