@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.cloud.cloudhub.identities import BARRED
 from edgesite.wire.message import InvalidMessage
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def node_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
             name: value for name, value in labels.items() if not name.partition("/")[0].endswith(_RESERVED_LABELS)
         }
     if isinstance(annotations, dict) and annotations:
-        kept["annotations"] = annotations
+        kept["annotations"] = {name: value for name, value in annotations.items() if name != BARRED}
     return kept
 
 

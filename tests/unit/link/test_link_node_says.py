@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgesite.cloud.cloudhub.identities import BARRED
 from edgesite.cloud.edgecontroller.authorize import node_metadata, node_patch, pod_patch
 from edgesite.wire.message import InvalidMessage
 
@@ -17,8 +18,13 @@ def test_of_a_pod_its_status_alone() -> None:
     assert pod_patch({}) == {"metadata": {}}
 
 
-def test_of_itself_no_label_that_is_reserved() -> None:
-    metadata = {"name": "n", "labels": RESERVED | {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["stay"]}
+def test_of_itself_nothing_that_others_decide() -> None:
+    metadata = {
+        "name": "n",
+        "labels": RESERVED | {"a": "b"},
+        "annotations": {"c": "d", BARRED: "false"},
+        "finalizers": ["stay"],
+    }
     assert node_metadata(metadata) == {"labels": {"a": "b"}, "annotations": {"c": "d"}}
     assert node_patch({"metadata": metadata, "status": {}, "spec": {"taints": []}}) == {
         "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
