@@ -30,6 +30,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.job.module import JobModule
     from edgesite.controlplane.namespaces import NamespaceModule
     from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
+    from edgesite.controlplane.persistentvolumes.module import PersistentVolumeModule
     from edgesite.controlplane.replicaset.module import ReplicaSetModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
@@ -48,5 +49,6 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         NodeLifecycleModule,
         ServiceAccountModule,
         NamespaceModule,
+        PersistentVolumeModule,
         GarbageCollectorModule,
     ]

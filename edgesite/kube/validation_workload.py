@@ -145,9 +145,21 @@ def _stateful_set(causes: Causes, obj: Object) -> None:
     elif rolling is not None:
         causes.not_negative("spec.updateStrategy.rollingUpdate.partition", rolling.get("partition"))
     _selector(causes, spec, "statefulset")
-    _template(causes, spec, "StatefulSet")
+    _template(causes, _with_claims(spec), "StatefulSet")
     for index, claim in enumerate(spec.get("volumeClaimTemplates", ())):
         check_claim_spec(causes, f"spec.volumeClaimTemplates[{index}].spec", claim.get("spec", {}))
+
+
+def _with_claims(spec: Object) -> Object:
+    """The spec as its pods will be: each claim template is a volume of that name, in place of the template's own."""
+    names = [(one.get("metadata") or {}).get("name", "") for one in spec.get("volumeClaimTemplates") or ()]
+    if not names:
+        return spec
+    template = spec.get("template") or {}
+    pod = template.get("spec") or {}
+    volumes = [one for one in pod.get("volumes") or () if one.get("name") not in names]
+    volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
 
 
 def _daemon_set(causes: Causes, obj: Object) -> None:

@@ -40,6 +40,7 @@ class NodeFacts:
     max_pods: int = 110
     dns: DnsConfig = field(default_factory=DnsConfig)
     hosts_text: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     allowed_sysctls: tuple[str, ...] = ()  #: unsafe ones that the configuration allows; "net.*" is all below
     stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure
 

@@ -385,3 +385,22 @@ def test_any_decodable_object_is_judged_without_a_crash(data: st.DataObject, row
         return
     for found in (validation.validate(row, new), validation.validate_update(row, new, old)):
         assert all(set(one) == {"reason", "message", "field"} for one in found)
+
+
+def test_a_stateful_sets_pods_may_mount_its_claims() -> None:
+    container = {"name": "c", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    labels = {"app": "db"}
+    spec: dict[str, Any] = {
+        "serviceName": "db",
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+    }
+    obj = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "d"}, "spec": spec}
+    defaults.apply("apps", "v1", "StatefulSet", obj)
+    assert [one["field"] for one in validation.validate(resources.STATEFUL_SETS, obj)] == [
+        "spec.template.spec.containers[0].volumeMounts[0].name"
+    ]
+    spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+    defaults.apply("apps", "v1", "StatefulSet", obj)
+    assert validation.validate(resources.STATEFUL_SETS, obj) == []

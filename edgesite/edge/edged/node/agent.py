@@ -81,6 +81,7 @@ class NodeAgent:
         node.ips = (settings.node_ip,) if settings.node_ip else facts.addresses
         node.memory_bytes = facts.memory_bytes
         node.allocatable_nano = describe.allocatable_nano(facts, settings)
+        node.labels = describe.node_labels(ctx.node_name, facts, settings)
         node.dns = dns.parse_resolv_conf(facts.resolv_conf)
         node.hosts_text = facts.hosts
         await self._ask_version()

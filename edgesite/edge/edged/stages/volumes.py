@@ -19,6 +19,7 @@ from edgesite.edge.edged.state import PodState, StageWait
 from edgesite.edge.edged.together import together
 from edgesite.edge.edged.volumes import host, subpaths
 from edgesite.edge.edged.volumes.atomic import File, write_payload
+from edgesite.edge.edged.volumes.claims import ClaimPending, claim_name, is_bound, source_of
 from edgesite.edge.edged.volumes.payload import (
     DEFAULT_MODE,
     VolumeError,
@@ -32,6 +33,7 @@ from edgesite.kube.quantity import InvalidQuantity, parse
 __all__ = ["VolumesStage"]
 
 RETRY_S: Final = 10.0
+PENDING_S: Final = 1.0  #: A claim is bound soon after its pod has been given a node.
 GROUP_READS: Final = 0o440  #: With an fsGroup, files of objects can be read by it whatever their mode says.
 TOKEN_RENEW: Final = 0.8  #: Part of a token's life after which another is asked for.
 TOKEN_LIFE_S: Final = 3600
@@ -66,7 +68,7 @@ class VolumesStage:
                 self._services.log.warning("pod=%s volumes cannot be brought up to date: %s", state.pod.key, exc)
                 raise StageWait(str(exc), RETRY_S) from exc
             self._services.events.report(state.pod.reference(), WARNING, "FailedMount", str(exc))
-            raise StageWait(str(exc), RETRY_S) from exc
+            raise StageWait(str(exc), PENDING_S if isinstance(exc, ClaimPending) else RETRY_S) from exc
         state.volumes = paths
 
     async def teardown(self, state: PodState) -> None:
@@ -97,7 +99,7 @@ class VolumesStage:
             try:
                 paths[name], job = await self._one(state, volume, objects)
             except VolumeError as exc:
-                raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {exc}') from exc
+                raise type(exc)(f'MountVolume.SetUp failed for volume "{name}" : {exc}') from exc
             if job is not None:
                 jobs.append(_named(name, job))
         return paths, jobs
@@ -115,6 +117,8 @@ class VolumesStage:
     async def _one(
         self, state: PodState, volume: Mapping[str, Any], objects: Mapping[tuple[str, str], Mapping[str, Any] | None]
     ) -> tuple[str, Job | None]:
+        if claim := claim_name(state.pod, volume):
+            return await self._claimed(state, claim)
         if (source := volume.get("hostPath")) is not None:
             path = source.get("path", "")
             return path, functools.partial(host.prepare_host_path, path, source.get("type") or "")
@@ -133,6 +137,21 @@ class VolumesStage:
             "serviceAccountToken" in one or "secret" in one for one in projected_sources(volume)
         )
         return str(target), functools.partial(_make_files, target, files, self._version(), in_memory, _group(state))
+
+    async def _claimed(self, state: PodState, name: str) -> tuple[str, Job | None]:
+        """The folder of this host behind a claim; with an fsGroup it is given to that group."""
+        objects = self._services.objects
+        claim = await objects.claim(state.pod.namespace, name)
+        if claim is None:
+            raise ClaimPending(f'persistentvolumeclaim "{name}" not found')
+        if not is_bound(claim):
+            raise ClaimPending(f'persistentvolumeclaim "{name}" is not bound')
+        volume = await objects.get("persistentvolume", "", claim["spec"]["volumeName"])
+        if volume is None:
+            raise ClaimPending(f'persistentvolume "{claim["spec"]["volumeName"]}" not found')
+        source = source_of(volume, claim, self._services.node.labels)
+        group = _group(state) if "local" in volume["spec"] else None
+        return source["path"], functools.partial(_make_claimed, source["path"], source["type"], group)
 
     async def _files(
         self, state: PodState, volume: Mapping[str, Any], objects: Mapping[tuple[str, str], Mapping[str, Any] | None]
@@ -192,6 +211,12 @@ def _named(name: str, job: Job) -> Job:
             raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {exc.strerror}: {exc.filename}') from exc
 
     return run
+
+
+def _make_claimed(path: str, kind: str, group: int | None) -> None:
+    host.prepare_host_path(path, kind)
+    if group is not None:
+        host.give_to_group(Path(path), group)
 
 
 def _make_empty(target: Path, source: Mapping[str, Any], group: int | None) -> None:

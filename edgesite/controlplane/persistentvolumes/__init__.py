@@ -1,0 +1,1 @@
+"""Binds PersistentVolumeClaims to PersistentVolumes that somebody has made: nothing is provisioned here."""

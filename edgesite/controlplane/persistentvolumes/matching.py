@@ -1,0 +1,84 @@
+"""Which volume suits a claim. Pure functions on API objects.
+
+Units   Capacities are exact quantities.
+Source  core/v1 PersistentVolumeClaim: access modes, class, volume mode, selector, capacity; the smallest volume that suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from edgesite.controlplane.nodematch import matches_term
+from edgesite.kube.quantity import ZERO, InvalidQuantity, Quantity, parse
+from edgesite.kube.selectors import InvalidSelector, from_object
+
+__all__ = ["choose", "class_of", "is_claimed_by", "reachable_from"]
+
+_OLD_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
+Object = Mapping[str, Any]
+
+
+def class_of(obj: Object) -> str:
+    """The storage class of a claim or a volume; "" is that of volumes made by hand."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return str(annotations.get(_OLD_CLASS) or (obj.get("spec") or {}).get("storageClassName") or "")
+
+
+def is_claimed_by(volume: Object, claim: Object) -> bool:
+    """Whether the volume is bound to, or kept for, this very claim."""
+    reference = (volume.get("spec") or {}).get("claimRef") or {}
+    metadata = claim["metadata"]
+    same = (reference.get("namespace"), reference.get("name")) == (metadata.get("namespace"), metadata["name"])
+    return same and reference.get("uid") in (None, "", metadata["uid"])
+
+
+def reachable_from(volume: Object, node: str, labels: Mapping[str, str]) -> bool:
+    """Whether a node may use the volume."""
+    required = ((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required")
+    return required is None or any(matches_term(one, node, labels) for one in required.get("nodeSelectorTerms") or ())
+
+
+def choose(claim: Object, volumes: Iterable[Object]) -> Object | None:
+    """Return the volume for a claim: one that is kept for it, else the smallest free one that suffices."""
+    spec = claim.get("spec") or {}
+    suitable = []
+    for volume in volumes:
+        if volume["metadata"].get("deletionTimestamp"):
+            continue
+        if is_claimed_by(volume, claim):
+            return volume
+        if not (volume.get("spec") or {}).get("claimRef") and _suffices(volume, claim, spec):
+            suitable.append(volume)
+    return min(suitable, key=lambda one: (_capacity(one), one["metadata"]["name"]), default=None)
+
+
+def _suffices(volume: Object, claim: Object, wanted: Object) -> bool:
+    spec = volume.get("spec") or {}
+    if (volume.get("status") or {}).get("phase") not in (None, "", "Pending", "Available"):
+        return False
+    if class_of(volume) != class_of(claim):
+        return False
+    if (spec.get("volumeMode") or "Filesystem") != (wanted.get("volumeMode") or "Filesystem"):
+        return False
+    if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()):
+        return False
+    selector = wanted.get("selector")
+    try:
+        if selector is not None and not from_object(selector).matches(volume["metadata"].get("labels") or {}):
+            return False
+    except InvalidSelector:
+        return False
+    requests = (wanted.get("resources") or {}).get("requests") or {}
+    return _amount(requests.get("storage")) <= _capacity(volume)
+
+
+def _capacity(volume: Object) -> Quantity:
+    return _amount(((volume.get("spec") or {}).get("capacity") or {}).get("storage"))
+
+
+def _amount(text: Any) -> Quantity:
+    try:
+        return parse(text) if text is not None else ZERO
+    except InvalidQuantity:
+        return ZERO

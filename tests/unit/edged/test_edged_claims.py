@@ -1,0 +1,74 @@
+"""Claims: what they amount to on a node, and pods that wait for theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edged_machine import Machine, condition, pod
+
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.volumes.claims import claim_names, is_bound, source_of
+from edgesite.edge.edged.volumes.payload import VolumeError
+from edgesite.testing.edgedrig import NODE
+
+pytestmark = pytest.mark.anyio
+CLAIM = {"metadata": {"name": "data", "uid": "c1"}, "spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}}
+
+
+def affinity(*values: str) -> dict[str, Any]:
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(values)}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+
+
+def test_what_volumes_amount_to() -> None:
+    labels = {"kubernetes.io/hostname": "n1"}
+    path = {"hostPath": {"path": "/data", "type": "DirectoryOrCreate"}}
+    assert source_of({"spec": path}, CLAIM, labels) == {"path": "/data", "type": "DirectoryOrCreate"}
+    local = {"local": {"path": "/disk"}, "nodeAffinity": affinity("n0", "n1")}
+    assert source_of({"spec": local}, CLAIM, labels) == {"path": "/disk", "type": "Directory"}
+    with pytest.raises(VolumeError, match="NodeAffinity check failed"):
+        source_of({"spec": local}, CLAIM, {"kubernetes.io/hostname": "n2"})
+    with pytest.raises(VolumeError, match="another claim"):
+        source_of({"spec": {**path, "claimRef": {"uid": "c2"}}}, CLAIM, labels)
+    with pytest.raises(VolumeError, match="kind nfs"):
+        source_of({"spec": {"nfs": {}, "accessModes": []}}, CLAIM, labels)
+
+
+def test_which_claims_a_pod_has() -> None:
+    volumes = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "b", "ephemeral": {"volumeClaimTemplate": {}}},
+        {"name": "c", "emptyDir": {}},
+    ]
+    assert list(claim_names(Pod({"metadata": {"name": "web"}, "spec": {"volumes": volumes}}))) == ["data", "web-b"]
+    assert is_bound(CLAIM)
+    assert not is_bound({"spec": {"volumeName": "pv"}})
+    assert not is_bound(None)
+
+
+async def test_a_pod_waits_for_its_claim_and_then_mounts_the_folder(tmp_path: Path) -> None:
+    machine = Machine()
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    spec = pod(volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
+    spec["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", spec)
+        await rig.cloud.until(lambda: any("not found" in one["message"] for one in rig.cloud.events.values()))
+        await rig.cloud.apply(
+            "persistentvolumeclaim", {"metadata": {"name": "data"}, "spec": {}, "status": {"phase": "Pending"}}
+        )
+        await rig.cloud.until(lambda: any("is not bound" in one["message"] for one in rig.cloud.events.values()))
+        local = {"local": {"path": str(folder)}, "nodeAffinity": affinity(NODE)}
+        rig.cloud.objects["persistentvolume", "", "pv"] = {"metadata": {"name": "pv"}, "spec": local}
+        bound = {"metadata": {"name": "data"}, "spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}}
+        await rig.cloud.apply("persistentvolumeclaim", bound)
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        (made,) = machine.engine.containers.values()
+        assert [one.host_path for one in made.config.mounts if one.container_path == "/data"] == [str(folder)]
+        (folder / "kept").write_text("x")
+        await rig.cloud.delete("web", grace_s=1)
+        await rig.cloud.until(lambda: rig.cloud.deleted == ["uid-of-pod-web"])
+    assert (folder / "kept").read_text() == "x"
