@@ -103,7 +103,10 @@ class Certificates:
     async def renew(self) -> None:
         """Get a new certificate by the present one. Raises JoinError."""
         certificate, key = await self._apply(self.context(), {})
-        await self._threads.run(self._save, None, certificate, key)
+        try:
+            await self._threads.run(self._save, None, certificate, key)
+        except OSError as exc:  # a full disk, say: the present one serves on
+            raise JoinError(f"the new certificate cannot be written: {exc}") from exc
 
     # -- the bootstrap server ------------------------------------------------------------------------------------
 
@@ -165,15 +168,25 @@ class Certificates:
         files = self._files
         if ca is not None:
             _write_fresh(files.ca, ca, 0o644)
-            os.replace(_fresh(files.ca), files.ca)
+            _put_in_place(files.ca)
         _write_fresh(files.key, key, 0o600)
         _write_fresh(files.certificate, certificate, 0o644)
-        os.replace(_fresh(files.key), files.key)
-        os.replace(_fresh(files.certificate), files.certificate)
+        _put_in_place(files.key)
+        _put_in_place(files.certificate)
 
 
 def _fresh(path: Path) -> Path:
     return path.with_name(path.name + ".new")
+
+
+def _put_in_place(path: Path) -> None:
+    """Replace the file by what was written beside it; a power cut keeps the order of such steps."""
+    os.replace(_fresh(path), path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write_fresh(path: Path, data: bytes, mode: int) -> None:

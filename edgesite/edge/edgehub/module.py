@@ -245,21 +245,32 @@ class _Run:
 
     async def _keep_certificate(self, certificates: Certificates) -> None:
         """Renew in time; the next connection uses the new certificate, and the present one is made anew with it."""
-        clock = self._ctx.clock
+        clock, said = self._ctx.clock, ""
         while True:
             try:
                 due = await certificates.renewal_at() - clock.time()
-                if due > 0:
-                    await clock.sleep(min(due, 3600.0))
-                    continue
+            except JoinError as exc:
+                self._ctx.log.debug("no certificate yet: %s", exc)
+                await self._rest()
+                continue
+            if due > 0:
+                await clock.sleep(min(due, 3600.0))
+                continue
+            try:
                 await certificates.renew()
             except JoinError as exc:
-                self._ctx.log.debug("no renewal of the certificate: %s", exc)
-                await clock.sleep(_MOST_WAIT_S * (0.5 + self._ctx.random.random() / 2))
+                level = logging.DEBUG if said == str(exc) else logging.WARNING  # not each attempt
+                self._ctx.log.log(level, "the certificate is due for renewal, but there is no new one: %s", exc)
+                said = str(exc)
+                await self._rest()
                 continue
+            said = ""
             self._ctx.log.info("the certificate was renewed")
             if self._connection is not None:
                 self._connection.drop("the certificate was renewed")
+
+    async def _rest(self) -> None:
+        await self._ctx.clock.sleep(_MOST_WAIT_S * (0.5 + self._ctx.random.random() / 2))
 
 
 def addresses_of(text: str) -> list[str]:
