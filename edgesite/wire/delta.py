@@ -73,7 +73,7 @@ def apply_delta(held: Object | None, content: Any) -> Object:
 class Bases:
     """The objects that edges hold, newest use last."""
 
-    def __init__(self, most: int = 2048) -> None:
+    def __init__(self, most: int = 16_384) -> None:
         self._objects: OrderedDict[tuple[str, int], Object] = OrderedDict()
         self._most = most
 

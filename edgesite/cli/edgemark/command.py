@@ -27,6 +27,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", metavar="K", type=count, default=1, help="times that all pods are changed (1)")
     parser.add_argument("--schedule", action="store_true", help="let the scheduler place the pods")
     parser.add_argument(
+        "--away",
+        metavar="K",
+        type=count,
+        default=0,
+        help="change K pods of each node while all links are down, then resume",
+    )
+    parser.add_argument(
         "--reconnect", action="store_true", help="cut all links at once at the end, and wait for all nodes"
     )
     parser.add_argument(

@@ -5,7 +5,7 @@ Errors  ApiError; TimeoutError when the pods do not come to what is waited for i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -76,13 +76,13 @@ class Pods:
 
         return create
 
-    async def annotate(self, value: str) -> None:
-        """Change all pods once."""
+    async def annotate(self, value: str, names: Iterable[str] | None = None) -> None:
+        """Change all pods once, or those of ``names``."""
 
         async def change(name: str) -> None:
             await self._client.patch(PODS, name, {"metadata": {"annotations": {"edgemark": value}}}, NAMESPACE)
 
-        await self._each(list(self.times.create), change)
+        await self._each(list(self.times.create if names is None else names), change)
 
     async def remove(self) -> None:
         await self._client.delete_collection(PODS, NAMESPACE)

@@ -28,6 +28,7 @@ __all__ = ["MarkRun", "Report"]
 
 _STEP_S: Final = 600.0
 _SETTLED_S: Final = 2.0
+_RECORDED_S: Final = 12.0
 
 
 @dataclass(slots=True)
@@ -176,6 +177,8 @@ class MarkRun:
         )
         for at in range(self._options.updates):
             await self._update(fleet, pods, str(at), count)
+        if self._options.away:
+            await self._resume(fleet, pods, names)
 
     async def _update(self, fleet: Fleet, pods: Pods, value: str, count: int) -> None:
         await self._quiet(fleet)
@@ -193,6 +196,34 @@ class MarkRun:
         if after.cpu_s > before.cpu_s:
             cpu = (after.cpu_s - before.cpu_s) / count * 1000
             self.report.add("update_cpu_ms", cpu, "CPU of the cloud per change, API and store included (ms)")
+
+    async def _resume(self, fleet: Fleet, pods: Pods, names: list[str]) -> None:
+        await self._quiet(fleet)
+        await self._recorded()
+        fleet.reconnect = False
+        fleet.cut_all()
+        await self._until(lambda: "links cut", lambda: fleet.counters.ready == 0)
+        each = min(self._options.away, self._options.pods_per_node)
+        await pods.annotate("away", [f"{name}-{at}" for name in names for at in range(each)])
+        count, applied, received = each * len(names), fleet.counters.applied, fleet.counters.received
+        began = self._clock.monotonic()
+        fleet.reconnect = True
+        await fleet.connect()
+        ended = await self._until(
+            lambda: f"changes resumed {fleet.counters.applied - applied}/{count}",
+            lambda: fleet.counters.applied - applied >= count,
+        )
+        passed = fleet.traffic()
+        self.report.add("resume_s", ended - began, f"{len(names)} nodes resumed after {count} changes while away (s)")
+        self.report.add(
+            "resume_bytes_down", passed.down / len(names), "bytes down per resumed node, handshakes included"
+        )
+        self.report.add("resume_bytes_up", passed.up / len(names), "bytes up per resumed node, handshakes included")
+        self.report.add("resume_objects", fleet.counters.received - received, "objects sent to resume")
+
+    async def _recorded(self) -> None:
+        """Wait until the cloud role has written down what the nodes hold, as it does some seconds later."""
+        await self._clock.sleep(_RECORDED_S)
 
     async def _quiet(self, fleet: Fleet) -> None:
         """Wait until nothing comes any more."""

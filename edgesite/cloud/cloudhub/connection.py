@@ -72,8 +72,12 @@ class NodeConnection:
 
     def send(self, message: Message) -> None:
         """Give the session a message for the edge."""
+        self.queue(message)
+        self.settle()
+
+    def queue(self, message: Message) -> None:
+        """The same, to be written with others by `settle`."""
         self.session.send(message, self._clock.monotonic())
-        self._settle()
 
     def hold(self, hold: bool) -> None:
         """Stop or go on reading from the edge."""
@@ -84,11 +88,11 @@ class NodeConnection:
     def drop(self, reason: str) -> None:
         """End the connection from this side."""
         self.session.close(reason)
-        self._settle()
+        self.settle()
 
     def _on_frame(self, frame: Frame) -> None:
         self.session.receive_frame(frame.data, self._clock.monotonic(), text=frame.text)
-        self._settle()
+        self.settle()
 
     def _on_close(self, closed: SocketClosed) -> None:
         self._end(str(closed))
@@ -98,9 +102,9 @@ class NodeConnection:
 
     def on_timer(self, now: float) -> None:
         self.session.handle_timer(now)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Act on what the last call to the session has brought."""
         self._tell()
         self.flush()
@@ -140,7 +144,7 @@ class NodeConnection:
             self._end(str(exc))
             return
         self._draining = False
-        self._settle()
+        self.settle()
 
     def _end(self, reason: str) -> None:
         if self._ended:

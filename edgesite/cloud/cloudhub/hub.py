@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.lowlevel
 
 from edgesite.cloud.cloudhub.connection import NodeConnection
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
@@ -85,6 +86,8 @@ class Hub:
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
         self._line_filled = anyio.Event()
+        self._unsent: dict[NodeConnection, None] = {}  # with messages that were queued in this turn of the loop
+        self._unsent_filled = anyio.Event()
         metrics.nodes.set_function(lambda: float(len(self._connections)))
         metrics.line.set_function(lambda: float(len(self._line)))
         metrics.backlog.set_function(lambda: float(sum(one.session.backlog for one in self._connections.values())))
@@ -93,6 +96,7 @@ class Hub:
         """Serve timers and the line until cancelled."""
         self._tasks.start_soon(self._timers.run)
         self._tasks.start_soon(self._look_at_nodes)
+        self._tasks.start_soon(self._write_queued)
         while True:
             if not self._line:
                 self._line_filled = anyio.Event()
@@ -105,6 +109,17 @@ class Hub:
             if connection.waiting_upstream < _LINE_PER_NODE // 4:
                 connection.hold(False)
             await self._dispatch(connection, message)
+
+    async def _write_queued(self) -> None:
+        """Messages for one node that come together leave in one frame."""
+        while True:
+            self._unsent_filled = anyio.Event()
+            await self._unsent_filled.wait()
+            while self._unsent:
+                unsent, self._unsent = self._unsent, {}
+                for connection in unsent:
+                    connection.settle()
+                await anyio.lowlevel.checkpoint()
 
     async def _look_at_nodes(self) -> None:
         while True:
@@ -206,7 +221,9 @@ class Hub:
             self.identities.ended(node)
         connection = self._connections.get(node)
         if connection is not None:
-            connection.send(message)
+            connection.queue(message)
+            self._unsent[connection] = None
+            self._unsent_filled.set()
 
     # -- HubSide -------------------------------------------------------------------------------------------------
 
