@@ -166,7 +166,7 @@ def test_a_terminal_with_its_size_signals_and_exit_code(kubectl: Kubectl) -> Non
 
         eventually(running, "the start of cat")
         terminal.type(b"\x03")
-        terminal.until(rb"[#$] $")  # the prompt: what was typed before it may be dropped
+        terminal.until(rb"[#$] ")  # the prompt: what was typed before it may be dropped
         terminal.type(b"echo after-$((1+1))\r")
         terminal.until(rb"after-2")
         terminal.type(b"exit 7\r")
@@ -252,3 +252,39 @@ def test_attach(kubectl: Kubectl) -> None:
         finally:
             process.kill()
     kubectl("delete", "pod", name, "--wait=false")
+
+
+def test_running_a_shell_interactively(kubectl: Kubectl) -> None:
+    """`kubectl run -it --rm`: create, attach to the terminal, exit code, delete."""
+    name = f"run-{kubectl.version.replace('.', '-')}"
+    arguments = command(kubectl, "run", name, "-it", "--rm", "--restart=Never", f"--image={BUSYBOX}", "--command")
+    with closing(Terminal(*arguments, "--", "sh")) as terminal:
+
+        def answering() -> object:
+            terminal.type(b"echo here-$((6*7))\r")
+            return terminal.until(rb"here-42", 2)
+
+        eventually(answering, "the shell")
+        terminal.until(rb"[#$] ")
+        terminal.type(b"stty size\r")
+        terminal.until(rb"33 99")
+        terminal.until(rb"[#$] ")
+        terminal.type(b"exit 3\r")
+        assert terminal.process.wait(30) == 3
+    assert "not found" in kubectl.fails("get", "pod", name)
+
+
+def test_what_node_and_pods_use(kubectl: Kubectl) -> None:
+    proxy = "/api/v1/nodes/node1/proxy"
+    summary = json.loads(kubectl("get", "--raw", f"{proxy}/stats/summary"))
+    assert summary["node"]["nodeName"] == "node1"
+    assert summary["node"]["memory"]["workingSetBytes"] > 0
+    (box,) = [one for one in summary["pods"] if one["podRef"]["name"] == "box"]
+    (main,) = box["containers"]
+    assert main["name"] == "main"
+    assert main["cpu"]["usageCoreNanoSeconds"] > 0
+    assert main["memory"]["workingSetBytes"] > 0
+    assert 'container_memory_working_set_bytes{container="main",namespace="streams",pod="box"}' in kubectl(
+        "get", "--raw", f"{proxy}/metrics/resource"
+    )
+    assert "container_cpu_usage_seconds_total{" in kubectl("get", "--raw", f"{proxy}/metrics/cadvisor")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, Runtime, RuntimeFault
-from edgesite.edge.edged.server.source import CommandResult, ContainerLog
+from edgesite.edge.edged.server.source import CommandResult, ContainerLog, ContainerUsage, PodUsage
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 from edgesite.kube.errors import ApiError, bad_request, internal
@@ -57,6 +57,21 @@ class EdgedLogs:
                 pod = state.pod
                 metadata = {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid}
                 found.append({"metadata": metadata, "spec": {"containers": running}, "status": {}})
+        return found
+
+    async def usage(self) -> list[PodUsage]:
+        try:
+            stats = {one.id: one for one in await self._runtime.container_stats()}
+        except RuntimeFault as exc:
+            raise internal(str(exc)) from exc
+        found = []
+        for state in self._pods.states():
+            containers = [
+                ContainerUsage(one.image, one.started_ns, stats[one.id]) for one in state.running() if one.id in stats
+            ]
+            if containers:
+                pod = state.pod
+                found.append(PodUsage(pod.namespace, pod.name, pod.uid, state.start_time, containers))
         return found
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:

@@ -19,10 +19,15 @@ OpenProcess = Callable[[], AbstractAsyncContextManager[ProcessRuntime]]
 
 
 @asynccontextmanager
-async def process_runtime(root: Path) -> AsyncGenerator[ProcessRuntime]:
+async def process_runtime(root: Path, net: RealNet | None = None) -> AsyncGenerator[ProcessRuntime]:
     threads = RealThreads()
     runtime = ProcessRuntime(
-        root, net=RealNet(), clock=RealClock(), threads=threads, random=random.Random(), address=lambda: "192.0.2.7"
+        root,
+        net=net or RealNet(),
+        clock=RealClock(),
+        threads=threads,
+        random=random.Random(),
+        address=lambda: "192.0.2.7",
     )
     try:
         async with running(runtime):

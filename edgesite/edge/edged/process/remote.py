@@ -91,10 +91,10 @@ async def _carry(streams: dict[str, SpdyStream], wish: Wish, link: ProcessLink) 
     outputs = {STDOUT: streams.get("stdout"), STDERR: streams.get("stderr")}
     try:
         async with anyio.create_task_group() as tasks:
+            if "resize" in streams:  # first: input is meant for a terminal that has its size
+                tasks.start_soon(_resize, streams["resize"], streamed)
             if "stdin" in streams:
                 tasks.start_soon(_feed, streams["stdin"], streamed)
-            if "resize" in streams:
-                tasks.start_soon(_resize, streams["resize"], streamed)
             status = await _outputs(streamed, outputs)
             tasks.cancel_scope.cancel()
         return status
@@ -129,10 +129,9 @@ async def _resize(stream: SpdyStream, streamed: Streamed) -> None:
     with contextlib.suppress(ClosedByPeer):
         while data := await stream.receive():
             *whole, waiting = (waiting + data).split(b"}")
-            for text in whole[-1:]:  # only the last size counts
-                size = _size(text + b"}")
-                if size is not None:
-                    await streamed.resize(*size)
+            sizes = [size for text in whole if (size := _size(text + b"}")) is not None]
+            if sizes:
+                await streamed.resize(*sizes[-1])
             if len(waiting) > _RESIZE_BYTES:
                 return
 

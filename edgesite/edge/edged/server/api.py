@@ -5,6 +5,8 @@
     GET  /containerLogs/{namespace}/{pod}/{container}   the log, as text; see `LogOptions` for the query
     POST /run/{namespace}/{pod}/{container}?cmd=        runs a command to its end; its output
     /exec/…, /attach/…, /portForward/…                  see `streaming`
+    GET  /stats/summary                                 what node and pods use, as JSON
+    GET  /metrics/resource, /metrics/cadvisor           the same as metrics
     GET  /metrics                                       this role's metrics
 
 What acts inside containers is for the in-process way alone: a port has no authentication.
@@ -21,20 +23,24 @@ import ipaddress
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.edge.edged.server import exposition
+from edgesite.edge.edged.server.nodeusage import NodeUsage, disk_usage, node_usage
 from edgesite.edge.edged.server.options import LogOptions
 from edgesite.edge.edged.server.reader import read_log
 from edgesite.edge.edged.server.streaming import Streaming
+from edgesite.edge.edged.server.summary import Rates, summary
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.http import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
     from edgesite.context import Clock, Net, Threads
-    from edgesite.edge.edged.server.source import LogSource
+    from edgesite.edge.edged.server.source import LogSource, PodUsage
 
 __all__ = ["KubeletApi"]
 
@@ -52,9 +58,14 @@ class KubeletApi:
         threads: Threads,
         metrics: CollectorRegistry,
         net: Net,
+        node_name: str,
+        data_dir: Path,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._find_source = source
+        self._node_name = node_name
+        self._data_dir = data_dir
+        self._rates = Rates()
         self._streaming = Streaming(lambda: self._source, net, clock, log)
         self._clock = clock
         self._threads = threads
@@ -72,6 +83,8 @@ class KubeletApi:
             return self._guard(request, ("GET", "HEAD"), self._container_log, *route[1:])
         if len(route) == 4 and route[0] == "run":
             return self._guard(request, ("POST",), self._run, *route[1:])
+        if (measured := _MEASURED.get("/".join(route))) is not None:
+            return self._guard(request, ("GET", "HEAD"), lambda _: measured(self))
         if (serve := self._streaming.find(route)) is not None:
             return self._guard(request, ("GET", "POST"), serve)
         if len(route) != 1 or route[0] not in _PLAIN:
@@ -104,6 +117,27 @@ class KubeletApi:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return Response(200, {"content-type": CONTENT_TYPE_LATEST}, generate_latest(self._metrics))
+
+    async def summary(self) -> Response:
+        """Raises ApiError."""
+        pods, node, now_ns = await self._usage()
+        disk = await self._threads.run(disk_usage, self._data_dir)
+        return Response(200, _JSON, json.dumps(summary(self._node_name, node, disk, pods, self._rates, now_ns)))
+
+    async def resource_metrics(self) -> Response:
+        """Raises ApiError."""
+        pods, node, now_ns = await self._usage()
+        return Response(200, exposition.CONTENT_TYPE, exposition.resource(node, pods, now_ns))
+
+    async def container_metrics(self) -> Response:
+        """Raises ApiError."""
+        pods, node, _ = await self._usage()
+        return Response(200, exposition.CONTENT_TYPE, exposition.cadvisor(node, pods))
+
+    async def _usage(self) -> tuple[list[PodUsage], NodeUsage, int]:
+        """Raises ApiError."""
+        pods = await self._source.usage()
+        return pods, await self._threads.run(node_usage), int(self._clock.time() * 1e9)
 
     def _guard(
         self,
@@ -159,6 +193,12 @@ _PLAIN: Final[dict[str, Callable[[KubeletApi], Response]]] = {
     "pods": KubeletApi.pods,
     "runningpods": KubeletApi.running_pods,
     "metrics": KubeletApi.metrics,
+}
+
+_MEASURED: Final[dict[str, Callable[[KubeletApi], Awaitable[Response]]]] = {
+    "stats/summary": KubeletApi.summary,
+    "metrics/resource": KubeletApi.resource_metrics,
+    "metrics/cadvisor": KubeletApi.container_metrics,
 }
 
 

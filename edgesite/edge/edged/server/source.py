@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgesite.edge.edged.runtime import ContainerStats
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 
-__all__ = ["CommandResult", "ContainerLog", "LogSource", "api_address"]
+__all__ = ["CommandResult", "ContainerLog", "ContainerUsage", "LogSource", "PodUsage", "api_address"]
 
 
 def api_address(node_name: str) -> str:
@@ -36,6 +37,26 @@ class CommandResult:
     output: bytes  #: stdout, then stderr
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """A running container."""
+
+    image: str
+    started_ns: int
+    stats: ContainerStats
+
+
+@dataclass(frozen=True, slots=True)
+class PodUsage:
+    """A pod with running containers."""
+
+    namespace: str
+    name: str
+    uid: str
+    started: str  #: RFC 3339, "" while it is not known
+    containers: Sequence[ContainerUsage]
+
+
 class LogSource(Protocol):
     """Pods of this node, as edged sees them now."""
 
@@ -50,6 +71,10 @@ class LogSource(Protocol):
 
     def running_pods(self) -> list[dict[str, Any]]:
         """Pods that have running containers, reduced to metadata and containers, for /runningpods."""
+        ...
+
+    async def usage(self) -> list[PodUsage]:
+        """What running pods use now. Raises ApiError."""
         ...
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:
