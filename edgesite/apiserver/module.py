@@ -28,8 +28,8 @@ from edgesite.context import NodeConnector, Settings
 from edgesite.kube import schema, times
 from edgesite.net import address as addresses
 from edgesite.net.http import HttpServer, Limits
-from edgesite.net.pki import Pki, RealPki
-from edgesite.net.tls import server_context
+from edgesite.net.pki import Pki, PkiError, RealPki
+from edgesite.net.tls import renew, server_context
 from edgesite.store import Limits as StoreLimits
 from edgesite.store import Store
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ApiServerModule"]
 
+RENEWAL_LOOK_S: Final = 6 * 3600.0  #: certificates are renewed a month before their end
 #: Who the modules of this process are to the API. Their user agents tell them apart.
 MODULE_USER: Final = User("system:edgesite", ("system:masters", "system:authenticated"))
 
@@ -112,10 +113,13 @@ class ApiServerModule:
             ) as http,
             anyio.create_task_group() as tasks,
         ):
-            listener = await http.listen(ctx.net, config.address, tls=_tls(credentials))
+            context = _tls(credentials)
+            listener = await http.listen(ctx.net, config.address, tls=context)
             at = addresses.parse(listener.address)
             reachable = config.advertiseAddress or _reachable(at.host)
-            _write_kubeconfig(ctx, credentials, addresses.join(reachable, at.port))
+            public = addresses.join(reachable, at.port)
+            _write_kubeconfig(ctx, credentials, public)
+            tasks.start_soon(_keep_credentials, ctx, context, credentials, public)
             await bootstrap(made.registry, service_ip=_service_ip(config), address=reachable, port=at.port)
             client = Client(InProcessTransport(made.server, MODULE_USER))
             informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
@@ -177,6 +181,25 @@ async def _credentials(ctx: Context) -> creds.Credentials:
     host = addresses.parse(config.address).host
     names = creds.server_names(host, config.advertiseAddress, config.certSANs, _service_ip(config))
     return await creds.load_or_make(ctx.data_dir / "pki", names, pki, ctx.clock.time())
+
+
+async def _keep_credentials(
+    ctx: Context, context: ssl.SSLContext, credentials: creds.Credentials, address: str
+) -> None:
+    """Renew certificates before they end, without a restart: who connects from then on sees the new ones."""
+    while True:
+        await ctx.clock.sleep(RENEWAL_LOOK_S)
+        try:
+            fresh = await _credentials(ctx)
+            if fresh == credentials:
+                continue
+            renew(context, fresh.server.certificate, fresh.server.key, client_ca=fresh.ca.certificate)
+            _write_kubeconfig(ctx, fresh, address)
+        except (OSError, PkiError) as exc:
+            ctx.log.warning("certificates cannot be renewed now: %s", exc)
+            continue
+        credentials = fresh
+        ctx.log.info("certificates of the API were renewed")
 
 
 def _tls(credentials: creds.Credentials) -> ssl.SSLContext:

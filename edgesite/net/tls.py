@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["client_context", "server_context", "tune_allocator"]
+__all__ = ["client_context", "renew", "server_context", "tune_allocator"]
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -71,6 +71,12 @@ def client_context(
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
+
+
+def renew(context: ssl.SSLContext, certificate: Pem, key: Pem, *, client_ca: Pem) -> None:
+    """Show another certificate to who connects from now on, and trust another CA of clients besides. Raises OSError."""
+    _load_chain(context, certificate, key)
+    _load_ca(context, client_ca)
 
 
 def _harden(context: ssl.SSLContext) -> None:

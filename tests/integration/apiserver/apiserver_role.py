@@ -13,7 +13,7 @@ import anyio
 
 from edgesite.apiserver.module import ApiServerModule
 from edgesite.client.kubeconfig import load
-from edgesite.context import Section
+from edgesite.context import Clock, Section
 from edgesite.net import address as addresses
 from edgesite.net.client import HttpClient
 from edgesite.net.real import RealClock, RealDisk, RealNet
@@ -68,12 +68,12 @@ class Running:
 
 
 @asynccontextmanager
-async def role_at(folder: Path, **settings: Any) -> AsyncIterator[Running]:
+async def role_at(folder: Path, *, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Running]:
     """Run the module until the block ends."""
     kubeconfig = folder / "admin.kubeconfig"
     api = {**SETTINGS, "adminKubeconfig": str(kubeconfig), **settings}
     world = World(
-        clock=RealClock(),
+        clock=clock or RealClock(),
         random=random.Random(),
         net=RealNet(),
         threads=RealThreads(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edgesite.client import Client
 from edgesite.kube import json
 from edgesite.kube.resources import NAMESPACES
 from edgesite.net import pem
+from edgesite.net.real import RealClock
 
 pytestmark = pytest.mark.anyio
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -45,6 +47,44 @@ async def test_certificates_are_kept_until_names_change(tmp_path: Path) -> None:
     async with role_at(tmp_path, certSANs=["other.example.com"]):
         assert (pki / "apiserver.crt").read_bytes() != server
         assert (pki / "ca.crt").read_bytes() == ca
+
+
+class LeapingClock(RealClock):
+    """Real time, until a test lets most of a year pass."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self.passed = anyio.Event()
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds < 3600:
+            await super().sleep(seconds)
+        else:
+            await self.passed.wait()
+            self.passed = anyio.Event()
+
+
+async def test_certificates_are_renewed_while_it_runs(tmp_path: Path) -> None:
+    pki, clock = tmp_path / "cloud" / "pki", LeapingClock()
+    async with role_at(tmp_path, clock=clock) as running:
+        host, _, port = running.address.rpartition(":")
+        first, kubeconfig = (pki / "apiserver.crt").read_bytes(), running.kubeconfig.read_bytes()
+        assert await shown_at(host, int(port)) == pem.to_der(first)
+        clock.ahead_s = 350 * 86400.0
+        clock.passed.set()
+        with anyio.fail_after(20):
+            shown = pem.to_der(first)
+            while shown == pem.to_der(first) or running.kubeconfig.read_bytes() == kubeconfig:
+                shown = await shown_at(host, int(port))
+        assert shown == pem.to_der((pki / "apiserver.crt").read_bytes())
+
+
+async def shown_at(host: str, port: int) -> bytes:
+    """The certificate that a server shows to who connects now."""
+    return pem.to_der((await anyio.to_thread.run_sync(ssl.get_server_certificate, (host, port))).encode())
 
 
 async def test_who_one_is(tmp_path: Path) -> None:
