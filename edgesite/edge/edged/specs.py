@@ -24,6 +24,7 @@ from edgesite.edge.edged.runtime import (
     Capabilities,
     ContainerConfig,
     ContainerSecurity,
+    ContainerStatus,
     DnsConfig,
     Image,
     LinuxResources,
@@ -37,17 +38,22 @@ from edgesite.edge.edged.runtime import (
 from edgesite.kube import json
 
 __all__ = [
+    "ANNOTATION_RESOURCES",
     "LABEL_NODE",
     "SpecError",
     "container_config",
     "container_hash",
     "host_ports",
+    "noted_resources",
+    "resizable",
     "sandbox_config",
     "security_of",
 ]
 
 #: Which edge role a sandbox belongs to: several may share one runtime.
 LABEL_NODE: Final = "edgesite.kubeedge.io/node"
+#: What a container was made with, of what can be changed while it runs.
+ANNOTATION_RESOURCES: Final = "edgesite.kubeedge.io/resources"
 TERMINATION_PATH: Final = "/dev/termination-log"
 _MASKED: Final = (
     "/proc/asound",
@@ -77,6 +83,30 @@ def container_hash(container: Mapping[str, Any]) -> str:
     """
     text = json.dumps([container.get("name"), container.get("image")])
     return hashlib.sha256(text).hexdigest()[:8]
+
+
+def resizable(container: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a container's resources that can be changed while it runs."""
+    resources = container.get("resources") or {}
+    found = {}
+    for kind in ("limits", "requests"):
+        if part := {
+            name: str(value) for name, value in (resources.get(kind) or {}).items() if name in ("cpu", "memory")
+        }:
+            found[kind] = part
+    return found
+
+
+def noted_resources(status: ContainerStatus, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What the container was made with. One that does not tell, of another make, is taken for what is wanted."""
+    text = status.annotations.get(ANNOTATION_RESOURCES)
+    if text is None:
+        return wanted
+    try:
+        noted = json.loads(text.encode())
+    except ValueError:
+        return wanted
+    return noted if isinstance(noted, dict) else wanted
 
 
 def host_ports(pod: Pod) -> tuple[PortMapping, ...]:
@@ -171,6 +201,7 @@ def container_config(
         annotations={
             ANNOTATION_HASH: container_hash(container),
             ANNOTATION_RESTARTS: str(attempt),
+            ANNOTATION_RESOURCES: json.dumps(resizable(container)).decode(),
             ANNOTATION_TERMINATION_PATH: container.get("terminationMessagePath") or TERMINATION_PATH,
             ANNOTATION_TERMINATION_POLICY: container.get("terminationMessagePolicy") or "File",
         },

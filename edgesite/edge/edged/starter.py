@@ -28,7 +28,7 @@ from edgesite.edge.edged.runtime import (
     RuntimeUnavailable,
 )
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config
+from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config, noted_resources, resizable
 from edgesite.edge.edged.state import PodState, Seen, Waiting
 from edgesite.edge.edged.together import together
 from edgesite.edge.edged.volumes import subpaths
@@ -121,6 +121,7 @@ class ContainerStarter:
         if failure is not None:
             return self._refused(state, name, "RunContainerError", str(failure))
         state.waiting.pop(name, None)
+        state.actual[container_id] = noted_resources(status, resizable(container))
         self._services.metrics.container_starts.inc()
         self._say(state, NORMAL, "Started", f"Started container {name}", name)
         handler = (container.get("lifecycle") or {}).get("postStart")

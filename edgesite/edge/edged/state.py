@@ -14,7 +14,7 @@ import anyio
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxConfig, SandboxInfo, SandboxState
 
-__all__ = ["PodState", "Rejection", "Seen", "StageWait", "Termination", "Waiting"]
+__all__ = ["PodState", "Rejection", "ResizeTrouble", "Seen", "StageWait", "Termination", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,15 @@ class Termination:
     reason: str
     message: str
     disruption: bool = False  #: the node's doing, not the pod's: told by the condition DisruptionTarget
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeTrouble:
+    """Why a change of resources has not been made: a condition of the pod."""
+
+    condition: str  #: PodResizePending or PodResizeInProgress
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ class PodState:
         default_factory=dict
     )  #: containers to be restarted, by id, with what is said of them
     messages: dict[str, str] = field(default_factory=dict)  #: termination messages by container id
+    actual: dict[str, dict[str, Any]] = field(default_factory=dict)  #: CPU and memory of running containers, by id
+    resize: ResizeTrouble | None = None
     start_time: str = ""
     ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
     reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent

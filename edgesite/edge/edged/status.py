@@ -17,6 +17,7 @@ from edgesite.kube.times import format_time
 
 __all__ = ["FOREIGN", "init_done", "pod_phase", "pod_status", "status_patch"]
 
+_RESIZING: Final = ("PodResizePending", "PodResizeInProgress")
 _LISTS: Final = ("podIPs", "hostIPs")
 #: Members of a pod's status that are not ours to take away.
 FOREIGN: Final = frozenset({"nominatedNodeName", "resize", "resourceClaimStatuses"})
@@ -82,6 +83,12 @@ def status_patch(uid: str, before: Mapping[str, Any], status: Mapping[str, Any])
     """Return the strategic merge patch that makes the status of the pod with ``uid`` ``status``, whatever of ours it had."""
     patch: dict[str, Any] = {name: None for name in before if name not in status and name not in FOREIGN}
     patch |= status
+    shown = {one["type"] for one in status.get("conditions") or ()}
+    past = [
+        one["type"] for one in before.get("conditions") or () if one["type"] in _RESIZING and one["type"] not in shown
+    ]
+    if past:  # a merge keeps what it is not told of
+        patch["conditions"] = [*status["conditions"], *({"type": one, "$patch": "delete"} for one in past)]
     for name in _LISTS:
         if name in status:
             # These lists merge by address; without this an old address would stay.
@@ -183,6 +190,8 @@ def _container(state: PodState, container: Mapping[str, Any], runtime_name: str,
     }
     if latest is not None:
         status["containerID"] = f"{runtime_name}://{latest.id}"
+        if resources := state.actual.get(latest.id):
+            status["resources"] = resources
     return status
 
 
@@ -296,6 +305,8 @@ def _conditions(
     wanted.append(("PodScheduled", True, "", ""))
     if state.termination is not None and state.termination.disruption:
         wanted.append(("DisruptionTarget", True, "TerminationByKubelet", state.termination.message))
+    if state.resize is not None:
+        wanted.append((state.resize.condition, True, state.resize.reason, state.resize.message))
     return [_condition(*one, before, now) for one in wanted]
 
 

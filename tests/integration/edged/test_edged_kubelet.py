@@ -339,3 +339,21 @@ async def test_security_contexts_reach_the_kernel(rig: Rig) -> None:
         "pod", pod("greedy", container(), securityContext={"sysctls": [{"name": "vm.x", "value": "1"}]})
     )
     await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "SysctlForbidden")
+
+
+async def test_memory_of_a_running_container_is_resized(rig: Rig) -> None:
+    look = "while :; do cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; sleep 0.1; done"
+    main = container(command=["/bin/sh", "-c", look], resources={"limits": {"memory": "64Mi"}})
+    spec = pod("grows", main)
+    await rig.cloud.apply("pod", spec)
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "grows"))
+
+    async def sees_both() -> bool:
+        lines = (await output(rig, "grows")).splitlines()
+        return {str(64 << 20), str(96 << 20)} <= set(lines)
+
+    main["resources"] = {"limits": {"memory": "96Mi"}}
+    await rig.cloud.until(lambda: "resources" in rig.cloud.status("grows")["containerStatuses"][0])
+    await rig.cloud.apply("pod", spec)
+    await until(sees_both)
+    assert rig.cloud.status("grows")["containerStatuses"][0]["restartCount"] == 0

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import has_ended, restarts
+from edgesite.edge.edged.resize import Resizer
 from edgesite.edge.edged.runtime import ANNOTATION_HASH, ContainerState, ContainerStatus
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import container_hash
@@ -32,6 +33,7 @@ class ContainersStage:
         self._services = services
         self._starter = ContainerStarter(services, wake)
         self._stopper = stopper
+        self._resizer = Resizer(services, stopper)
         self._due: list[float] = []  # monotonic: when something that had to wait is to be tried again
 
     def prefetch(self, state: PodState) -> None:
@@ -45,6 +47,7 @@ class ContainersStage:
     async def setup(self, state: PodState) -> None:
         self._due = []
         await self._replace(state)
+        await self._resizer.run(state, self._due.append)
         await self._ephemeral(state)
         if await self._init(state):
             await self._main(state)
