@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 from e2e_site import Kubectl, Site, eventually
+from test_roles_apart import Cloud, Edge
 
 from edgesite.testing.containerd import BUSYBOX, Containerd
 
@@ -32,24 +33,52 @@ LARGE = 50 << 20
 PORT = 18080
 
 
-@pytest.fixture(scope="module", params=["cri", "process"])
-def exec_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+class Apart:
+    """The two roles as processes of their own, over TLS; host processes as containers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cloud = Cloud(folder)
+        self.edge = Edge(folder, self.cloud, "node1")
+
+    def start(self) -> None:
+        self.cloud.start()
+        self.edge.start(self.cloud.token())
+        self.kubectl()("wait", "--for=create", "node/node1", "--timeout=50s")
+
+    def kubectl(self, version: str = "1.32") -> Kubectl:
+        return Kubectl(version, self.cloud.data / "admin.kubeconfig", self.folder)
+
+    def close(self) -> None:
+        self.edge.close()
+        self.cloud.close()
+
+
+def prepared(site: Site | Apart) -> None:
+    """Start it, with a pod that streams lead into."""
+    site.start()
+    kubectl = site.kubectl()
+    kubectl("create", "namespace", "streams")
+    kubectl("-n", "streams", "apply", "-f", "-", stdin=json.dumps(pod("box")))
+    eventually(lambda: kubectl("-n", "streams", "exec", "box", "--", "echo", "x") == "x\n", "the pod's start")
+
+
+@pytest.fixture(scope="module", params=["cri", "process", "apart"])
+def exec_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site | Apart]:
     folder = tmp_path_factory.mktemp(request.param)
-    arguments: tuple[str, ...] = ()
+    made: Site | Apart
     if request.param == "cri":
         daemon: Containerd = request.getfixturevalue("daemon")
-        arguments = ("--cri-endpoint", daemon.endpoint)
-    with closing(Site(folder, *arguments, runtime=request.param)) as site:
-        site.start()
-        kubectl = site.kubectl()
-        kubectl("create", "namespace", "streams")
-        kubectl("-n", "streams", "apply", "-f", "-", stdin=json.dumps(pod("box")))
-        eventually(lambda: phase(kubectl, "box") == "Running", "the pod's start")
+        made = Site(folder, "--cri-endpoint", daemon.endpoint, runtime="cri")
+    else:
+        made = Site(folder) if request.param == "process" else Apart(folder)
+    with closing(made) as site:
+        prepared(site)
         yield site
 
 
 @pytest.fixture(params=["1.20", "1.32"])
-def kubectl(request: pytest.FixtureRequest, exec_site: Site) -> Kubectl:
+def kubectl(request: pytest.FixtureRequest, exec_site: Site | Apart) -> Kubectl:
     return exec_site.kubectl(request.param).within("streams")
 
 
@@ -210,10 +239,10 @@ def answer(port: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def test_ports_are_forwarded(kubectl: Kubectl, exec_site: Site) -> None:
+def test_ports_are_forwarded(kubectl: Kubectl, exec_site: Site | Apart) -> None:
     name = f"echo-{kubectl.version.replace('.', '-')}"
     port = PORT + int(kubectl.version[-2:])
-    netcat = "busybox nc" if exec_site.folder.name.startswith("process") else "nc"
+    netcat = "nc" if exec_site.folder.name.startswith("cri") else "busybox nc"
     serve = f"{netcat} -ll -p {port} -e cat"
     kubectl("apply", "-f", "-", stdin=json.dumps(pod(name, script=serve)))
     eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
@@ -288,3 +317,24 @@ def test_what_node_and_pods_use(kubectl: Kubectl) -> None:
         "get", "--raw", f"{proxy}/metrics/resource"
     )
     assert "container_cpu_usage_seconds_total{" in kubectl("get", "--raw", f"{proxy}/metrics/cadvisor")
+
+
+def test_streams_end_when_either_role_dies(tmp_path: Path) -> None:
+    """kubectl is told, and what it left running on the node finds its streams closed; all works again afterwards."""
+    with closing(Apart(tmp_path)) as site:
+        prepared(site)
+        kubectl = site.kubectl().within("streams")
+        waiting = command(kubectl, "exec", "-i", "box", "--", "sh", "-c", f"echo ready; cat; echo > {tmp_path}/ended")
+        for victim in (site.edge, site.cloud):
+            with subprocess.Popen(
+                waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as one:
+                assert one.stdout is not None
+                assert one.stdout.readline() == b"ready\n"
+                assert victim.program is not None
+                victim.program.kill()
+                assert one.wait(30) != 0
+            eventually((tmp_path / "ended").exists, "the end of the command")
+            (tmp_path / "ended").unlink()
+            victim.start()
+            eventually(lambda: kubectl("exec", "box", "--", "echo", "x") == "x\n", "a new stream")
