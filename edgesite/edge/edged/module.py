@@ -7,6 +7,7 @@ Errors  ProviderGone: metamanager is another one now, and edged begins anew with
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
@@ -15,6 +16,7 @@ from edgesite.context import Context, Section
 from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
 from edgesite.edge.edged.events import Events
+from edgesite.edge.edged.hostcheck import check_host, is_wanted
 from edgesite.edge.edged.images import Images
 from edgesite.edge.edged.logs import EdgedLogs
 from edgesite.edge.edged.machine import LinuxMachine, Machine
@@ -60,6 +62,8 @@ class Edged:
 
     async def run(self, ctx: Context) -> None:
         settings = EdgedSettings.of(ctx.config)
+        if "machine" not in ctx.site and is_wanted(ctx.settings.get("modules") or {}, os.environ):
+            await ctx.threads.run(check_host)
         folder = settings.root or ctx.data_dir / "edged"
         paths = Paths(folder, settings.logs_root or folder / "logs")
         await ctx.threads.run(_make_folders, paths)
