@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from pathlib import Path
 from typing import Final
 
 from edgesite.cli import options
@@ -16,6 +18,8 @@ from edgesite.runtime.site import EdgePlan, Plan
 
 __all__ = ["COMMAND"]
 
+_MOST_TOKEN: Final = 65536
+
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -23,7 +27,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     options.add_common(parser)
     parser.add_argument("--cloud", metavar="HOST", help="name or address of the machine with the cloud role")
     parser.add_argument(
-        "--token", metavar="TOKEN", help="what `edgesite token` prints there; needed for the first join only"
+        "--token",
+        metavar="TOKEN",
+        help="what `edgesite token` prints there; needed for the first join only; other users of this host see it in ps",
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="read the token from a file instead; - is standard input"
     )
     parser.add_argument(
         "--proxy",
@@ -64,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
             ("edge.modules.edged.hostnameOverride", arguments.node_name),
             ("edge.modules.edged.runtime", arguments.runtime),
             ("edge.modules.edged.remoteRuntimeEndpoint", arguments.cri_endpoint),
-            ("edge.modules.edgeHub.token", arguments.token),
+            ("edge.modules.edgeHub.token", _token(arguments)),
             ("edge.modules.edgeHub.proxy", _proxy(arguments.proxy, cloud)),
             ("edge.modules.edgeHub.websocket.server", host and f"{host}:{arguments.hub_port or 10000}"),
             ("edge.modules.edgeHub.httpServer", host and f"https://{host}:{arguments.bootstrap_port or 10002}"),
@@ -91,6 +100,17 @@ def _proxy(given: str | None, cloud: str | None) -> str | None:
         except ValueError as exc:
             raise UsageError(f"--proxy: {exc}") from None
     return found
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    if arguments.token_file is None:
+        token: str | None = arguments.token
+        return token
+    try:
+        text = sys.stdin.read(_MOST_TOKEN) if str(arguments.token_file) == "-" else arguments.token_file.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"--token-file {arguments.token_file}: {exc}") from None
+    return str(text).strip()
 
 
 COMMAND = Command("edge", "Run the edge role and join it to a cloud role.", _configure, _run)

@@ -1,13 +1,15 @@
 """The message bus of one role: modules send to a module or to a group, or call and wait for the answer.
 
 Bounds  Each inbox holds ``size`` messages; senders wait when it is full, so a slow module slows its senders and loses nothing.
+        One that takes nothing at all for `STUCK_S` is put off the bus, so that it stops nobody else.
 Source  KubeEdge's Beehive: reference hub-and-metadata.md 1.3 (routing by module and group; answers matched by parent id).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from edgesite.wire.message import Message
 
 __all__ = ["LocalBus"]
+
+logger = logging.getLogger(__name__)
+STUCK_S: Final = 60.0
 
 
 class _Inbox:
@@ -97,6 +102,13 @@ class LocalBus:
 
 async def _deliver(inbox: _Inbox, message: Message) -> None:
     try:
-        await inbox.sender.send(message)
+        try:
+            inbox.sender.send_nowait(message)
+        except anyio.WouldBlock:
+            with anyio.fail_after(STUCK_S):
+                await inbox.sender.send(message)
     except (anyio.ClosedResourceError, anyio.BrokenResourceError):
         return  # the module left meanwhile: as if it had not joined
+    except TimeoutError:
+        logger.error("module %s has taken no message for %.0f s and is put off the bus", inbox.module, STUCK_S)
+        inbox.close()  # whoever reads there next fails, and is restarted by the supervisor

@@ -27,10 +27,15 @@ class _Text(logging.Formatter):
         node = getattr(record, "node", "")
         name = record.name.removeprefix("edgesite.")
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {f'{node}/' if node else ''}{name}: {record.getMessage()}"
+        text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {f'{node}/' if node else ''}{name}: {_one_line(record.getMessage())}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text
+
+
+def _one_line(text: str) -> str:
+    """Names from outside may hold line ends; they must not look like lines of ours."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 class _Json(logging.Formatter):

@@ -83,3 +83,17 @@ async def test_a_module_that_ends_leaves_bus_and_services(bus: ModuleBus) -> Non
     bus.join("edged", "edged")  # the name is free again
     with pytest.raises(LookupError, match="no module provides str"):
         services.get(str)
+
+
+async def test_a_module_that_takes_nothing_is_put_off_the_bus(
+    bus: ModuleBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edgesite.runtime.bus.STUCK_S", 0.0)
+    stuck, other = bus.join("stuck", "meta", size=0), bus.join("other", "meta")
+
+    await bus.send_group("meta", Message("1"))
+
+    assert (await other.receive()).msg_id == "1"
+    assert "module stuck has taken no message" in caplog.text
+    with pytest.raises(anyio.ClosedResourceError):
+        await stuck.receive()
