@@ -213,18 +213,21 @@ class NodeSession:
             uid = next(iter(lane))
             del lane[uid]
             slot = self._slots[uid]
-            if not slot.is_delete and self._is_at_edge(slot.ref):
+            slot.have = self._version_at_edge(uid)
+            if not slot.is_delete and slot.have is not None and 0 < slot.ref.version <= slot.have:
                 del self._slots[uid]
                 continue
             slot.state, slot.attempts = State.IN_FLIGHT, 1
             self._due(slot, now + self.limits.resend_s)
-            if not self.own_peer and not slot.is_delete and self._version_at_edge(uid) is None:
+            if not self.own_peer and not slot.is_delete and slot.have is None:
                 self.events.append(Sent(slot.ref))
             self._in_flight[slot.message.msg_id] = uid
             return self._to_wire(slot.message)
 
     def take_frame(self, now: float) -> Frame | None:
         """Return what to write next; None if nothing may leave now."""
+        if not (self._once or self._others or self._deletes or self._repeats):
+            return None
         if self._numbers is None:
             message = self.take(now)
             return None if message is None else Frame(message.to_json(), text=True)
@@ -256,7 +259,7 @@ class NodeSession:
         """The message, as a change of what the edge holds if that is known and the change is small."""
         if DELTA not in self._agreed or slot.is_delete or slot.whole:
             return message
-        have = self._version_at_edge(slot.ref.uid)
+        have = slot.have
         base = self._bases.find(slot.ref.uid, have) if have else None
         if base is None or not isinstance(message.content, dict):
             return message

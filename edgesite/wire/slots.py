@@ -44,6 +44,7 @@ class Slot:
     attempts: int = 0  #: sendings in this round
     rounds: int = 0
     due: float = 0.0
+    have: int | None = None  #: version at the edge when it left
     whole: bool = False  #: not as a delta: the edge does not hold the base
     size: int = 0  #: bytes in flight
 
