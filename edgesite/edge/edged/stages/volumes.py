@@ -27,7 +27,7 @@ from edgesite.edge.edged.volumes.payload import (
     source_files,
     volume_references,
 )
-from edgesite.kube.errors import ApiError
+from edgesite.edge.edged.volumes.tokens import get_token
 from edgesite.kube.quantity import InvalidQuantity, parse
 
 __all__ = ["VolumesStage"]
@@ -35,8 +35,6 @@ __all__ = ["VolumesStage"]
 RETRY_S: Final = 10.0
 PENDING_S: Final = 1.0  #: A claim is bound soon after its pod has been given a node.
 GROUP_READS: Final = 0o440  #: With an fsGroup, files of objects can be read by it whatever their mode says.
-TOKEN_RENEW: Final = 0.8  #: Part of a token's life after which another is asked for.
-TOKEN_LIFE_S: Final = 3600
 _PLUGINS: Final = {
     "configMap": "configmap",
     "secret": "secret",
@@ -63,10 +61,11 @@ class VolumesStage:
             paths, jobs = await self._plan(state)
             await self._services.threads.run(_run_all, [self._folders(state), *jobs])
         except (VolumeError, OSError) as exc:
-            self.stale = True
-            if state.volumes:  # the pod runs: its old files stay as they are
+            if state.volumes:  # the pod runs, and goes on with its old files: its containers may start again meanwhile
                 self._services.log.warning("pod=%s volumes cannot be brought up to date: %s", state.pod.key, exc)
-                raise StageWait(str(exc), RETRY_S) from exc
+                self._renew_in(RETRY_S)
+                return
+            self.stale = True
             self._services.events.report(state.pod.reference(), WARNING, "FailedMount", str(exc))
             raise StageWait(str(exc), PENDING_S if isinstance(exc, ClaimPending) else RETRY_S) from exc
         state.volumes = paths
@@ -131,7 +130,7 @@ class VolumesStage:
         target = self._services.paths.volume(state.pod.uid, _PLUGINS[kind], volume.get("name", ""))
         if kind == "emptyDir":
             return str(target), functools.partial(_make_empty, target, volume["emptyDir"] or {}, _group(state))
-        files = await self._files(state, volume, objects)
+        files = await self._files(state, volume, objects, target)
         # Secrets stay off the disk where the host lets us mount memory.
         in_memory = kind == "secret" or any(
             "serviceAccountToken" in one or "secret" in one for one in projected_sources(volume)
@@ -154,7 +153,11 @@ class VolumesStage:
         return source["path"], functools.partial(_make_claimed, source["path"], source["type"], group)
 
     async def _files(
-        self, state: PodState, volume: Mapping[str, Any], objects: Mapping[tuple[str, str], Mapping[str, Any] | None]
+        self,
+        state: PodState,
+        volume: Mapping[str, Any],
+        objects: Mapping[tuple[str, str], Mapping[str, Any] | None],
+        target: Path,
     ) -> dict[str, File]:
         own = next(volume[kind] or {} for kind in ("projected", "configMap", "secret", "downwardAPI") if kind in volume)
         mode = own.get("defaultMode")
@@ -164,33 +167,19 @@ class VolumesStage:
         files: dict[str, File] = {}
         for source in projected_sources(volume):
             if (token := source.get("serviceAccountToken")) is not None:
-                files[token.get("path", "")] = File(await self._token(state, token), mode if group is None else 0o600)
+                path = token.get("path", "")
+                found = await get_token(self._services, state, token, target / path)
+                files[path] = File(found.text, mode if group is None else 0o600)
+                self._renew_in(found.renew_s)
             else:
                 files |= source_files(state.pod, source, objects, facts, mode)
         if group is None:
             return files
         return {name: replace(one, mode=one.mode | GROUP_READS) for name, one in files.items()}
 
-    async def _token(self, state: PodState, source: Mapping[str, Any]) -> bytes:
-        pod = state.pod
-        life_s = source.get("expirationSeconds") or TOKEN_LIFE_S
-        request = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {
-                "audiences": [source["audience"]] if source.get("audience") else [],
-                "expirationSeconds": life_s,
-                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid},
-            },
-        }
-        account = pod.spec.get("serviceAccountName") or "default"
-        try:
-            answer = await self._services.objects.token(pod.namespace, account, request)
-        except ApiError as exc:
-            raise VolumeError(f"failed to fetch token: {exc.message}") from exc
-        due = self._services.clock.monotonic() + life_s * TOKEN_RENEW
+    def _renew_in(self, seconds: float) -> None:
+        due = self._services.clock.monotonic() + seconds
         self.renew_at = due if self.renew_at is None else min(due, self.renew_at)
-        return str((answer.get("status") or {}).get("token", "")).encode()
 
     def _version(self) -> str:
         return f"{int(self._services.clock.time() * 1000):x}.{self._services.random.getrandbits(40):010x}"
