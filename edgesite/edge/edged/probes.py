@@ -22,7 +22,7 @@ from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.httpcheck import http_status, http_target, port_number, socket_address
 from edgesite.edge.edged.runtime import ContainerStatus, DeadlineReached, RuntimeFault
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.state import PodState, Unhealthy
 
 __all__ = ["ProbeSet", "Verdict"]
 
@@ -125,11 +125,11 @@ class ProbeSet:
             if not well:
                 said = f"{_WORDS[kind]} probe {'failed' if text else 'errored'}: {text}"
                 self._services.events.report(self._state.pod.reference(), WARNING, "Unhealthy", said, status.name)
-            if verdict.take(well) and self._conclude(kind, status, well):
+            if verdict.take(well) and self._conclude(kind, probe, status, well):
                 return
             await clock.sleep(max(period_s - (clock.monotonic() - began), 0.0))
 
-    def _conclude(self, kind: str, status: ContainerStatus, well: bool) -> bool:
+    def _conclude(self, kind: str, probe: Mapping[str, Any], status: ContainerStatus, well: bool) -> bool:
         """Act on a verdict; return whether this probe has done its work."""
         state = self._state
         if kind == "readinessProbe":
@@ -142,7 +142,9 @@ class ProbeSet:
                 state.started[status.id] = True
                 self._wake()
             return kind == "startupProbe"
-        state.unhealthy[status.id] = f"Container {status.name} failed {_WORDS[kind].lower()} probe"
+        grace = probe.get("terminationGracePeriodSeconds")
+        why = f"Container {status.name} failed {_WORDS[kind].lower()} probe"
+        state.unhealthy[status.id] = Unhealthy(why, None if grace is None else float(grace))
         self._wake()
         return True
 

@@ -29,7 +29,7 @@ from edgesite.edge.edged.runtime import (
 )
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config, noted_resources, resizable
-from edgesite.edge.edged.state import PodState, Seen, Waiting
+from edgesite.edge.edged.state import PodState, Seen, Unhealthy, Waiting
 from edgesite.edge.edged.together import together
 from edgesite.edge.edged.volumes import subpaths
 from edgesite.edge.edged.volumes.host import resolve_sub_path
@@ -145,7 +145,7 @@ class ContainerStarter:
             tasks.cancel_scope.cancel()
         if failure is not None:
             self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {failure}", container["name"])
-            state.unhealthy[container_id] = f"Container {container['name']} failed its PostStartHook"
+            state.unhealthy[container_id] = Unhealthy(f"Container {container['name']} failed its PostStartHook")
 
     def _refused(self, state: PodState, name: str, reason: str, why: str) -> float:
         state.waiting[name] = Waiting(reason, why)

@@ -14,7 +14,7 @@ import anyio
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxConfig, SandboxInfo, SandboxState
 
-__all__ = ["PodState", "Rejection", "ResizeTrouble", "Seen", "StageWait", "Termination", "Waiting"]
+__all__ = ["PodState", "Rejection", "ResizeTrouble", "Seen", "StageWait", "Termination", "Unhealthy", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class Termination:
     reason: str
     message: str
     disruption: bool = False  #: the node's doing, not the pod's: told by the condition DisruptionTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """A container that is to be restarted."""
+
+    why: str
+    grace_s: float | None = None  #: the probe's own, in place of the pod's
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +95,7 @@ class PodState:
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
     started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id
-    unhealthy: dict[str, str] = field(
-        default_factory=dict
-    )  #: containers to be restarted, by id, with what is said of them
+    unhealthy: dict[str, Unhealthy] = field(default_factory=dict)  #: containers to be restarted, by id
     messages: dict[str, str] = field(default_factory=dict)  #: termination messages by container id
     actual: dict[str, dict[str, Any]] = field(default_factory=dict)  #: CPU and memory of running containers, by id
     resize: ResizeTrouble | None = None

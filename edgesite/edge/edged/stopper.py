@@ -43,11 +43,14 @@ class ContainerStopper:
             *(functools.partial(self.stop, state, one, f"Stopping container {one.name}") for one in containers)
         )
 
-    async def stop(self, state: PodState, container: ContainerStatus, why: str) -> None:
-        """Stop one container and note how it ended. Raises RuntimeFault."""
+    async def stop(self, state: PodState, container: ContainerStatus, why: str, grace_s: float | None = None) -> None:
+        """Stop one container and note how it ended; ``grace_s`` stands in place of the pod's own. Raises RuntimeFault."""
         services = self._services
         services.events.report(state.pod.reference(), NORMAL, "Killing", why, container.name)
-        grace_s = self._grace(state)
+        if grace_s is None:
+            grace_s = self._grace(state)
+        elif self._grace_s is not None:
+            grace_s = min(grace_s, self._grace_s)
         began = services.clock.monotonic()
         await self._pre_stop(state, container, grace_s)
         left_s = grace_s

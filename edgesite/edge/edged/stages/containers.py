@@ -17,7 +17,7 @@ from edgesite.edge.edged.runtime import ANNOTATION_HASH, ContainerState, Contain
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import container_hash
 from edgesite.edge.edged.starter import ContainerStarter
-from edgesite.edge.edged.state import PodState, StageWait, Waiting
+from edgesite.edge.edged.state import PodState, StageWait, Unhealthy, Waiting
 from edgesite.edge.edged.status import init_done
 from edgesite.edge.edged.stopper import ContainerStopper
 from edgesite.edge.edged.together import together
@@ -69,7 +69,7 @@ class ContainersStage:
         One of which the runtime cannot say what it does is removed, and made again under the same number.
         """
         specs = {one["name"]: one for one in (*state.pod.containers, *state.pod.init_containers)}
-        doomed: list[tuple[ContainerStatus, str]] = []
+        doomed: list[tuple[ContainerStatus, Unhealthy]] = []
         for one in list(state.running()):
             if one.state is ContainerState.UNKNOWN:
                 await self._stopper.discard(state, one)
@@ -81,10 +81,15 @@ class ContainersStage:
                 continue
             known = one.annotations.get(ANNOTATION_HASH)
             if known and known != container_hash(spec):
-                doomed.append((one, f"Container {one.name} definition changed, will be restarted"))
+                doomed.append((one, Unhealthy(f"Container {one.name} definition changed")))
             elif one.id in state.unhealthy:
-                doomed.append((one, f"{state.unhealthy[one.id]}, will be restarted"))
-        await together(*(functools.partial(self._stopper.stop, state, one, text) for one, text in doomed))
+                doomed.append((one, state.unhealthy[one.id]))
+        await together(
+            *(
+                functools.partial(self._stopper.stop, state, one, f"{found.why}, will be restarted", found.grace_s)
+                for one, found in doomed
+            )
+        )
         for one, _ in doomed:
             state.unhealthy.pop(one.id, None)
 
