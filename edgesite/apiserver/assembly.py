@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from edgesite.apiserver import usage
 from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
 from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
@@ -80,7 +81,7 @@ class Assembly:
 def serve_kinds(schemas: Schemas, extra: Iterable[Resource] = (), ranges: Ranges = Ranges()) -> Kinds:
     """Make the table of built-in kinds and those of plugins. Raises ValueError for ranges that make no sense."""
     kinds = Kinds()
-    rows = (*BUILTIN, *extra)
+    rows = (*BUILTIN, *usage.ROWS, *extra)
     by_path = {(row.group, row.version, row.plural): row for row in rows}
     strategies = {(row.group, row.plural): strategy_of(row.group, row.plural) for row in rows if row.stored_as is None}
     strategies["", "services"] = ServiceStrategy(
@@ -133,6 +134,7 @@ def assemble(
         writes=writes,
         subresources=Subresources(registry, writes, roads, Connections(registry, writes, roads)),
         reviews=reviews,
+        usage=usage.Usage(registry, roads, clock),
         documents=documents,
         metrics=metrics,
     )

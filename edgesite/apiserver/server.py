@@ -26,6 +26,7 @@ from edgesite.apiserver.reads import PLAIN_ACCEPT
 from edgesite.apiserver.requestinfo import RequestInfo, Route, parse_path, request_info
 from edgesite.apiserver.subresources import BINDINGS
 from edgesite.apiserver.transport import LocalRequest
+from edgesite.apiserver.usage import GROUP as USAGE_GROUP
 from edgesite.kube import errors
 from edgesite.kube.errors import ApiError
 from edgesite.net.errors import ClosedByPeer
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from edgesite.apiserver.reads import Reads
     from edgesite.apiserver.reviews import Reviews
     from edgesite.apiserver.subresources import Subresources
+    from edgesite.apiserver.usage import Usage
     from edgesite.apiserver.writes import Writes
     from edgesite.context import Clock
 
@@ -64,6 +66,7 @@ class Parts:
     writes: Writes
     subresources: Subresources
     reviews: Reviews
+    usage: Usage
     documents: Documents
     metrics: ApiMetrics
 
@@ -239,6 +242,8 @@ class ApiServer:
             return self._subresource(call)
         if verb not in kind.resource.verbs:
             raise errors.method_not_allowed()
+        if kind.resource.group == USAGE_GROUP:
+            return self._task(call, self._parts.usage.answer)
         if verb == "get":
             if not call.request.raw_query and call.request.method == "GET":
                 self._remember(call)

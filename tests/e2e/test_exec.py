@@ -317,6 +317,10 @@ def test_what_node_and_pods_use(kubectl: Kubectl) -> None:
         "get", "--raw", f"{proxy}/metrics/resource"
     )
     assert "container_cpu_usage_seconds_total{" in kubectl("get", "--raw", f"{proxy}/metrics/cadvisor")
+    assert re.search(r"^node1 +\d+m +\d+% +\d+Mi +\d+%", kubectl("top", "node"), re.MULTILINE)
+    assert re.search(r"^box +\d+m +\d+Mi", kubectl("top", "pod"), re.MULTILINE)
+    assert re.search(r"^box +main +\d+m +\d+Mi", kubectl("top", "pod", "box", "--containers"), re.MULTILINE)
+    assert "not found" in kubectl.fails("top", "pod", "gone")
 
 
 def test_streams_end_when_either_role_dies(tmp_path: Path) -> None:

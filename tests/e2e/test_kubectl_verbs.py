@@ -358,10 +358,6 @@ def test_access_reviews(own: Kubectl) -> None:
     assert 'User "bob" cannot list resource "secrets" in API group "" in the namespace' in refused
 
 
-def test_without_metrics_top_says_so(kubectl: Kubectl) -> None:
-    assert "Metrics API not available" in kubectl.fails("top", "node")
-
-
 def test_namespaces_end_with_all_that_is_in_them(own: Kubectl, shared_site: Site) -> None:
     own("create", "-f", "-", stdin=CONFIG)
     own("create", "-f", "-", stdin=pod("one"))

@@ -81,7 +81,7 @@ async def test_discovery(kubectl: Kubectl) -> None:
     assert "apps/v1" in await kubectl("api-versions")
     explained = await kubectl("explain pod.spec.containers.image")
     assert "Container image name" in explained
-    assert "Metrics API not available" in await kubectl("top node", code=1)
+    assert "metrics not available yet" in await kubectl("top node", code=1)  # there is no node
 
 
 async def test_client_side_apply(kubectl: Kubectl) -> None:

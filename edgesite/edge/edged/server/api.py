@@ -28,7 +28,7 @@ from edgesite.edge.edged.server.nodeusage import NodeUsage, disk_usage, node_usa
 from edgesite.edge.edged.server.options import LogOptions
 from edgesite.edge.edged.server.reader import read_log
 from edgesite.edge.edged.server.streaming import Streaming
-from edgesite.edge.edged.server.summary import Rates, summary
+from edgesite.edge.edged.server.summary import FIRST_RATE_S, Rates, summary
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.http import Request, Response
@@ -120,9 +120,18 @@ class KubeletApi:
 
     async def summary(self) -> Response:
         """Raises ApiError."""
+        told = await self._summarize()
+        parts = [told["node"], *(one for pod in told["pods"] for one in pod["containers"])]
+        if any("usageNanoCores" not in one["cpu"] for one in parts):  # a rate needs two samples
+            await self._clock.sleep(FIRST_RATE_S * 1.05)
+            told = await self._summarize()
+        return Response(200, _JSON, json.dumps(told))
+
+    async def _summarize(self) -> dict[str, Any]:
+        """Raises ApiError."""
         pods, node, now_ns = await self._usage()
         disk = await self._threads.run(disk_usage, self._data_dir)
-        return Response(200, _JSON, json.dumps(summary(self._node_name, node, disk, pods, self._rates, now_ns)))
+        return summary(self._node_name, node, disk, pods, self._rates, now_ns)
 
     async def resource_metrics(self) -> Response:
         """Raises ApiError."""

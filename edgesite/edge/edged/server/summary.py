@@ -15,9 +15,10 @@ from edgesite.edge.edged.server.nodeusage import DiskUsage, NodeUsage
 from edgesite.edge.edged.server.source import ContainerUsage, PodUsage
 from edgesite.kube import times
 
-__all__ = ["Rates", "summary"]
+__all__ = ["FIRST_RATE_S", "Rates", "summary"]
 
 RATE_S: Final = 5.0
+FIRST_RATE_S: Final = 1.0  #: for the first rate of all
 _NODE: Final = ""
 
 Object = dict[str, Any]
@@ -36,7 +37,7 @@ class Rates:
             self._samples[name] = (at_ns, cpu_ns, -1)
             return None
         passed = at_ns - before[0]
-        if passed < RATE_S * 1e9:
+        if passed < (RATE_S if before[2] >= 0 else FIRST_RATE_S) * 1e9:
             return before[2] if before[2] >= 0 else None
         found = (cpu_ns - before[1]) * 10**9 // passed
         self._samples[name] = (at_ns, cpu_ns, found)
