@@ -4,7 +4,7 @@
     GET <bootstrap>/edge.crt      verified with that CA; the body is a request for a certificate, DER
 
 Files (PEM): CA, certificate, key (mode 0600); paths from ``modules.edgeHub``. A renewal shows the present certificate instead of
-a token. Subjects are ``O=system:nodes, CN=system:node:<node>``, which every version of KubeEdge accepts.
+a token. A node that the cloud has cut off joins again when it is given another token. Subjects are ``O=system:nodes, CN=system:node:<node>``, which every version of KubeEdge accepts.
 
 Errors  JoinError: the cloud or the token is not usable now; trying again later may help.
 Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.2 to 3.4.
@@ -12,6 +12,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.2 to 3.4.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 from dataclasses import dataclass
@@ -47,6 +48,11 @@ class _Files:
     certificate: Path
     key: Path
 
+    @property
+    def token(self) -> Path:
+        """Beside the certificate: the hash of the token that it came by."""
+        return self.certificate.with_name(self.certificate.name + ".token")
+
     def settle(self) -> bool:
         """Finish or drop a replacement that a crash cut short; returns whether all files are there."""
         if _fresh(self.key).exists():
@@ -74,16 +80,42 @@ class Certificates:
 
     async def ensure(self) -> None:
         """Join if there is no certificate yet. Raises JoinError."""
-        if await self._threads.run(self._files.settle):
-            return
-        token = str(self._config.get("token") or "")
-        parts = token.split(".")
+        if not await self._threads.run(self._files.settle):
+            await self._join()
+
+    async def join_anew(self) -> bool:
+        """The cloud no longer takes our certificate: join by the token, if it is another one than we joined with before.
+        Returns False if it is not. Raises JoinError."""
+        used = await self._threads.run(self._used_token)
+        if not self._token or used == _hash(self._token):
+            return False
+        await self._join()
+        return True
+
+    @property
+    def _token(self) -> str:
+        return str(self._config.get("token") or "")
+
+    async def _join(self) -> None:
+        parts = self._token.split(".")
         if len(parts) != 4:
             raise JoinError("there is no certificate and no join token (four parts, as `edgesite token` prints it)")
         ca = await self._fetch_ca(parts[0])
         trusted = client_context(ca=ca)
         certificate, key = await self._apply(trusted, {"Authorization": f"Bearer {'.'.join(parts[1:])}"})
         await self._threads.run(self._save, ca, certificate, key)
+        await self._threads.run(self._note_token)
+
+    def _used_token(self) -> str:
+        """The hash of the token that we joined with; "" if that is not known."""
+        try:
+            return self._files.token.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _note_token(self) -> None:
+        _write_fresh(self._files.token, _hash(self._token).encode(), 0o600)
+        os.replace(_fresh(self._files.token), self._files.token)
 
     def context(self) -> ssl.SSLContext:
         """The TLS context for the hub: our certificate, and the cloud verified. Raises JoinError."""
@@ -173,6 +205,10 @@ class Certificates:
         _write_fresh(files.certificate, certificate, 0o644)
         _put_in_place(files.key)
         _put_in_place(files.certificate)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _fresh(path: Path) -> Path:

@@ -142,7 +142,7 @@ class _Run:
                 socket = await self._dial()
             except (OSError, NetError, JoinError) as exc:
                 self._turn += 1
-                reason = str(exc) or type(exc).__name__
+                reason = await self._rejoined(exc) or str(exc) or type(exc).__name__
                 if reason != said:  # not each attempt
                     level = logging.DEBUG if self._in_process else logging.WARNING  # the roles start side by side
                     self._ctx.log.log(level, "no connection to the cloud: %s", reason)
@@ -159,6 +159,20 @@ class _Run:
             spread, self._spread_s = self._spread_s * self._ctx.random.random(), 0.0
             await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2) + spread)
             wait = min(wait * 2, most)
+
+    async def _rejoined(self, refusal: Exception) -> str:
+        """Join anew if the cloud no longer takes our certificate and we have a token that we have not joined with yet.
+        Returns what came of it; "" if there was nothing to do."""
+        certificates = self._certificates
+        if certificates is None or not isinstance(refusal, websocket.UpgradeRefused) or refusal.answer.status != 403:
+            return ""
+        why = refusal.answer.body[:200].decode("utf-8", "replace")
+        try:
+            if await certificates.join_anew():
+                return f"{why}; joined anew"
+        except JoinError as exc:
+            return f"{why}; {exc}"
+        return f"the cloud refuses this node: {why}"
 
     async def _dial(self) -> websocket.WebSocket:
         """Connect. Raises OSError, NetError, JoinError."""

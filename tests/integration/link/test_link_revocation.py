@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, node_object
+from link_site import DEADLINE_S, Site, SiteMaker, node_object, until
 from test_link_tls import ask, certificate, dial, read_token
 
 from edgesite.client import Client
+from edgesite.cloud.cloudhub import jointoken
 from edgesite.cloud.cloudhub.identities import BARRED
-from edgesite.kube.resources import CONFIG_MAPS, NODES
+from edgesite.kube.resources import CONFIG_MAPS, NODES, SECRETS
 from edgesite.net import pem
 from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.pki import KeyPair, RealPki
@@ -151,3 +154,27 @@ async def test_the_join_token_is_needed(make_site: SiteMaker) -> None:
     async with make_site(single_process=False) as site, site.cloud() as client:
         assert len((await read_token(client)).split(".")) == 4
         assert (await ask(site, "GET", "/edge.crt", {"NodeName": "edge-1"}))[0] == 401
+
+
+async def test_an_edge_of_ours_comes_back_with_another_token(
+    make_site: SiteMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make_site(single_process=False) as site, site.cloud() as client:
+        site.token = await read_token(client)
+        async with site.edge() as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
+            await edge.meta.insert("node", "", "edge-1", node_object("edge-1"))
+            await client.delete(NODES, "edge-1")
+            await until(lambda: "refuses this node: the node was deleted" in caplog.text)
+            assert not edge.meta.connected
+        secret = (await client.get(SECRETS, "casecret", "kubeedge"))["data"]
+        ca, key = (base64.b64decode(secret[name]) for name in ("cadata", "cakeydata"))
+        site.token = jointoken.make(ca, key, int(time.time()) + 600)
+        async with site.edge() as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
+        site.token = ""
+        async with site.edge() as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
