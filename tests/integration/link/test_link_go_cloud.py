@@ -216,3 +216,19 @@ async def test_messages_for_nobody_here_do_no_harm(make_site: SiteMaker) -> None
         last = cloud.say("update", "default/pod/good", pod("good", 5, "uid"), version="5")
         await until(lambda: last in cloud.acks)
         assert [one["metadata"]["name"] for one in await edge.meta.list("pod")] == ["good"]
+
+
+async def test_what_only_a_cloud_of_v1_23_sends(make_site: SiteMaker) -> None:
+    """Nodes are pushed, and access rules of service accounts; both are stored and acknowledged like anything else."""
+    async with linked(make_site) as (_, cloud, edge):
+        node = {**node_object("edge-1"), "metadata": {"name": "edge-1", "uid": "uid-node", "resourceVersion": "7"}}
+        pushed = cloud.say("update", "null/node/edge-1", node, version="7")
+        access = {"metadata": {"name": "default", "namespace": "default", "uid": "uid-sa", "resourceVersion": "8"}}
+        rules = cloud.say("insert", "default/serviceaccountaccess/default", access, version="8")
+        strange = cloud.say(
+            "update", "default/gadget/g", {"metadata": {"name": "g", "uid": "u", "resourceVersion": "9"}}
+        )
+        await until(lambda: {pushed, rules, strange} <= set(cloud.acks))
+        unreadable = cloud.say("update", "default/pod/p", {"metadata": {"name": "another"}}, version="9")
+        await until(lambda: unreadable in cloud.acks)  # or it would be repeated for ever, before all others
+        assert await edge.meta.list("pod") == []
