@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 
 from edgesite.context import Context, Module, Section
+from edgesite.edge.edged.machine import Machine
 from edgesite.edge.edged.module import Edged
 from edgesite.edge.edged.runtime import Runtime
 from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
@@ -62,11 +63,12 @@ async def edged_rig(
     cloud: FakeCloud | None = None,
     settings: Mapping[str, Any] | None = None,
     metamanager: type[Module] | None = None,
+    machine: Machine | None = None,
 ) -> AsyncGenerator[Rig]:
     """Run edged until the block ends, as abruptly as by a cancellation. ``settings`` are those of modules.edged. Raises TimeoutError.
 
     Give the ``cloud`` of an earlier rig, and its folder, to start edgesite again over what it left. ``metamanager`` takes the
-    place of the module that provides the cloud.
+    place of the module that provides the cloud, ``machine`` that of what edged reads of the host.
     """
     cloud = cloud or FakeCloud(NODE)
     threads = RealThreads()
@@ -77,7 +79,7 @@ async def edged_rig(
         threads=threads,
         disk=RealDisk(),
         hooks=_Hooks(factory),
-        site={"version": "0.0"},
+        site={"version": "0.0"} | ({"machine": machine} if machine is not None else {}),
     )
     section = Section(
         {"modules": {"edged": {"enable": True, "runtime": "cri", "nodeIP": "192.0.2.7", **(settings or {})}}}

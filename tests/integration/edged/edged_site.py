@@ -11,6 +11,7 @@ import anyio
 
 from edgesite.context import Context
 from edgesite.edge.edged.cri.runtime import CriRuntime
+from edgesite.edge.edged.machine import Machine
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
@@ -29,11 +30,12 @@ def rig_on(
     *,
     timeout_s: float = 30.0,
     settings: dict[str, Any] | None = None,
+    machine: Machine | None = None,
 ) -> AbstractAsyncContextManager[Rig]:
     def runtime(ctx: Context) -> CriRuntime:
         return CriRuntime(daemon.endpoint, "", request_timeout_s=timeout_s, finish_s=finish_s)
 
-    return edged_rig(runtime, path, cloud=cloud, settings=settings)
+    return edged_rig(runtime, path, cloud=cloud, settings=settings, machine=machine)
 
 
 def container(name: str = "main", command: list[str] | None = None, **more: Any) -> dict[str, Any]:

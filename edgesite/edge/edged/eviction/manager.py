@@ -3,7 +3,7 @@
 Units   Seconds, bytes.
 Errors  None leave `run`: what cannot be measured now is measured at the next look.
 State   Since when each threshold has been met, in memory. An evicted pod has failed for good; that is in its status.
-Source  Kubernetes: "Node-pressure Eviction"; kubelet looks every 10 seconds, too.
+Source  Kubernetes: "Node-pressure Eviction"; kubelet looks every 10 seconds, as often as this node may report its status.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from edgesite.edge.edged.state import PodState, Termination
 
 __all__ = ["EvictionParts", "Evictions", "Terminator"]
 
-LOOK_S: Final = 10.0
 LEAST_GRACE_S: Final = 1.0  #: of a pod that is evicted at once
 _DISK: Final = ("nodefs.", "imagefs.")
 
@@ -86,7 +85,7 @@ class Evictions:
     async def run(self) -> None:
         """Look again and again until cancelled."""
         while True:
-            await self._parts.clock.sleep(LOOK_S)
+            await self._parts.clock.sleep(self._parts.settings.status_update_s)
             await self.look()
 
     async def look(self) -> None:

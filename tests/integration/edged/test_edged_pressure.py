@@ -1,0 +1,79 @@
+"""A node that runs short, on a real containerd: what its pods use is measured, and the right one goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edged_site import FOREVER, clean_rig, container, is_ready, pod, state
+
+from edgesite.edge.edged.machine import LinuxMachine, Pressure
+from edgesite.testing.containerd import Containerd
+from edgesite.testing.edgedrig import NODE, Rig
+
+pytestmark = pytest.mark.anyio
+SETTINGS: dict[str, Any] = {
+    "tailoredKubeletConfig": {
+        "nodeStatusUpdateFrequency": "300ms",
+        "evictionHard": {"memory.available": "100Mi"},
+        "evictionPressureTransitionPeriod": "1s",
+    }
+}
+
+
+class ShortMachine(LinuxMachine):
+    """This host, with as little memory left as a test says."""
+
+    memory_left: int | None = None
+
+    def pressure(self, data_dir: Path) -> Pressure:
+        found = super().pressure(data_dir)
+        return found if self.memory_left is None else replace(found, memory_available_bytes=self.memory_left)
+
+
+def pressure_on(rig: Rig) -> str:
+    node = rig.cloud.objects.get(("node", "", NODE)) or {}
+    found = (node.get("status") or {}).get("conditions") or ()
+    return next((one["status"] for one in found if one["type"] == "MemoryPressure"), "")
+
+
+async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Containerd, tmp_path: Path) -> None:
+    machine = ShortMachine()
+    async with clean_rig(daemon, tmp_path, settings=SETTINGS, machine=machine) as rig:
+        hog = ["/bin/sh", "-c", "dd if=/dev/zero of=/held/x bs=1M count=48; touch /held/done; " + FOREVER[2]]
+        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1}
+        mounts = [{"name": "held", "mountPath": "/held"}]
+        volumes = [{"name": "held", "emptyDir": {"medium": "Memory"}}]
+        greedy = container(command=hog, volumeMounts=mounts, readinessProbe=filled)
+        asked = container(resources={"requests": {"memory": "32Mi"}})
+        for spec in (pod("greedy", greedy, volumes=volumes), pod("modest", asked)):
+            await rig.cloud.apply("pod", spec)
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "greedy") and is_ready(rig.cloud, "modest"))
+        assert pressure_on(rig) == "False"
+        machine.memory_left = 50 << 20
+        await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "Evicted")
+        machine.memory_left = None
+        status = rig.cloud.status("greedy")
+        assert status["phase"] == "Failed"
+        assert (
+            "The node was low on resource: memory. Threshold quantity: 102400Ki, available: 51200Ki."
+            in status["message"]
+        )
+        assert "Container main was using " in status["message"]
+        assert "terminated" in state(rig.cloud, "greedy")
+        assert any(one["type"] == "DisruptionTarget" for one in status["conditions"])
+        await rig.cloud.until(lambda: pressure_on(rig) == "True")
+        await rig.cloud.until(lambda: pressure_on(rig) == "False")
+        assert is_ready(rig.cloud, "modest")
+
+
+async def test_a_pod_over_its_own_storage_limit_is_evicted(daemon: Containerd, tmp_path: Path) -> None:
+    async with clean_rig(daemon, tmp_path, settings=SETTINGS) as rig:
+        fill = ["/bin/sh", "-c", "dd if=/dev/zero of=/held/x bs=1M count=4; " + FOREVER[2]]
+        greedy = container(command=fill, volumeMounts=[{"name": "held", "mountPath": "/held"}])
+        volumes = [{"name": "held", "emptyDir": {"sizeLimit": "2Mi"}}]
+        await rig.cloud.apply("pod", pod("greedy", greedy, volumes=volumes))
+        await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "Evicted")
+        assert rig.cloud.status("greedy")["message"] == 'Usage of EmptyDir volume "held" exceeds the limit "2Mi". '
