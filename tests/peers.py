@@ -96,7 +96,9 @@ def _unpack(scratch: Path, release: str, package: str) -> Path:
     subprocess.run(["apt-get", *options, "download", "-qq", package], check=True, cwd=scratch)
     (deb,) = scratch.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(deb), str(scratch / "root")], check=True)
-    return next(path for path in sorted((scratch / "root").rglob("kubectl")) if path.is_file() and os.access(path, os.X_OK))
+    return next(
+        path for path in sorted((scratch / "root").rglob("kubectl")) if path.is_file() and os.access(path, os.X_OK)
+    )
 
 
 def _mirror() -> str:
