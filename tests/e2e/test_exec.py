@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -30,6 +31,25 @@ from test_roles_apart import Cloud, Edge
 from edgesite.testing.containerd import BUSYBOX, Containerd
 
 LARGE = 50 << 20
+PYTHON_CLIENT = """
+import sys
+from kubernetes import client, config, stream
+
+config.load_kube_config(sys.argv[1])
+talk = stream.stream(
+    client.CoreV1Api().connect_get_namespaced_pod_exec,
+    "box",
+    "streams",
+    command=["sh", "-c", "read x; echo got $x; echo err >&2; exit 5"],
+    stdin=True,
+    stdout=True,
+    stderr=True,
+    _preload_content=False,
+)
+talk.write_stdin("one\\n")
+talk.run_forever(timeout=20)
+print(talk.read_stdout(), talk.read_stderr(), talk.returncode, sep="|", end="")
+"""
 PORT = 18080
 
 
@@ -321,6 +341,49 @@ def test_what_node_and_pods_use(kubectl: Kubectl) -> None:
     assert re.search(r"^box +\d+m +\d+Mi", kubectl("top", "pod"), re.MULTILINE)
     assert re.search(r"^box +main +\d+m +\d+Mi", kubectl("top", "pod", "box", "--containers"), re.MULTILINE)
     assert "not found" in kubectl.fails("top", "pod", "gone")
+
+
+def test_a_port_that_nobody_serves_is_told(kubectl: Kubectl) -> None:
+    forward = command(kubectl, "port-forward", "pod/box", ":1")
+    with subprocess.Popen(forward, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"127\.0\.0\.1:(\d+) -> ", process.stdout.readline())
+            assert found is not None
+            assert answer(int(found[1]), b"") == b""
+            said = ""
+            while "onnection refused" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            assert "an error occurred forwarding" in said
+        finally:
+            process.kill()
+
+
+def test_the_python_client_runs_commands(exec_site: Site | Apart) -> None:
+    """In a process of its own: the client leaves its sockets to the garbage collector."""
+    arguments = [sys.executable, "-c", PYTHON_CLIENT, str(exec_site.kubectl().kubeconfig)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("got one\n|err\n|5", 0), done.stderr
+
+
+@pytest.mark.parametrize(("exec_site", "kubectl"), [("cri", "1.32")], indirect=True)  # 1.20 speaks an older form of it
+def test_debugging_with_a_container_beside_the_others(kubectl: Kubectl) -> None:
+    name = f"debug-{kubectl.version.replace('.', '-')}"
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod(name)))
+    eventually(lambda: phase(kubectl, name) == "Running", "the pod's start")
+    arguments = command(kubectl, "debug", "-it", name, f"--image={BUSYBOX}", "--target=main", "--", "sh")
+    with closing(Terminal(*arguments)) as terminal:
+
+        def answering() -> object:
+            terminal.type(b"echo here-$((6*7))\r")
+            return terminal.until(rb"here-42", 2)
+
+        eventually(answering, "the shell")
+        terminal.type(b"exit\r")
+        terminal.process.wait(20)
+    kubectl("delete", "pod", name, "--wait=false")
 
 
 def test_streams_end_when_either_role_dies(tmp_path: Path) -> None:
