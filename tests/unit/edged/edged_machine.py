@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgesite.edge.edged.machine import LinuxMachine
 from edgesite.edge.edged.runtime import ContainerConfig, ContainerState, ContainerStatus
 from edgesite.net.real import RealClock
 from edgesite.testing.edgedrig import edged_rig
@@ -41,8 +42,8 @@ class Machine:
     async def is_empty(self) -> bool:
         return not self.engine.sandboxes
 
-    def rig(self, path: Path, cloud: FakeCloud | None = None, **settings: Any) -> Any:
-        return edged_rig(lambda ctx: FakeRuntime(self.engine), path, cloud=cloud, settings=settings)
+    def rig(self, path: Path, cloud: FakeCloud | None = None, host: LinuxMachine | None = None, **settings: Any) -> Any:
+        return edged_rig(lambda ctx: FakeRuntime(self.engine), path, cloud=cloud, settings=settings, machine=host)
 
 
 def container(cloud: FakeCloud, name: str = "web", index: int = 0, init: bool = False) -> dict[str, Any]:

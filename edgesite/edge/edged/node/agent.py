@@ -33,6 +33,7 @@ LEASES: Final = "kube-node-lease"
 RETRY_FIRST_S: Final = 0.2
 RETRY_MOST_S: Final = 7.0
 JITTER: Final = 0.04  #: of the lease's interval, so that many nodes do not renew at once
+FACTS_LOOKS: Final = 6  #: At every so many looks at the status, addresses, resolv.conf and the like are read anew.
 IMAGES_S: Final = 60.0
 _NEEDED: Final = {"RuntimeReady": "", "NetworkReady": "network "}
 VERSION_S: Final = 1.0  #: between questions to a runtime that has not answered yet
@@ -52,7 +53,8 @@ class NodeAgent:
         events: Events,
         returned: Callable[[], None],
     ) -> None:
-        """``returned`` is called when the cloud hears of this node after so long a silence that it may have taken it for dead."""
+        """``returned`` is called when all pods are to be told of anew: after so long a silence that the cloud may have taken this node
+        for dead, and when its addresses change."""
         self._ctx, self._settings, self._node, self._machine = ctx, settings, node, machine
         self._runtime, self._meta, self._events, self._returned = runtime, meta, events, returned
         self._facts: MachineFacts | None = None
@@ -60,6 +62,7 @@ class NodeAgent:
         self._problem: str | None = "it has not answered yet"
         self._images: list[Image] = []
         self._images_at = -IMAGES_S
+        self._facts_at = 0.0
         self._changed = anyio.Event()
         self._object: dict[str, Any] = {}
         self._status: dict[str, Any] = {}
@@ -74,17 +77,24 @@ class NodeAgent:
 
     async def learn(self) -> None:
         """Read the machine's facts into what pods are told of their node."""
+        await self._read_facts()
+        await self._ask_version()
+
+    async def _read_facts(self) -> None:
         ctx, settings, node = self._ctx, self._settings, self._node
+        self._facts_at = ctx.clock.monotonic()
         self._facts = facts = await ctx.threads.run(
             self._machine.facts, ctx.data_dir, settings.resolv_conf, settings.interface
         )
-        node.ips = (settings.node_ip,) if settings.node_ip else facts.addresses
+        before, node.ips = node.ips, (settings.node_ip,) if settings.node_ip else facts.addresses
         node.memory_bytes = facts.memory_bytes
         node.allocatable_nano = describe.allocatable_nano(facts, settings)
         node.labels = describe.node_labels(ctx.node_name, facts, settings)
         node.dns = dns.parse_resolv_conf(facts.resolv_conf)
         node.hosts_text = facts.hosts
-        await self._ask_version()
+        if before and before != node.ips:
+            ctx.log.info("the node's addresses are now %s; they were %s", ", ".join(node.ips), ", ".join(before))
+            self._returned()  # every pod's status has them, too
 
     def report_soon(self) -> None:
         """Look at the status now: something of it has changed."""
@@ -175,6 +185,8 @@ class NodeAgent:
             self._changed = anyio.Event()
 
     async def _report_if_news(self) -> None:
+        if self._ctx.clock.monotonic() - self._facts_at >= FACTS_LOOKS * self._settings.status_update_s:
+            await self._read_facts()
         status = await self._current_status()
         late = self._ctx.clock.monotonic() - self._reported_at >= self._settings.status_report_s
         if late or _without_heartbeat(status) != _without_heartbeat(self._status):
