@@ -15,7 +15,9 @@ run: env
 
 test: dev
 	@.venv/bin/python tests/peers.py
-	.venv/bin/python -m pytest $(ARGS)
+	@scratch=$$(mktemp -d /tmp/edgesite-test.XXXXXX); \
+	.venv/bin/python -m pytest --basetemp="$$scratch/t" $(ARGS); code=$$?; \
+	rm -rf "$$scratch"; exit $$code
 
 # Fast tests without I/O.
 unit: dev

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Writes"]
 
 LONG_YAML_BYTES: Final = 64 * 1024  #: what takes some 10 ms to read
+_APPLY_TRIES: Final = 3
 TOGETHER: Final = 64  #: deletions of one deletecollection that share a commit
 Object = dict[str, Any]
 _OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
@@ -227,9 +228,20 @@ class Writes:
         applied["metadata"].setdefault("name", call.route.name)
         if kind.resource.namespaced:
             applied["metadata"].setdefault("namespace", call.route.namespace)
+        view_of(request)
+        for _ in range(_APPLY_TRIES - 1):
+            try:
+                return await self._apply_once(call, options, copy.deepcopy(applied))
+            except ApiError as exc:
+                if exc.reason not in ("AlreadyExists", "NotFound"):
+                    raise  # else it came or went meanwhile: what was applied counts for both
+        return await self._apply_once(call, options, applied)
+
+    async def _apply_once(self, call: Call, options: WriteOptions, applied: Object) -> Response:
+        """Change the object if it is there, else create it. Raises ApiError."""
+        kind = call.kind
         write = self.begin(call, options)
         write.applied = True
-        view_of(request)
 
         def change(old: Object | None) -> Object:
             return self._registry.scheme.managers.apply(write, old, applied, force=options.force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from apiserver_site import Site, site_at
 
@@ -58,6 +59,21 @@ async def test_second_create_conflicts(site: Site) -> None:
     assert again.obj["reason"] == "AlreadyExists"
     assert again.obj["message"] == 'configmaps "a" already exists'
     assert again.obj["details"] == {"name": "a", "kind": "configmaps"}
+
+
+async def test_first_applies_at_the_same_moment_all_count(site: Site) -> None:
+    """Whoever comes second finds the object there and changes it, instead of being told that it exists."""
+    answers: list[int] = []
+
+    async def apply(number: int) -> None:
+        body = config_map("same", **{f"k{number}": "v"})
+        answers.append((await site.patch(f"{CMS}/same?fieldManager=m{number}", body, "apply")).status)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(8):
+            tasks.start_soon(apply, number)
+    assert sorted(answers) == [200] * 7 + [201]
+    assert len((await site.get(f"{CMS}/same")).obj["data"]) == 8
 
 
 async def test_stale_update_conflicts(site: Site) -> None:
