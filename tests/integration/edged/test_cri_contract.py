@@ -51,16 +51,15 @@ async def test_exits_are_told_without_being_asked(daemon: Containerd, tmp_path: 
         config = sandbox_config(tmp_path)
         sandbox_id = await runtime.run_sandbox(config)
         heard = anyio.Event()
-        stopped: list[str] = []
+        started: list[str] = []
 
         async def listen() -> None:
             async for event in runtime.events():
-                if event.type is ContainerEventType.STOPPED:
-                    stopped.append(event.container_id)
+                # A runtime may first tell of what ended before anybody listened.
+                if event.type is ContainerEventType.STOPPED and event.container_id in started:
                     heard.set()
                     return
 
-        started: list[str] = []
         with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
@@ -70,7 +69,6 @@ async def test_exits_are_told_without_being_asked(daemon: Containerd, tmp_path: 
                     started.append(await start(runtime, (sandbox_id, config), container))
                     with anyio.move_on_after(0.5):
                         await heard.wait()
-        assert stopped[0] in started
         await runtime.remove_sandbox(sandbox_id)
 
 
