@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from edgesite.edge.edged.faults import RuntimeUnavailable
 from edgesite.edge.edged.process.runtime import ProcessRuntime
 from edgesite.edge.edged.runtime import ContainerStatus, SandboxConfig
 from edgesite.net.real import RealClock, RealNet, RealThreads
@@ -71,5 +74,18 @@ async def site_of(runtime: ProcessRuntime, directory: Path) -> AsyncGenerator[Si
     """A site that is removed in the end."""
     made = await make_site(runtime, directory)
     yield made
+    with anyio.fail_after(20):
+        await _answers(runtime)
     await runtime.stop_sandbox(made.sandbox_id)
     await runtime.remove_sandbox(made.sandbox_id)
+
+
+async def _answers(runtime: ProcessRuntime) -> None:
+    """Return once the supervisor answers: a test may just have killed it."""
+    while True:
+        try:
+            await runtime.list_containers()
+        except RuntimeUnavailable:
+            await anyio.sleep(0.02)
+        else:
+            return
