@@ -75,16 +75,15 @@ async def site_of(runtime: ProcessRuntime, directory: Path) -> AsyncGenerator[Si
     made = await make_site(runtime, directory)
     yield made
     with anyio.fail_after(20):
-        await _answers(runtime)
-    await runtime.stop_sandbox(made.sandbox_id)
+        await _stop(runtime, made.sandbox_id)
     await runtime.remove_sandbox(made.sandbox_id)
 
 
-async def _answers(runtime: ProcessRuntime) -> None:
-    """Return once the supervisor answers: a test may just have killed it."""
+async def _stop(runtime: ProcessRuntime, sandbox_id: str) -> None:
+    """Stop it as edged does: again while the supervisor, which a test may just have killed, is not back."""
     while True:
         try:
-            await runtime.list_containers()
+            await runtime.stop_sandbox(sandbox_id)
         except RuntimeUnavailable:
             await anyio.sleep(0.02)
         else:

@@ -13,6 +13,7 @@ import os
 import posixpath
 import random as randoms
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,7 @@ from edgesite.edge.edged.runtime import (
     SandboxStatus,
 )
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
+from edgesite.edge.edged.together import together
 
 __all__ = ["ProcessRuntime"]
 
@@ -191,9 +193,7 @@ class ProcessRuntime:
         sandbox = self._sandboxes.get(sandbox_id)
         if sandbox is None:
             return
-        async with anyio.create_task_group() as tasks:
-            for container in self._of(sandbox_id):
-                tasks.start_soon(self.stop_container, container.id, 0.0)
+        await together(*(partial(self.stop_container, one.id, 0.0) for one in self._of(sandbox_id)))
         sandbox.stopped = True
         await self._save(self._records.save_sandbox, sandbox)
 
