@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from edgesite.cancellation import is_being_cancelled
+
 if TYPE_CHECKING:
     import random
 
@@ -154,7 +156,7 @@ class Supervisor:
                 await one.run(one.mark_ready)  # type: ignore[misc]
                 failure = ModuleExited(f"{one.module.name} ended by itself")
             except asyncio.CancelledError as exc:
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 failure = StrayCancellation(f"{one.module.name} awaited what was cancelled")
                 failure.__cause__ = exc
@@ -180,12 +182,6 @@ class Supervisor:
         while True:
             yield delay_s * (1 + 0.2 * self._random.random())
             delay_s = min(delay_s * 2, MOST_BACKOFF_S)
-
-
-def _is_being_cancelled() -> bool:
-    """Whether somebody wants this task to end; a future that was cancelled raises the same error in who awaits it."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _root(exc: BaseException) -> BaseException:

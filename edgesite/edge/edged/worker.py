@@ -10,6 +10,7 @@ State   `PodState`, in memory.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import shutil
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from typing import Final
 
 import anyio
 
+from edgesite.cancellation import is_being_cancelled
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import active_deadline, is_over
 from edgesite.edge.edged.messages import termination_message
@@ -166,6 +168,13 @@ class PodWorker:
             except (RuntimeFault, ApiError, OSError) as exc:  # of the runtime, of metamanager, of this host
                 self._try_later()
                 self._services.log.warning("pod=%s uid=%s: %s", self.state.pod.key, self.state.pod.uid, exc)
+            except asyncio.CancelledError:  # gRPC also raises it for a call of its own that was cancelled
+                if is_being_cancelled():
+                    raise
+                self._try_later()
+                self._services.log.warning(
+                    "pod=%s uid=%s: a call was cancelled", self.state.pod.key, self.state.pod.uid
+                )
             except Exception:  # a pod that trips over a fault of ours must not take the others with it
                 self._try_later()
                 self._services.log.exception("pod=%s uid=%s", self.state.pod.key, self.state.pod.uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,26 @@ async def test_a_source_that_vanishes_does_not_keep_a_container_from_its_restart
         await cloud.until(lambda: container(cloud)["restartCount"] == 1)
         file = tmp_path / "edged" / "pods" / "uid-of-pod-web" / "volumes" / "kubernetes.io~configmap" / "conf" / "a"
         assert file.read_text() == "1"
+
+
+async def test_a_call_that_was_cancelled_elsewhere_does_not_end_the_pods_worker(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sandbox = FakeRuntime.run_sandbox
+    calls = 0
+
+    async def stray(self: FakeRuntime, *args: Any) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise asyncio.CancelledError
+        return await run_sandbox(self, *args)
+
+    monkeypatch.setattr(FakeRuntime, "run_sandbox", stray)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+    assert calls == 2
 
 
 async def test_a_pod_that_has_run_comes_back_without_a_token_and_a_new_one_waits(
