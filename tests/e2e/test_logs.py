@@ -76,5 +76,6 @@ def test_refusals_say_what_is_wrong(kubectl: Kubectl, namespace: str) -> None:
 
 def test_the_kubelet_api_is_reached_through_the_node_s_proxy(kubectl: Kubectl) -> None:
     node = kubectl.json("get", "nodes")["items"][0]["metadata"]["name"]
-    assert kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/healthz") == "ok"
+    healthz = f"/api/v1/nodes/{node}/proxy/healthz"
+    assert eventually(lambda: kubectl("get", "--raw", healthz), "the node's tunnel") == "ok"
     assert json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/pods"))["kind"] == "PodList"

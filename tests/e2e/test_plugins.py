@@ -136,7 +136,8 @@ def test_its_configuration_is_checked(installed: dict[str, str], tmp_path: Path)
 def test_its_module_runs_and_is_part_of_health(site: Site) -> None:
     eventually(lambda: "Servus from node node1" in site.log(), "the greeting in the log")
     kubectl = site.kubectl()
-    node = kubectl("get", "--raw", "/api/v1/nodes/node1/proxy/metrics")
+    metrics = "/api/v1/nodes/node1/proxy/metrics"
+    node = eventually(lambda: kubectl("get", "--raw", metrics), "the node's tunnel, which opens soon after it is Ready")
     assert "example_greetings_total 1.0" in node
     assert 'edgesite_module_ready{module="greeter"} 1.0' in node
 
