@@ -55,7 +55,7 @@ from edgesite.wire.events import (
 from edgesite.wire.frames import Frame
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
 from edgesite.wire.numbers import Outstanding
-from edgesite.wire.slots import SessionLimits, Slot, State
+from edgesite.wire.slots import SessionCounts, SessionLimits, Slot, State
 
 __all__ = ["NodeSession", "SessionLimits"]
 
@@ -89,6 +89,7 @@ class NodeSession:
         spread_s: Callable[[], float] = lambda: 0.0,
         features: frozenset[str] = greeting.FEATURES,
         bases: Bases | None = None,
+        counts: SessionCounts | None = None,
     ) -> None:
         self.node = node
         self.limits = limits or SessionLimits()
@@ -97,6 +98,7 @@ class NodeSession:
         self.events: deque[Event] = deque()
         self.refused = 0  #: bad messages of the peer
         self.dropped = 0  #: messages sent once that were pushed out
+        self.counts = counts if counts is not None else SessionCounts()
         self._maker = maker
         self._version_at_edge = version_at_edge
         self._jitter = jitter
@@ -133,7 +135,9 @@ class NodeSession:
         ref = object_of(message)
         if ref is None or not needs_ack(message):
             self._send_once(message, ref)
-        elif not self._is_stale(message, ref):
+        elif self._is_stale(message, ref):
+            self.counts.stale += 1
+        else:
             self._put(message, ref)
 
     def _send_once(self, message: Message, ref: ObjectRef | None) -> None:
@@ -171,9 +175,11 @@ class NodeSession:
         if slot is None:
             slot = self._slots[ref.uid] = Slot(message, ref)
         elif slot.state is State.IN_FLIGHT:
+            self.counts.coalesced += slot.newer is not None
             slot.newer = (message, ref)
             return
         else:
+            self.counts.coalesced += 1
             slot.message, slot.ref, slot.state = message, ref, State.WAITING
             slot.attempts = slot.rounds = 0
         self._enter_lane(ref.uid, slot)
@@ -200,6 +206,7 @@ class NodeSession:
             slot = self._slots.get(uid)
             if slot is not None and slot.state is State.IN_FLIGHT:
                 self._due(slot, now + self.limits.resend_s)
+                self.counts.repeated += 1
                 return self._to_wire(slot.message)
         if self._hold_until is not None:
             return None
@@ -216,12 +223,14 @@ class NodeSession:
             slot.have = self._version_at_edge(uid)
             if not slot.is_delete and slot.have is not None and 0 < slot.ref.version <= slot.have:
                 del self._slots[uid]
+                self.counts.stale += 1
                 continue
             slot.state, slot.attempts = State.IN_FLIGHT, 1
             self._due(slot, now + self.limits.resend_s)
             if not self.own_peer and not slot.is_delete and slot.have is None:
                 self.events.append(Sent(slot.ref))
             self._in_flight[slot.message.msg_id] = uid
+            self.counts.sent += 1
             return self._to_wire(slot.message)
 
     def take_frame(self, now: float) -> Frame | None:

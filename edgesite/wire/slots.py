@@ -8,7 +8,17 @@ from enum import IntEnum
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message, Operation
 
-__all__ = ["SessionLimits", "Slot", "State"]
+__all__ = ["SessionCounts", "SessionLimits", "Slot", "State"]
+
+
+@dataclass(slots=True)
+class SessionCounts:
+    """What sessions did with messages about objects; one may be shared by all sessions of a hub."""
+
+    sent: int = 0  #: first sendings
+    repeated: int = 0  #: sent again, for no acknowledgement came in time
+    coalesced: int = 0  #: replaced by a newer state of their object before they left
+    stale: int = 0  #: not sent: the edge has this state or a newer one, or will have
 
 
 @dataclass(frozen=True, slots=True)

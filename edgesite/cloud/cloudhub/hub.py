@@ -178,6 +178,7 @@ class Hub:
             spread_s=lambda: len(self._connections) * _SPREAD_PER_NODE_S,
             features=NEAR_FEATURES if request.peer.in_process else FEATURES,
             bases=self._bases,
+            counts=self._metrics.sessions,
         )
         connection = NodeConnection(
             node, identity, socket, session, self._clock, self, in_process=request.peer.in_process

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from edgesite.wire.slots import SessionCounts
 
 __all__ = ["HubMetrics"]
 
@@ -21,3 +26,9 @@ class HubMetrics:
             f"{name}_refused_connections", "Connections refused, by status", ["code"], registry=registry
         )
         self.bad = Counter(f"{name}_bad_messages", "Messages of edges that could not be read", registry=registry)
+        self.sessions = SessionCounts()  #: kept by the sessions themselves, and read when somebody asks
+        objects = Gauge(
+            f"{name}_objects", "Messages about objects, by what became of them", ["fate"], registry=registry
+        )
+        for one in fields(SessionCounts):
+            objects.labels(one.name).set_function(partial(getattr, self.sessions, one.name))
