@@ -9,6 +9,7 @@ from edgesite.hookspecs import impl
 
 if TYPE_CHECKING:
     from edgesite.context import Module, Settings
+    from edgesite.hookspecs import Command
 
 
 @impl
@@ -18,6 +19,14 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.cloud.cloudhub.module import CloudHub
     from edgesite.cloud.cloudstream.module import CloudStream
     from edgesite.cloud.edgecontroller.module import EdgeController
+    from edgesite.cloud.iptablesmanager.module import IptablesManager
     from edgesite.cloud.synccontroller.module import SyncController
 
-    return [CloudHub, CloudStream, EdgeController, SyncController]
+    return [CloudHub, CloudStream, EdgeController, IptablesManager, SyncController]
+
+
+@impl
+def edgesite_commands() -> Iterable[Command]:
+    from edgesite.cloud.iptablesmanager.command import COMMAND
+
+    return [COMMAND]

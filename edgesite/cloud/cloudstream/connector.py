@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -58,6 +58,7 @@ class Nodes:
         self._log = log
         self._tunnels: dict[str, Tunnel] = {}
         self._proven: set[str] = set()
+        self.on_connected: Callable[[str], None] | None = None  #: told of each node that dials
         self._numbers = itertools.count(1)  # one sequence for all tunnels, as KubeEdge's
 
     @property
@@ -65,9 +66,17 @@ class Nodes:
         """How many nodes have a tunnel."""
         return len(self._tunnels)
 
+    def has(self, node: str) -> bool:
+        """Whether the node has a tunnel."""
+        return node in self._tunnels
+
     def is_proven(self, node: str) -> bool:
         """Whether the node's tunnel has shown whose it is; a peer that cannot must not take its place."""
         return node in self._tunnels and node in self._proven
+
+    def nodes(self) -> list[str]:
+        """The nodes that have a tunnel."""
+        return list(self._tunnels)
 
     def add(self, node: str, tunnel: Tunnel, *, proven: bool) -> None:
         """A node has dialled."""
@@ -77,6 +86,8 @@ class Nodes:
         if old is not None:
             old.close("the node has dialled again")
         self._log.info("stream tunnel of node=%s is open", node)
+        if self.on_connected is not None:
+            self.on_connected(node)
 
     def remove(self, node: str, tunnel: Tunnel, reason: str) -> None:
         """A tunnel has ended."""

@@ -2,15 +2,15 @@
 
     mem:cloudstream      edges in this process; trusted
     port 10004           WebSocket on TLS, ``/v1/kubeedge/connect``; a client certificate of our CA is required
+    port 10003           HTTPS for a cluster's API server: the kubelet API of the nodes (`streamserver`)
 
 A node is who its certificate says (``system:node:<name>``); one without such a name (KubeEdge before 1.13) is who its header says.
 
-Source  KubeEdge v1.12.7 cloud/pkg/cloudstream/tunnelserver.go (port, path, headers, certificates).
+Source  KubeEdge v1.12.7 cloud/pkg/cloudstream/tunnelserver.go (ports, path, headers, certificates).
 """
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
@@ -19,9 +19,10 @@ from prometheus_client import Gauge
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME
 from edgesite.cloud.cloudhub.records import NodeGate
 from edgesite.cloud.cloudstream.certificates import tunnel_context
+from edgesite.cloud.cloudstream.clusterside import serve_cluster, wants_cluster_side
 from edgesite.cloud.cloudstream.connector import Nodes
+from edgesite.cloud.cloudstream.listening import listen
 from edgesite.context import NodeConnector
-from edgesite.kube.errors import ApiError
 from edgesite.net import websocket
 from edgesite.net.http import HttpServer, Limits, Request, Response
 from edgesite.net.tunnel import Tunnel
@@ -38,9 +39,6 @@ _NODES_GROUP: Final = "system:nodes"
 _TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
 _SILENCE_S: Final = 75.0
 _PING_S: Final = 30.0  #: when nothing is heard; KubeEdge's edges ping every 5 s, ours every 30 s
-_PATIENCE_S: Final = 10.0  #: the hub's certificates may have to be made first
-_RETRY_S: Final = 0.5
-_RETRY_MOST_S: Final = 60.0
 
 
 class CloudStream:
@@ -71,32 +69,19 @@ class CloudStream:
             await server.listen(ctx.net, MEM_ADDRESS)
             ctx.services.provide(NodeConnector, nodes)  # type: ignore[type-abstract]
             ctx.ready()
-            if _joinable(ctx):
-                await _listen(ctx, server)
-            await anyio.sleep_forever()
+            async with anyio.create_task_group() as tasks:
+                if wants_cluster_side(ctx):
+                    tasks.start_soon(serve_cluster, ctx, nodes)
+                if _joinable(ctx):
+                    port = int(ctx.config["tunnelPort"])
+                    await listen(ctx, server, port, lambda: tunnel_context(ctx), "tunnels from other machines are")
+                await anyio.sleep_forever()
 
 
 def _joinable(ctx: Context) -> bool:
     """Whether edges on other machines can connect to the hub at all: only then is there a tunnel to take."""
     hub = ctx.settings.get("modules", {}).get("cloudHub", {})
     return bool(hub.get("websocket", {}).get("enable", True))
-
-
-async def _listen(ctx: Context, server: HttpServer) -> None:
-    """Open the port as soon as there are certificates and it is free."""
-    wait_s, said, since = _RETRY_S, "", ctx.clock.monotonic()
-    while True:
-        try:
-            context = await tunnel_context(ctx)
-            await server.listen(ctx.net, f"0.0.0.0:{int(ctx.config['tunnelPort'])}", tls=context)
-        except (OSError, ApiError, ValueError, ssl.SSLError) as exc:
-            if str(exc) != said and ctx.clock.monotonic() - since > _PATIENCE_S:
-                said = str(exc)
-                ctx.log.warning("tunnels from other machines are not taken yet: %s", said)
-        else:
-            return
-        await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
-        wait_s = min(wait_s * 2, _RETRY_MOST_S)
 
 
 def _take(request: Request, nodes: Nodes, gate: NodeGate | None) -> Response | None:
