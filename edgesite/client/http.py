@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgesite.client.kubeconfig import Access
+    from edgesite.client.ratelimit import RateLimit
     from edgesite.context import Clock, Net
     from edgesite.net.client import StreamAnswer
     from edgesite.net.headers import Headers
@@ -37,9 +38,18 @@ ANSWER_S: Final = 120.0  #: for a whole answer, twice what API servers give them
 class HttpTransport:
     """Requests to the API server that an `Access` describes."""
 
-    def __init__(self, net: Net, clock: Clock, access: Access, *, answer_s: float = ANSWER_S) -> None:
-        """Raises OSError for certificates that cannot be used."""
+    def __init__(
+        self,
+        net: Net,
+        clock: Clock,
+        access: Access,
+        *,
+        answer_s: float = ANSWER_S,
+        limit: RateLimit | None = None,
+    ) -> None:
+        """``limit`` holds back requests, not watches. Raises OSError for certificates that cannot be used."""
         self._path = access.path
+        self._limit = limit
         self._answer_s = answer_s
         headers = {}
         if access.basic:
@@ -61,6 +71,8 @@ class HttpTransport:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> tuple[int, Mapping[str, str], bytes]:
         with anyio.fail_after(self._answer_s):  # TimeoutError is an OSError
+            if self._limit is not None:
+                await self._limit.take(headers.get("user-agent", ""))
             answer = await self._client.request(method, self._path + target, headers, body)
         return answer.status, _mapping(answer.headers), answer.body
 

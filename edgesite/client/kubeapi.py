@@ -20,6 +20,7 @@ from edgesite.client import kubeconfig
 from edgesite.client.client import Client
 from edgesite.client.http import HttpTransport
 from edgesite.client.informer import SharedInformers
+from edgesite.client.ratelimit import RateLimit
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 
@@ -47,7 +48,8 @@ class KubeApiModule:
 
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled. Raises BadKubeconfig, OSError, ApiError."""
-        transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config))
+        limit = RateLimit(ctx.clock, ctx.config["qps"], ctx.config["burst"])
+        transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config), limit=limit)
         try:
             client = Client(transport)
             with anyio.fail_after(FIRST_ANSWER_S):
