@@ -9,13 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Final
 
+from edgesite.edge.edged.adoption import LABEL_NODE, stray_pod
 from edgesite.edge.edged.environment import references
 from edgesite.edge.edged.leftovers import found_uids, remove_leftovers
-from edgesite.edge.edged.pleg import Inventory, PodInventory
+from edgesite.edge.edged.pleg import Inventory
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.runtime import LABEL_CONTAINER, ContainerEvent
+from edgesite.edge.edged.runtime import ContainerEvent
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.specs import LABEL_NODE
 from edgesite.edge.edged.state import PodState, Termination
 from edgesite.edge.edged.volumes.payload import volume_references
 from edgesite.edge.edged.worker import PodWorker
@@ -178,18 +178,34 @@ class Pods:
 
     def _end_orphans(self) -> None:
         """End what runs here for this node and belongs to no pod."""
+        self._doubtful &= self._inventory.keys()
         for uid, found in self._inventory.items():
             if uid in self._workers or uid in self._ended or uid in self._doubtful:
                 continue
-            pod = _pod_of(uid, found, self._services.node.name)
+            pod = stray_pod(uid, found)
             if pod is None:
                 continue
-            if self._services.meta.has_ended(uid):
-                self._end_orphan(pod)
-            else:  # the store may have been lost: then the cloud sends the pod again
+            nodes = {one.labels.get(LABEL_NODE) for one in found.sandboxes}
+            if self._services.node.name in nodes:
+                self._settle(pod)
+            elif nodes == {None}:  # of another make: perhaps of the program that ran here before
                 self._doubtful.add(uid)
-                self._services.log.warning("pod=%s uid=%s runs here and is not known; left alone for now", pod.key, uid)
-                self._services.beside(self._end_unless_sent, pod)
+                self._services.beside(self._claim, pod)
+
+    async def _claim(self, pod: Pod) -> None:
+        """A stray sandbox without a node's name is this node's if the pod has its folder here; else it stays as it is."""
+        if await self._services.threads.run(self._services.paths.pod(pod.uid).is_dir):
+            self._doubtful.discard(pod.uid)
+            if pod.uid not in self._workers and pod.uid not in self._ended:
+                self._settle(pod)
+
+    def _settle(self, pod: Pod) -> None:
+        if self._services.meta.has_ended(pod.uid):
+            self._end_orphan(pod)
+        else:  # the store may have been lost: then the cloud sends the pod again
+            self._doubtful.add(pod.uid)
+            self._services.log.warning("pod=%s uid=%s runs here and is not known; left alone for now", pod.key, pod.uid)
+            self._services.beside(self._end_unless_sent, pod)
 
     async def _remove_leftovers(self) -> None:
         """Once, at the start: remove folders of pods that ended without their folders, as edgesite was stopped just then."""
@@ -229,13 +245,3 @@ def _references(pod: Pod) -> Iterable[Any]:
     yield from volume_references(pod)
     for container in (*pod.init_containers, *pod.containers, *pod.ephemeral_containers):
         yield from references(container)
-
-
-def _pod_of(uid: str, found: PodInventory, node_name: str) -> Pod | None:
-    """Make up the pod that sandboxes and containers belonged to; None if they are not this node's."""
-    sandbox = next((one for one in found.sandboxes if one.labels.get(LABEL_NODE) == node_name), None)
-    if sandbox is None:
-        return None
-    names = sorted({one.labels.get(LABEL_CONTAINER, one.name) for one in found.containers})
-    metadata = {"name": sandbox.name, "namespace": sandbox.namespace, "uid": uid}
-    return Pod({"metadata": metadata, "spec": {"containers": [{"name": name} for name in names]}})

@@ -5,15 +5,14 @@ Source  core/v1 PodSecurityContext and SecurityContext; labels and annotations a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from edgesite.edge.edged.adoption import LABEL_NODE, container_annotations
 from edgesite.edge.edged.environment import expand
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import (
-    ANNOTATION_HASH,
     ANNOTATION_RESTARTS,
     ANNOTATION_TERMINATION_PATH,
     ANNOTATION_TERMINATION_POLICY,
@@ -39,10 +38,8 @@ from edgesite.kube import json
 
 __all__ = [
     "ANNOTATION_RESOURCES",
-    "LABEL_NODE",
     "SpecError",
     "container_config",
-    "container_hash",
     "host_ports",
     "noted_resources",
     "resizable",
@@ -50,8 +47,6 @@ __all__ = [
     "security_of",
 ]
 
-#: Which edge role a sandbox belongs to: several may share one runtime.
-LABEL_NODE: Final = "edgesite.kubeedge.io/node"
 #: What a container was made with, of what can be changed while it runs.
 ANNOTATION_RESOURCES: Final = "edgesite.kubeedge.io/resources"
 TERMINATION_PATH: Final = "/dev/termination-log"
@@ -74,15 +69,6 @@ _READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sy
 
 class SpecError(Exception):
     """The pod asks for what cannot be made; the text is for its status."""
-
-
-def container_hash(container: Mapping[str, Any]) -> str:
-    """Return what tells two versions of a container apart: a running one with another hash is replaced.
-
-    Only what the API lets change in place counts, so that new defaults never restart what runs.
-    """
-    text = json.dumps([container.get("name"), container.get("image")])
-    return hashlib.sha256(text).hexdigest()[:8]
 
 
 def resizable(container: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +185,7 @@ def container_config(
             LABEL_CONTAINER: name,
         },
         annotations={
-            ANNOTATION_HASH: container_hash(container),
+            **container_annotations(pod, container),
             ANNOTATION_RESTARTS: str(attempt),
             ANNOTATION_RESOURCES: json.dumps(resizable(container)).decode(),
             ANNOTATION_TERMINATION_PATH: container.get("terminationMessagePath") or TERMINATION_PATH,

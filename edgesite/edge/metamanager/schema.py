@@ -8,7 +8,7 @@ leave them alone.
     edgesite_outbox    reports that wait for a link, oldest first
     edgesite_ended     uids of objects that were deleted: no late message brings them back
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 1.2, 6.4, 6.6, 6.8 and 7.1; recorded/kubeedge-1.12.7/09.
+Source  KubeEdge v1.12.7, edge/pkg/metamanager/dao and its v2, edge/pkg/common/dbm; and what its edgecore left in a database.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
+from edgesite.kube.gojson import go_json
 from edgesite.wire.delivery import version_number
 from edgesite.wire.resource import NO_NAMESPACE
 
@@ -35,20 +34,6 @@ TABLES: Final = (
     " `object` text NOT NULL, `message` text NOT NULL)",
     "CREATE TABLE IF NOT EXISTS `edgesite_ended` (`seq` integer PRIMARY KEY AUTOINCREMENT, `uid` text NOT NULL UNIQUE)",
 )
-
-_encoder = msgspec.json.Encoder(order="sorted")
-
-
-def go_json(value: Any) -> str:
-    """Return JSON as Go's encoder writes a generic value: sorted keys, and what HTML would mistake escaped."""
-    text = _encoder.encode(value).decode()
-    for plain, escaped in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
-        if plain in text:  # only ever inside strings
-            text = text.replace(plain, escaped)
-    for code in ("\u2028", "\u2029"):
-        if code in text:
-            text = text.replace(code, f"\\u{ord(code):04x}")
-    return text
 
 
 @dataclass(frozen=True, slots=True)

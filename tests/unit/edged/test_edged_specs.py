@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesite.edge.edged import dns
+from edgesite.edge.edged.adoption import container_hash
 from edgesite.edge.edged.environment import ConfigError, Facts, environment, expand, references
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.pod import Pod, effective_requests
 from edgesite.edge.edged.resources import cgroup_parent, linux_resources, oom_score_adj, qos_class
 from edgesite.edge.edged.runtime import DnsConfig, Image, NamespaceMode
 from edgesite.edge.edged.services import NodeFacts
-from edgesite.edge.edged.specs import SpecError, container_hash, host_ports, sandbox_config, security_of
+from edgesite.edge.edged.specs import SpecError, host_ports, sandbox_config, security_of
 from edgesite.edge.edged.stages.admission import refusal
 from edgesite.kube import json
 

@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from edgesite.edge.edged.adoption import is_wanted
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import has_ended, restarts
 from edgesite.edge.edged.resize import Resizer
-from edgesite.edge.edged.runtime import ANNOTATION_HASH, ContainerState, ContainerStatus
+from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.specs import container_hash
 from edgesite.edge.edged.starter import ContainerStarter
 from edgesite.edge.edged.state import PodState, StageWait, Unhealthy, Waiting
 from edgesite.edge.edged.status import init_done
@@ -34,6 +34,7 @@ class ContainersStage:
         self._starter = ContainerStarter(services, wake)
         self._stopper = stopper
         self._resizer = Resizer(services, stopper)
+        self._wanted: dict[str, Mapping[str, Any]] = {}  # by container id: the spec that it was found to be made from
         self._due: list[float] = []  # monotonic: when something that had to wait is to be tried again
 
     def prefetch(self, state: PodState) -> None:
@@ -79,8 +80,7 @@ class ContainersStage:
                 one.name not in {c["name"] for c in state.pod.containers} and not state.pod.is_sidecar(spec)
             ):
                 continue
-            known = one.annotations.get(ANNOTATION_HASH)
-            if known and known != container_hash(spec):
+            if not await self._is_wanted(one, spec):
                 doomed.append((one, Unhealthy(f"Container {one.name} definition changed")))
             elif one.id in state.unhealthy:
                 doomed.append((one, state.unhealthy[one.id]))
@@ -92,6 +92,15 @@ class ContainersStage:
         )
         for one, _ in doomed:
             state.unhealthy.pop(one.id, None)
+        self._wanted = {key: spec for key, spec in self._wanted.items() if key in state.containers}
+
+    async def _is_wanted(self, one: ContainerStatus, spec: Mapping[str, Any]) -> bool:
+        if self._wanted.get(one.id) == spec:
+            return True
+        if not await is_wanted(self._services.runtime, one, spec):
+            return False
+        self._wanted[one.id] = spec
+        return True
 
     async def _init(self, state: PodState) -> bool:
         """Take the next step of the init containers; return whether the main ones may run."""
