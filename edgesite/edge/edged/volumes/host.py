@@ -7,6 +7,7 @@ Source  mount(2); core/v1 HostPathType.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -17,10 +18,22 @@ from typing import Final
 
 from edgesite.edge.edged.volumes.payload import VolumeError
 
-__all__ = ["is_mount", "mount_memory", "prepare_host_path", "remove_tree", "resolve_sub_path", "unmount"]
+__all__ = [
+    "give_all_to_group",
+    "give_to_group",
+    "is_mount",
+    "mount_memory",
+    "prepare_host_path",
+    "remove_tree",
+    "resolve_sub_path",
+    "unmount",
+]
 
 _MS_NOSUID, _MS_NODEV = 2, 4
 _MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+_GROUP_FOLDER: Final = 0o2770
+_GROUP_FILE: Final = 0o660
 _KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
     "Directory": (stat.S_ISDIR, "a directory"),
     "File": (stat.S_ISREG, "a file"),
@@ -64,12 +77,26 @@ def remove_tree(path: Path) -> None:
     """Remove a folder with everything below it, mounts first. Raises OSError."""
     if not path.exists():
         return
+    for target in reversed(_mounts_below(path)):
+        _detach(target)
+    if left := _mounts_below(path):  # what is mounted there is not ours to remove
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), left[0])
+    shutil.rmtree(path)
+
+
+def _mounts_below(path: Path) -> list[str]:
     below = f"{path}/"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        mounts = [target for line in lines if (target := _unescaped(line.split(" ", 5)[4])).startswith(below)]
-    for target in reversed(mounts):
-        unmount(Path(target))
-    shutil.rmtree(path)
+        return [target for line in lines if (target := _unescaped(line.split(" ", 5)[4])).startswith(below)]
+
+
+def _detach(target: str) -> None:
+    """Whatever it is: a folder or file bound from the same file system does not look like a mount. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOENT):  # not a mount any more
+            raise OSError(number, os.strerror(number), target)
 
 
 def _unescaped(text: str) -> str:
@@ -111,6 +138,44 @@ def give_to_group(folder: Path, group: int) -> None:
     """Let a group (fsGroup) read and write a folder, and own what is made in it later. Raises OSError."""
     os.chown(folder, -1, group)
     folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o2770)
+
+
+def give_all_to_group(root: Path, group: int, lazily: bool = False) -> None:
+    """Let a group (fsGroup) read and write all that is below a folder, links themselves and not what they point at.
+
+    ``lazily``: only if the folder itself is not like that yet, as fsGroupChangePolicy OnRootMismatch wants. Raises OSError.
+    """
+    about = root.stat()
+    if lazily and about.st_gid == group and about.st_mode & _GROUP_FOLDER == _GROUP_FOLDER:
+        return
+    for _, names, files, folder in os.fwalk(root, topdown=False, onerror=_raise):
+        for name in files:
+            _give(name, folder, group, _GROUP_FILE)
+        for name in names:
+            _give(name, folder, group, _GROUP_FOLDER)
+    _give(str(root), None, group, _GROUP_FOLDER)  # last: a change that was cut off begins anew
+
+
+def _give(name: str, folder: int | None, group: int, bits: int) -> None:
+    """What is open is what is changed: a container may put a link in a file's place meanwhile."""
+    try:
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return  # whoever else uses the volume has removed it
+    try:
+        mode = os.fstat(descriptor).st_mode
+        place = f"/proc/self/fd/{descriptor}"
+        if stat.S_ISLNK(mode):
+            os.chown(name, -1, group, dir_fd=folder, follow_symlinks=False)
+        else:
+            os.chown(place, -1, group)
+            os.chmod(place, stat.S_IMODE(mode) | bits)
+    finally:
+        os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def resolve_sub_path(volume: Path, sub_path: str, *, make: bool = True) -> Path:
