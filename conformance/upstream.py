@@ -131,6 +131,7 @@ async def _test(arguments: argparse.Namespace, kubeconfig: Path, out: Path) -> N
             *_runner(arguments),
             *("--provider=skeleton", f"--kubeconfig={kubeconfig}", f"--report-dir={out}", "--num-nodes=1"),
             *(f"--docker-config-file={docker_config}", f"--kubectl-path={arguments.kubectl}"),
+            "--e2e-verify-service-account=false",  # since v1.24 accounts have no Secrets
             *("--disable-log-dump=true", "--node-schedulable-timeout=1m", "--system-pods-startup-timeout=1m"),
         ]
         environment = {**os.environ, "KUBE_TEST_REPO_LIST": str(repository_list), "KUBECONFIG": str(kubeconfig)}

@@ -83,11 +83,10 @@ def e2e_images(agnhost: Path, nonewprivs: Path | None) -> dict[str, ImageParts]:
 
 def _base_layer() -> _Layer:
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
-    links = {f"bin/{one}": "busybox" for one in applets}
+    links = {f"bin/{one}": "busybox" for one in applets if one not in ("busybox", *_HOST_PROGRAMS)}
     files = {"bin/busybox": _BUSYBOX}
     for name in _HOST_PROGRAMS:
         program = Path(shutil.which(name) or f"/usr/bin/{name}")
-        links.pop(f"bin/{name}", None)
         files[f"usr/bin/{name}"] = program
         files |= {str(one).lstrip("/"): one for one in _libraries(program)}
     texts = {
@@ -115,8 +114,10 @@ def _layer(
     folders: Sequence[str] = (),
 ) -> _Layer:
     out = io.BytesIO()
+    # Parents that a layer does not name are made for root alone.
+    above = {str(one) for name in files for one in Path(name).parents if one.name}
     with tarfile.open(fileobj=out, mode="w") as layer:
-        for name, bits in {**dict.fromkeys(folders, 0o755), "tmp": 0o1777}.items():
+        for name, bits in {**dict.fromkeys(sorted({*above, *folders}), 0o755), "tmp": 0o1777}.items():
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, bits
             layer.addfile(entry)
