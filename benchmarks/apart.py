@@ -13,7 +13,9 @@ __all__ = ["Apart"]
 class Apart:
     """A cloud role and an edge role below one folder; each may be started again on what it left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, runtime: tuple[str, ...] = ("--runtime", "process")) -> None:
+        """``runtime`` are the options that say what the edge runs its pods on."""
+        self._runtime = runtime
         self._cloud, self._edge = folder / "cloud-role", folder / "edge-role"
         self._ports = [rig.free_port() for _ in range(3)]
 
@@ -25,8 +27,8 @@ class Apart:
         return ("cloud", *where, "--advertise-address", "127.0.0.1", *self._port_options())
 
     def edge_arguments(self, token: str = "") -> tuple[str, ...]:
-        where = ("--data-dir", str(self._edge), "--cloud", "127.0.0.1", "--node-name", "node1", "--runtime", "process")
-        return ("edge", *where, *self._port_options(), *rig.EDGE_PORTS, *(("--token", token) if token else ()))
+        where = ("--data-dir", str(self._edge), "--cloud", "127.0.0.1", "--node-name", "node1")
+        return ("edge", *where, *self._runtime, *self._port_options(), *rig.EDGE_PORTS, *(("--token", token) if token else ()))
 
     def token(self) -> str:
         """What the running cloud role lets edges join with."""

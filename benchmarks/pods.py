@@ -9,63 +9,19 @@ start, status), so that both see the same machine. The client is a process of it
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
 from benchmarks import rig
+from benchmarks.podrig import PODS, Bare, Pods, in_thread, quantile
 from edgesite.edge.edged.cri.runtime import CriRuntime
-from edgesite.edge.edged.runtime import ContainerConfig, Mount, SandboxConfig
-from edgesite.testing.containerd import BUSYBOX, Containerd, containerd
+from edgesite.testing.containerd import Containerd, containerd
 from edgesite.testing.runtime import running
 
-PODS: Final = "/api/v1/namespaces/default/pods"
-COMMAND: Final = ["/bin/sleep", "100000"]
-TARGETS_MS: Final = {"p50": 100, "p99": 300}
-
-
-class Bare:
-    """The CRI calls of one pod start, with nothing around them."""
-
-    def __init__(self, runtime: CriRuntime, folder: Path) -> None:
-        self._runtime, self._folder = runtime, folder
-        (folder / "hosts").write_text("127.0.0.1 localhost\n")
-
-    async def start(self, name: str) -> float:
-        logs = self._folder / name
-        (logs / "main").mkdir(parents=True)
-        sandbox = SandboxConfig(name, "bare", name, hostname=name, log_directory=str(logs))
-        mounts = (Mount("/etc/hosts", str(self._folder / "hosts")),)
-        started = time.perf_counter()
-        sandbox_id = await self._runtime.run_sandbox(sandbox)
-        await self._runtime.sandbox_status(sandbox_id)
-        image = await self._runtime.image_status(BUSYBOX)
-        assert image is not None
-        config = ContainerConfig("main", image.id, command=tuple(COMMAND), mounts=mounts, log_path="main/0.log")
-        container_id = await self._runtime.create_container(sandbox_id, config, sandbox)
-        await self._runtime.start_container(container_id)
-        await self._runtime.container_status(container_id)
-        return time.perf_counter() - started
-
-
-class Pods:
-    """Creates pods through the API and waits for each on one watch."""
-
-    def __init__(self, api: rig.Api, events: Iterator[dict[str, Any]]) -> None:
-        self._api, self._events = api, events
-
-    def start(self, name: str) -> float:
-        started = time.perf_counter()
-        self._api.call("POST", PODS, rig.pod(name, BUSYBOX, COMMAND))
-        for event in self._events:
-            obj = event["object"]
-            if obj["metadata"]["name"] == name and obj.get("status", {}).get("phase") == "Running":
-                return time.perf_counter() - started
-        raise rig.BenchmarkFailed("the watch ended")
+TARGETS_MS: Final = {"p50": 60, "p99": 200}
 
 
 async def measure(daemon: Containerd, data: Path, count: int) -> tuple[list[float], list[float]]:
@@ -76,8 +32,8 @@ async def measure(daemon: Containerd, data: Path, count: int) -> tuple[list[floa
         async with running(runtime):
             bare, pods = Bare(runtime, data), Pods(api, events)
             for number in range(-2, count):  # the first ones warm both up
-                bare_s.append(await bare.start(f"bare{number + 2}"))
-                pod_s.append(await anyio.to_thread.run_sync(pods.start, f"pod{number + 2}"))
+                bare_s.append(await bare.timed_start(f"bare{number + 2}"))
+                pod_s.append(await in_thread(pods.start, f"pod{number + 2}"))
     return bare_s[2:], pod_s[2:]
 
 
@@ -93,10 +49,6 @@ def report(bare_s: Sequence[float], pod_s: Sequence[float]) -> None:
     rig.line(
         "API create to Running / CRI calls alone, of medians", f"{quantile(pod_s, 0.5) / quantile(bare_s, 0.5):.2f}"
     )
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
 
 
 def main() -> None:

@@ -165,6 +165,10 @@ class Containerd:
         subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
+    def pids(self) -> list[int]:
+        """The daemon, if it runs, and the shims of its sandboxes."""
+        return ([self._process.pid] if self._process is not None else []) + self._shims()
+
     def mounts(self) -> list[str]:
         """Mount points below the root, in the order in which they were made."""
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
