@@ -19,7 +19,7 @@ from edgesite.client.kubeapi import KubeApiModule
 from edgesite.cloud.cloudhub.module import CloudHub
 from edgesite.cloud.edgecontroller.module import EdgeController
 from edgesite.cloud.synccontroller.module import SyncController
-from edgesite.context import Context, Section
+from edgesite.context import Context, Module, Section
 from edgesite.edge.edgehub.module import EdgeHub
 from edgesite.edge.metamanager import Meta
 from edgesite.edge.metamanager.module import MetaManager
@@ -114,18 +114,22 @@ class Site:
             yield host.services.get(Client)
 
     @asynccontextmanager
-    async def instance(self, name: str) -> AsyncIterator[tuple[int, RoleHost]]:
-        """A cloud role on the cluster, by its kubeconfig; gives the port of its hub."""
+    async def instance(
+        self, name: str, *more: type[Module], settings: dict[str, Any] | None = None
+    ) -> AsyncIterator[tuple[int, RoleHost]]:
+        """A cloud role on the cluster, by its kubeconfig; gives the port of its hub. ``settings`` are of its modules."""
         values = copy.deepcopy(self.values["cloud"])
+        for section, members in (settings or {}).items():
+            values["modules"][section] |= members
         values["kubeAPIConfig"]["kubeConfig"] = self.values["api"]["adminKubeconfig"]
         ports = free_ports(2)
-        for section, port in zip(("websocket", "https"), ports, strict=True):
-            values["modules"]["cloudHub"][section] |= {"address": "127.0.0.1", "port": port}
+        for listener, port in zip(("websocket", "https"), ports, strict=True):
+            values["modules"]["cloudHub"][listener] |= {"address": "127.0.0.1", "port": port}
         self.bootstrap_port = ports[1]
         world = replace(self.world, net=RealNet(), site={**self.world.site, "embedded_api": False})
-        modules = [KubeApiModule, EdgeController, SyncController, CloudHub]
-        settings = Section({**values, "api": {"enable": False}})
-        host = RoleHost("cloud", modules, settings, world, data_dir=self.folder / name)
+        modules = [KubeApiModule, EdgeController, SyncController, CloudHub, *more]
+        section = Section({**values, "api": {"enable": False}})
+        host = RoleHost("cloud", modules, section, world, data_dir=self.folder / name)
         async with running(host):
             yield ports[0], host
 

@@ -1,0 +1,87 @@
+"""The rules in a network namespace of their own: real iptables, and a connection that goes where they lead."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+
+from edgesite.cloud.cloudstream.tunnelport import ANNOTATION
+from edgesite.cloud.iptablesmanager.manager import Manager, run_program
+from edgesite.net.real import RealClock
+
+pytestmark = pytest.mark.anyio
+
+NAMESPACE = "interop-rules"
+#: Connects, as kube-apiserver would, and prints what it is told.
+CALL = "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(99).decode())"
+LISTEN = (
+    "import socket,sys; l=socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True)\n"
+    "while True: c=l.accept()[0]; c.sendall(b'stream server'); c.close()"
+)
+
+
+@pytest.fixture
+def inside() -> Iterator[list[str]]:
+    """The beginning of commands that run in the namespace."""
+    with suppress(subprocess.CalledProcessError):
+        subprocess.run(["ip", "netns", "del", NAMESPACE], check=True, capture_output=True)
+    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
+    try:
+        enter = ["ip", "netns", "exec", NAMESPACE]
+        for words in ("link set lo up", "addr add 192.0.2.21/32 dev lo"):
+            subprocess.run([*enter, "ip", *words.split()], check=True)
+        yield enter
+    finally:
+        subprocess.run(["ip", "netns", "del", NAMESPACE], check=True)
+
+
+class Api:
+    def __init__(self, **ports: int) -> None:
+        self.ports = ports
+
+    async def get(self, *_: Any) -> dict[str, Any]:
+        record = {"ipTunnelPort": {ip.replace("_", "."): port for ip, port in self.ports.items()}}
+        import json
+
+        return {"metadata": {"annotations": {ANNOTATION: json.dumps(record)}}}
+
+
+async def test_a_nodes_address_and_tunnel_port_lead_to_the_stream_server(inside: list[str]) -> None:
+    import sys
+
+    async def run(argv: Sequence[str]) -> tuple[int, str]:
+        return await run_program([*inside, *argv])
+
+    async def rules() -> list[str]:
+        return (await run(["iptables", "-t", "nat", "-S"]))[1].splitlines()
+
+    api: Any = Api(**{"127.0.0.1": 10351, "192.0.2.99": 10352})
+    manager = Manager(api, 10003, RealClock(), random.Random(1), logging.getLogger("test"), run)
+    await manager.settle()
+    first = await rules()
+    await manager.settle()
+    assert await rules() == first, "nothing is made twice"
+    assert sum("--dport" in one for one in first) == 2
+    assert sum("kubeedge tunnel port" in one for one in first) == 2
+    async with await anyio.open_process([*inside, sys.executable, "-c", LISTEN, "10003"]) as server:
+        try:
+            assert server.stdout is not None
+            with anyio.fail_after(10):
+                await server.stdout.receive()
+            code, said = await run([sys.executable, "-c", CALL, "192.0.2.21", "10351"])
+            assert (code, said) == (0, "stream server")
+        finally:
+            server.kill()
+    api.ports = {"127.0.0.1": 10351}
+    await run(["iptables", "-t", "nat", "-D", "OUTPUT", "1"])  # another program's work
+    await manager.settle()
+    mended = await rules()
+    assert sum("--dport" in one for one in mended) == 1
+    assert sum("kubeedge tunnel port" in one for one in mended) == 2
