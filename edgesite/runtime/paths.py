@@ -1,6 +1,6 @@
 """Where a site keeps things, and the defaults that follow from the machine: data folder, host name, addresses.
 
-Source  Host name and local address rules: reference config-and-operations.md 1.4.
+Source  KubeEdge v1.12, pkg/apis/componentconfig (defaults) and pkg/util (host name and local address).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 __all__ = ["SYSTEM_DIR", "cloud_defaults", "default_data_dir", "edge_defaults", "host_name", "local_ip"]
 
 SYSTEM_DIR: Final = Path("/var/lib/kubeedge")
+POD_LOGS_DIR: Final = Path("/var/log/pods")  #: where kubelets have the logs of containers, and collectors look for them
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -75,7 +76,9 @@ def edge_defaults(data_dir: Path, *, kubeedge_paths: bool, node_name: str, cloud
     stream: dict[str, Any] = {"server": f"{cloud}:10004"}
     edged: dict[str, Any] = {"hostnameOverride": node_name}
     defaults: dict[str, Any] = {"modules": {"edged": edged, "edgeHub": hub, "edgeStream": stream}}
-    if not kubeedge_paths:
+    if kubeedge_paths:
+        edged["podLogsDirectory"] = str(POD_LOGS_DIR)
+    else:
         pki = data_dir / "pki"
         hub |= {
             "tlsCaFile": str(pki / "rootCA.crt"),

@@ -1,18 +1,19 @@
 """Which runtime this node uses: the one that the configuration names, or, with ``auto``, CRI where its socket answers.
 
 State   ``runtime`` in edged's folder holds what was chosen before: a node whose pods run under CRI does not fall back to host
-        processes because its runtime comes up later than edgesite.
+        processes because its runtime comes up later than edgesite. Nor does one on which a Go edgecore has run pods.
 Errors  RuntimeChoiceError: no plugin provides the runtime that is named.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import anyio
 
-from edgesite.context import Context
+from edgesite.context import Context, Section
 from edgesite.edge.edged.runtime import Runtime, RuntimeFault
 from edgesite.edge.edged.settings import EdgedSettings
 
@@ -21,6 +22,8 @@ __all__ = ["RuntimeChoiceError", "choose_runtime"]
 ANSWER_S: Final = 3.0
 CRI: Final = "cri"
 PROCESS: Final = "process"
+DOCKERSHIM: Final = "/dockershim.sock"
+INSTEAD: Final = ("unix:///run/cri-dockerd.sock", "unix:///run/containerd/containerd.sock")
 
 
 class RuntimeChoiceError(Exception):
@@ -29,12 +32,17 @@ class RuntimeChoiceError(Exception):
 
 async def choose_runtime(ctx: Context, settings: EdgedSettings, folder: Path) -> Runtime:
     """Return the runtime, not running yet. Raises RuntimeChoiceError."""
+    endpoint = await ctx.threads.run(_endpoint, settings.runtime_endpoint)
+    if endpoint != settings.runtime_endpoint:
+        ctx.log.info("kubelet's own dockershim is gone since Kubernetes 1.24; %s stands in for it", endpoint)
+        members = {"remoteRuntimeEndpoint": endpoint, "remoteImageEndpoint": ""}
+        ctx = replace(ctx, config=Section(ctx.config.plain() | members))
     if settings.runtime != "auto":
         return _make(ctx, settings.runtime)
     note = folder / "runtime"
-    before = await ctx.threads.run(_read, note)
-    if before != CRI and not (await ctx.threads.run(_is_there, settings.runtime_endpoint) and await _answers(ctx)):
-        ctx.log.info("no container runtime answers at %s", settings.runtime_endpoint)
+    before = await ctx.threads.run(_before, note, ctx.data_dir)
+    if before != CRI and not (await ctx.threads.run(_is_there, endpoint) and await _answers(ctx)):
+        ctx.log.info("no container runtime answers at %s", endpoint)
         return _make(ctx, PROCESS)
     if before != CRI:
         await ctx.threads.run(note.write_text, CRI)
@@ -71,5 +79,16 @@ def _is_there(endpoint: str) -> bool:
     return not endpoint.startswith(("unix://", "/")) or Path(endpoint.removeprefix("unix://")).exists()
 
 
-def _read(path: Path) -> str:
-    return path.read_text().strip() if path.exists() else ""
+def _endpoint(configured: str) -> str:
+    """Where the runtime is. The socket of dockershim, KubeEdge's default until v1.12, was one of edgecore itself."""
+    if not configured.endswith(DOCKERSHIM) or _is_there(configured):
+        return configured
+    return next((one for one in INSTEAD if _is_there(one)), INSTEAD[-1])
+
+
+def _before(note: Path, data_dir: Path) -> str:
+    """What ran pods here before. Pods without a note of ours are a Go edgecore's."""
+    if note.exists():
+        return note.read_text().strip()
+    pods = note.parent / "pods"
+    return CRI if pods.is_dir() and any(pods.iterdir()) and not (data_dir / PROCESS).exists() else ""

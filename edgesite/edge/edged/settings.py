@@ -18,7 +18,6 @@ from edgesite.kube.times import parse_duration
 __all__ = ["EdgedSettings"]
 
 DEFAULT_ENDPOINT: Final = "unix:///run/containerd/containerd.sock"
-DEFAULT_ROOT: Final = "/var/lib/edged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,7 @@ class EdgedSettings:
     runtime_endpoint: str = DEFAULT_ENDPOINT
     image_endpoint: str = ""
     runtime_request_timeout_s: float = 120.0
-    root: Path | None = (
-        None  #: of pods' volumes; None: in the data directory, so that edge roles of one machine keep apart
-    )
+    root: Path | None = None  #: of pods' volumes; None: in the role's data directory
     logs_root: Path | None = None
     node_ip: str = ""
     register_node: bool = True
@@ -78,7 +75,7 @@ class EdgedSettings:
     def of(cls, section: Mapping[str, Any]) -> EdgedSettings:
         """Read ``modules.edged``; absent members keep their defaults. Raises InvalidTime, InvalidQuantity."""
         kubelet = section.get("tailoredKubeletConfig") or {}
-        root = section.get("rootDirectory") or DEFAULT_ROOT
+        root = section.get("rootDirectory") or ""
         logs = section.get("podLogsDirectory") or ""
         taints = kubelet.get("registerWithTaints") or section.get("registerWithTaints") or ()
         endpoint = section.get("remoteRuntimeEndpoint") or kubelet.get("containerRuntimeEndpoint")
@@ -87,7 +84,7 @@ class EdgedSettings:
             runtime_endpoint=endpoint or DEFAULT_ENDPOINT,
             image_endpoint=section.get("remoteImageEndpoint") or kubelet.get("imageServiceEndpoint") or "",
             runtime_request_timeout_s=parse_duration(kubelet.get("runtimeRequestTimeout", "2m0s")),
-            root=None if root == DEFAULT_ROOT else Path(root),
+            root=Path(root) if root else None,
             logs_root=Path(logs) if logs else None,
             node_ip=section.get("nodeIP") or "",
             register_node=bool(section.get("registerNode", True)) and kubelet.get("registerNode") is not False,

@@ -231,7 +231,9 @@ class Edged(Model):
     keepTerminatedPodVolumes: bool = False
     seccompDefault: bool = False
     runtime: str = Field("auto", description="ours: auto, cri, process, or a plugin's runtime")
-    podLogsDirectory: str = Field("", description="ours: root of container logs; default: in the data directory")
+    podLogsDirectory: str = Field(
+        "", description="ours: root of container logs; default: /var/log/pods as edgecore, else in the data directory"
+    )
 
 
 class HubQuic(Model):

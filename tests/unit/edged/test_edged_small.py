@@ -160,17 +160,17 @@ def test_settings_read_kubeedges_sections() -> None:
         }
     )
     settings = EdgedSettings.of(section)
-    assert settings.root is None
+    assert settings.root == Path("/var/lib/edged")
     assert (settings.runtime_endpoint, settings.cpu_cfs_period_us, settings.max_pods) == ("unix:///x.sock", 50_000, 7)
     assert settings.cluster_dns == ("10.0.0.1",)
-    assert EdgedSettings.of(Section({"rootDirectory": "/data"})).root == Path("/data")
+    assert EdgedSettings.of(Section({})).root is None
 
 
 class Hooks:
     """Offers a CRI runtime on an engine, and a process runtime, and tells which was made last."""
 
     def __init__(self, engine: FakeEngine) -> None:
-        self.engine, self.made = engine, ""
+        self.engine, self.made, self.config = engine, "", Section({})
 
     def admission(self, settings: Any) -> list[Any]:
         return []
@@ -184,7 +184,7 @@ class Hooks:
     def runtime(self, name: str, config: Section) -> Callable[[Context], FakeRuntime] | None:
         if name not in ("cri", "process"):
             return None
-        self.made = name
+        self.made, self.config = name, config
         return lambda ctx: FakeRuntime(self.engine)
 
 
@@ -240,6 +240,30 @@ async def test_auto_takes_cri_where_it_answers_and_stays_with_it(threads: RealTh
     socket.unlink()
     await choose_runtime(ctx, settings, tmp_path)
     assert hooks.made == "cri"
+
+
+@pytest.mark.anyio
+async def test_a_node_of_a_go_edgecore_never_falls_back_to_processes(threads: RealThreads, tmp_path: Path) -> None:
+    hooks = Hooks(FakeEngine(RealClock()))
+    folder, pod = tmp_path / "edged", tmp_path / "edged" / "pods" / "uid-1"
+    pod.mkdir(parents=True)
+    settings = EdgedSettings(runtime_endpoint=f"unix://{tmp_path}/late.sock")
+    await choose_runtime(a_context(hooks, threads, tmp_path), settings, folder)
+    assert hooks.made == "cri"
+    (tmp_path / "process").mkdir()  # they are our own process runtime's
+    await choose_runtime(a_context(hooks, threads, tmp_path), settings, folder)
+    assert hooks.made == "process"
+
+
+@pytest.mark.anyio
+async def test_another_socket_stands_in_for_dockershims(threads: RealThreads, tmp_path: Path) -> None:
+    hooks = Hooks(FakeEngine(RealClock()))
+    settings = EdgedSettings(runtime="cri", runtime_endpoint="unix:///var/run/dockershim.sock")
+    await choose_runtime(a_context(hooks, threads, tmp_path), settings, tmp_path)
+    assert hooks.config["remoteRuntimeEndpoint"] in (
+        "unix:///run/cri-dockerd.sock",
+        "unix:///run/containerd/containerd.sock",
+    )
 
 
 @pytest.mark.anyio

@@ -131,10 +131,8 @@ class VolumesStage:
         if kind == "emptyDir":
             return str(target), functools.partial(_make_empty, target, volume["emptyDir"] or {}, _group(state))
         files = await self._files(state, volume, objects, target)
-        # Secrets stay off the disk where the host lets us mount memory.
-        in_memory = kind == "secret" or any(
-            "serviceAccountToken" in one or "secret" in one for one in projected_sources(volume)
-        )
+        # As kubelet has it: secrets stay off the disk, and a Go edgecore that comes back finds the mounts that it expects.
+        in_memory = kind != "configMap"
         return str(target), functools.partial(_make_files, target, files, self._version(), in_memory, _group(state))
 
     async def _claimed(self, state: PodState, name: str) -> tuple[str, Job | None]:
@@ -225,7 +223,7 @@ def _size(source: Mapping[str, Any]) -> int:
 
 
 def _make_files(target: Path, files: Mapping[str, File], version: str, in_memory: bool, group: int | None) -> None:
-    if in_memory:
+    if in_memory and not (target / "..data").is_symlink():  # a mount over what containers have open would hide it
         host.mount_memory(target)
     write_payload(target, files, version, group)
 
