@@ -21,7 +21,7 @@ __all__ = ["found_uids", "remove_leftovers"]
 
 def found_uids(paths: Paths) -> set[str]:
     """Return the uids of pods that have folders here. Blocking."""
-    folders = {one.name for root in (paths.pods, paths.all_sub_paths) for one in _inside(root)}
+    folders = {one.name for one in _inside(paths.pods)}
     return folders | {one.name.rpartition("_")[2] for one in _inside(paths.logs) if one.name.count("_") >= 2}
 
 

@@ -3,7 +3,7 @@
 <root>/pods/<uid>/volumes/kubernetes.io~configmap/<volume>
 <root>/pods/<uid>/containers/<container>/<attempt>        termination message
 <root>/pods/<uid>/etc-hosts
-<root>/subpaths/<uid>/<container>/<number>                   sub-paths of volumes, bound (`volumes.subpaths`)
+<root>/pods/<uid>/volume-subpaths/<volume>/<container>/<number>   sub-paths of volumes, bound (`volumes.subpaths`)
 <logs>/<namespace>_<name>_<uid>/<container>/<attempt>.log
 """
 
@@ -32,12 +32,8 @@ class Paths:
     def volume(self, uid: str, plugin: str, name: str) -> Path:
         return self.pod(uid) / "volumes" / f"kubernetes.io~{plugin}" / name
 
-    @property
-    def all_sub_paths(self) -> Path:
-        return self.root / "subpaths"
-
     def sub_paths(self, uid: str) -> Path:
-        return self.all_sub_paths / uid
+        return self.pod(uid) / "volume-subpaths"
 
     def termination_message(self, uid: str, container: str, attempt: int) -> Path:
         return self.pod(uid) / "containers" / container / str(attempt)

@@ -203,7 +203,7 @@ class ContainerStarter:
         """Blocking: looks at sub-paths and makes the file of the termination message. Raises VolumeError, OSError."""
         kinds = {one.get("name"): one for one in state.pod.spec.get("volumes") or ()}
         mounts = []
-        places = self._services.paths.sub_paths(state.pod.uid) / container["name"]
+        places = self._services.paths.sub_paths(state.pod.uid)
         isolates = self._services.runtime.isolation is not Isolation.NONE
         for number, mount in enumerate(container.get("volumeMounts") or ()):
             name = mount.get("name", "")
@@ -211,7 +211,8 @@ class ContainerStarter:
                 raise VolumeError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
             sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
             if sub_path and isolates:
-                source = str(subpaths.pin(Path(source), sub_path, places / str(number)))
+                place = places / name / container["name"] / str(number)
+                source = str(subpaths.pin(Path(source), sub_path, place))
             elif sub_path:
                 source = str(resolve_sub_path(Path(source), sub_path))
             readonly = bool(mount.get("readOnly")) or any(kind in kinds.get(name, {}) for kind in _READONLY_VOLUMES)

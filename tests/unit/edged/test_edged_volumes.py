@@ -187,7 +187,7 @@ def test_sub_paths_are_made_and_never_lead_out(tmp_path: Path) -> None:
 
 
 def test_a_sub_path_stays_what_it_was_when_it_was_looked_at(tmp_path: Path) -> None:
-    volume, secret, place = tmp_path / "volume", tmp_path / "secret", tmp_path / "subpaths/u/web/0"
+    volume, secret, place = tmp_path / "volume", tmp_path / "secret", tmp_path / "subpaths/v/web/0"
     (volume / "sub").mkdir(parents=True)
     (volume / "sub" / "mine").touch()
     secret.mkdir()
@@ -204,8 +204,8 @@ def test_a_sub_path_stays_what_it_was_when_it_was_looked_at(tmp_path: Path) -> N
         (volume / "file").write_text("text")
         assert subpaths.pin(volume, "file", place).read_text() == "text"
     finally:
-        subpaths.release(tmp_path / "subpaths/u")
-    assert not (tmp_path / "subpaths/u").exists()
+        subpaths.release(tmp_path / "subpaths")
+    assert not (tmp_path / "subpaths").exists()
     assert (volume / "away" / "mine").exists(), "what was bound is the volume's"
     assert (volume / "file").read_text() == "text"
 
@@ -215,10 +215,10 @@ def test_links_inside_a_volume_may_be_sub_paths(tmp_path: Path) -> None:
     (tmp_path / "volume/real/x").touch()
     (tmp_path / "volume/link").symlink_to("real")
     try:
-        source = subpaths.pin(tmp_path / "volume", "link", tmp_path / "subpaths/u/web/0")
+        source = subpaths.pin(tmp_path / "volume", "link", tmp_path / "subpaths/v/web/0")
         assert [one.name for one in source.iterdir()] == ["x"]
     finally:
-        subpaths.release(tmp_path / "subpaths/u")
+        subpaths.release(tmp_path / "subpaths")
 
 
 def test_a_tree_that_is_not_there_is_gone_already(tmp_path: Path) -> None:

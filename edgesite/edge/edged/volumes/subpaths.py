@@ -4,7 +4,7 @@ A container that writes to the volume could swap a folder for a link to anywhere
 So the path is opened step by step without following links, and the very inode that was found is bound to a place of ours, from
 which the runtime mounts it. Blocking: call it in a thread.
 
-    <root>/subpaths/<uid>/<container>/<number>
+    <root>/pods/<uid>/volume-subpaths/<volume>/<container>/<number>
 
 Places are never removed with what is below them: that is the volume's, perhaps the host's own.
 
@@ -51,12 +51,11 @@ def release(places: Path) -> None:
     """Unmount and remove all places of a pod. Raises OSError."""
     if not places.is_dir():
         return
-    for container in places.iterdir():
-        for place in container.iterdir():
-            _unbind(place)
-            place.rmdir() if place.is_dir() else place.unlink()
-        container.rmdir()
-    places.rmdir()
+    for place in places.glob("*/*/*"):
+        _unbind(place)
+        place.rmdir() if place.is_dir() else place.unlink()
+    for folder in (*places.glob("*/*"), *places.iterdir(), places):
+        folder.rmdir()
 
 
 def _open_below(root: Path, parts: tuple[str, ...]) -> int:
