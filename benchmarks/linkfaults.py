@@ -1,6 +1,7 @@
 """A fault run of the cloud-edge link in real time: real processes, kill -9, cut, stuck and slow links; in the end both sides are equal.
 
     python -m benchmarks.linkfaults [--seconds 300] [--edges 2] [--seed N]
+    python -m benchmarks.linkfaults --simulated 30m [--seed N]     in simulated time: see `linksim`
 
 The edges reach the cloud through a relay in this process, which cuts connections, lets them hang half-open, or delays them. While
 that happens ConfigMaps and the pods that refer to them are made, changed and deleted. At the end the faults stop, and what the API
@@ -29,6 +30,7 @@ from typing import Any, Final
 from benchmarks import rig
 
 _SETTLE_S: Final = 90.0
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _FAULTS: Final = ("kill cloud", "kill edge", "cut", "stick", "slow", "none")
 
 
@@ -311,12 +313,24 @@ def _end_pods(folder: Path) -> None:
                 os.kill(int(proc.name), signal.SIGKILL)
 
 
+def _duration(text: str) -> float:
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    return float(number) * _UNITS[unit]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--edges", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    parser.add_argument(
+        "--simulated", metavar="TIME", type=_duration, help="run so long in simulated time: 90s, 30m, 2h"
+    )
     options = parser.parse_args()
+    if options.simulated:
+        from benchmarks import linksim
+
+        return linksim.play(options.simulated, options.seed)
     print(f"seed {options.seed}", flush=True)
     with rig.folder() as folder:
         return asyncio.run(_run(folder, options.seconds, options.edges, options.seed))

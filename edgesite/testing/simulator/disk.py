@@ -79,6 +79,7 @@ class Disk:
         self.full = False  #: writes that need new space fail
         self.broken = False  #: every write and sync fails
         self.written = 0  #: bytes, all told
+        self.changes = 0  #: moments at which what is safe has changed
         self.on_power_cut: Callable[[], None] | None = None  #: called when a cut that was armed has come
         self.files: dict[str, _Inode] = {}
         self.rng = rng
@@ -118,6 +119,18 @@ class Disk:
             name: _Inode(bytearray(data), bytearray(data), named=True) for name, data in self._platter.items()
         }
         self._platter = self._cut_after = None
+        self.changes += 1
+
+    def synced_copy(self, path: str, target: Path) -> Path | None:
+        """Write what is safe of a database and of its log to ``target``, a plain file; None if it would not be there."""
+        inode = self.files.get(path)
+        if inode is None or not inode.named:
+            return None
+        log = self.files.get(f"{path}-wal")
+        target.write_bytes(inode.safe)
+        target.with_name(f"{target.name}-wal").write_bytes(log.safe if log is not None and log.named else b"")
+        target.with_name(f"{target.name}-shm").unlink(missing_ok=True)
+        return target
 
     def count(self) -> None:
         """One write or sync is about to be done."""
@@ -236,6 +249,7 @@ class _Vfs(apsw.VFS):
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         self._disk.count()
+        self._disk.changes += 1
         if self._disk.files.pop(filename, None) is None:
             raise apsw.IOError(f"no file {filename}")
 
@@ -295,6 +309,7 @@ class _File:
         if self._disk.broken:
             raise apsw.IOError("simulated I/O error")
         self._disk.count()
+        self._disk.changes += 1
         self._inode.sync()
 
     def xFileSize(self) -> int:

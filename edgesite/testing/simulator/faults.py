@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
 
+from edgesite.testing.simulator.ledger import Ledger
 from edgesite.testing.simulator.site import Host, Site
+from edgesite.wire.message import Message
 
 __all__ = ["Faults"]
 
@@ -25,15 +28,20 @@ class Fault:
 class Faults:
     """Strikes the site again and again until cancelled. Each fault is mended some time later."""
 
-    def __init__(self, site: Site, rng: random.Random, *, pause_s: float, mend_s: float) -> None:
-        self.site, self.rng = site, rng
+    def __init__(
+        self, site: Site, rng: random.Random, *, pause_s: float, mend_s: float, ledger: Ledger | None = None
+    ) -> None:
+        self.site, self.rng, self.ledger = site, rng, ledger
+        self.tasks: TaskGroup
         self._pause_s, self._mend_s = pause_s, mend_s
 
     async def run(self) -> None:
+        faults = FAULTS if self.ledger is None else (*FAULTS, *LINK_FAULTS)
         async with anyio.create_task_group() as tasks:
+            self.tasks = tasks
             while True:
                 await anyio.sleep(self.rng.expovariate(1 / self._pause_s))
-                fault = self.rng.choices(FAULTS, [one.weight for one in FAULTS])[0]
+                fault = self.rng.choices(faults, [one.weight for one in faults])[0]
                 host = self.rng.choice(self.site.hosts)
                 self.site.world.trace(f"fault {fault.name} {host.machine.name}")
                 self.site.world.count(fault.name)
@@ -114,7 +122,8 @@ def _full(faults: Faults, host: Host) -> Callable[[], None]:
 def _corrupt(faults: Faults, host: Host) -> Callable[[], None]:
     """The edge's database is damaged while edgesite is down; the cloud's has no other side to come back from."""
     host.kill()
-    host.machine.disk.corrupt("edgecore.db")
+    if host.machine.disk.corrupt("edgecore.db") and faults.ledger is not None:
+        faults.ledger.damaged(host.machine.name)
     return host.start
 
 
@@ -127,6 +136,30 @@ def _clock(faults: Faults, host: Host) -> Callable[[], None]:
         clock.offset_s -= jump
 
     return mend
+
+
+def _deafen(faults: Faults, host: Host) -> Callable[[], None]:
+    """One direction alone is cut: which of the two, the seed decides."""
+    network, ends = faults.site.world.network, [host.machine.name, faults.other_end(host)]
+    faults.rng.shuffle(ends)
+    network.deafen(*ends)
+    return lambda: network.heal(*ends)
+
+
+def _echo(faults: Faults, host: Host) -> Callable[[], None]:
+    """Messages that an edge has stored come again, some time later and in another order."""
+    name = faults.rng.choice(list(faults.site.edges))
+    role, ledger = faults.site.edges[name], faults.ledger
+    assert ledger is not None
+
+    async def send(messages: list[Message]) -> None:
+        for message in messages:
+            if role.running and role.now is not None:
+                await role.now.bus.send_group("meta", message)
+
+    found = [ledger.echo(name, faults.rng.choice) for _ in range(faults.rng.randint(1, 8))]
+    faults.tasks.start_soon(send, [one for one in found if one is not None])
+    return lambda: None
 
 
 FAULTS = (
@@ -142,3 +175,6 @@ FAULTS = (
     Fault("clock", 1, _clock),
     Fault("corrupt", 1, _corrupt),
 )
+
+#: Of worlds that keep a `Ledger`.
+LINK_FAULTS = (Fault("half-open", 3, _deafen), Fault("echo", 4, _echo))

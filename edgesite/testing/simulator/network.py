@@ -18,9 +18,11 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.testing.simulator.datagrams import address_of
 from edgesite.testing.simulator.loop import SimLoop
 
 if TYPE_CHECKING:
+    from edgesite.testing.simulator.datagrams import SimDatagrams
     from edgesite.testing.simulator.transport import SimTransport
 
 __all__ = ["Endpoint", "Link", "Listening", "Network", "Pipe"]
@@ -37,6 +39,7 @@ class Link:
     jitter_s: float = 0.005
     loss: float = 0.0  #: share of segments that have to be sent again
     up: bool = True
+    deaf: str = ""  #: the machine that nothing reaches, though what it sends arrives
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +68,7 @@ class Network:
         self.loop, self.rng, self.trace = loop, rng, trace
         self.hosts: dict[str, str] = {}  #: host name or address -> machine
         self.ports: dict[tuple[str, str], Listening] = {}  #: (machine, port or path) -> who listens
+        self.datagrams: dict[tuple[str, int], SimDatagrams] = {}  #: (address, port) -> UDP socket
         self.powered: set[str] = set()
         self.default = Link()
         self.context = copy_context()  # of the world: what the network does belongs to no process
@@ -86,9 +90,15 @@ class Network:
         self.trace(f"net cut {one} {other}")
         self.link(one, other).up = False
 
+    def deafen(self, one: str, other: str) -> None:
+        """Half-open: ``one`` hears nothing of ``other`` any more, which hears it well."""
+        self.trace(f"net deafen {one} {other}")
+        self.link(one, other).deaf = one
+
     def heal(self, one: str, other: str) -> None:
         self.trace(f"net heal {one} {other}")
-        self.link(one, other).up = True
+        link = self.link(one, other)
+        link.up, link.deaf = True, ""
         for pipe in list(self._pipes):
             pipe.kick()
 
@@ -96,7 +106,7 @@ class Network:
         """Give all links their first form again."""
         for (one, other), link in self._links.items():
             link.delay_s, link.jitter_s, link.loss = self.default.delay_s, self.default.jitter_s, self.default.loss
-            if not link.up:
+            if not link.up or link.deaf:
                 self.heal(one, other)
 
     def reset(self, one: str, other: str) -> None:
@@ -107,7 +117,15 @@ class Network:
                 transport.lose(ConnectionResetError(104, "simulated reset"))
 
     def reachable(self, one: str, other: str) -> bool:
-        return self.link(one, other).up and other in self.powered
+        link = self.link(one, other)
+        return link.up and link.deaf != other and other in self.powered
+
+    def machine_at(self, address: str) -> str:
+        """The machine with this address, as UDP sockets show it. Raises OSError."""
+        for machine in self.hosts.values():
+            if address_of(machine) == address:
+                return machine
+        raise OSError(113, f"no route to {address}")
 
     def travel_s(self, link: Link) -> float:
         delay = link.delay_s + self.rng.uniform(0.0, link.jitter_s) if link.jitter_s else link.delay_s
@@ -132,6 +150,8 @@ class Network:
             del self.ports[at]
         for transport in [one for one, its in self._transports.items() if its is owner]:
             transport.die(silently=False)
+        for datagrams in [one for one in self.datagrams.values() if one.owner is owner]:
+            datagrams.vanish()
 
     def machine_died(self, machine: str) -> None:
         """Power loss: no goodbye to anybody, and what its kernel had to send is gone."""
@@ -145,6 +165,9 @@ class Network:
         for pipe in list(self._pipes):
             if pipe.source.machine == machine:
                 pipe.vanish()
+        for datagrams in [one for one in self.datagrams.values() if one.owner.machine == machine]:
+            datagrams.owner.alive = False
+            datagrams.vanish()
 
 
 class Pipe:

@@ -7,6 +7,7 @@ order; what it has put together equals a list in the end.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -76,8 +77,12 @@ class CountingWriter:
 class CopyingWatcher:
     """Keeps a copy of a collection by list and watch, over all crashes and cuts."""
 
-    def __init__(self, site: Site, resource: Resource) -> None:
+    def __init__(
+        self, site: Site, resource: Resource, learnt: Callable[[dict[str, Any]], None] = lambda obj: None
+    ) -> None:
+        """``learnt`` is told of each state that the watch brings."""
         self.resource = resource
+        self._learnt = learnt
         self.copy: dict[tuple[str, str], dict[str, Any]] = {}
         self.version = 0
         self._site = site
@@ -132,6 +137,7 @@ class CopyingWatcher:
             del self.copy[key]
         else:
             self.copy[key] = obj
+            self._learnt(obj)
 
     def differs_from(self, answer: dict[str, Any]) -> str | None:
         """Compare with a list; None when equal."""

@@ -14,11 +14,13 @@ from typing import Any, Final, TypeVar
 
 from edgesite.net import address as addresses
 from edgesite.net.real import RealNet
+from edgesite.testing.simulator.datagrams import SimDatagrams, address_of
 from edgesite.testing.simulator.network import Endpoint, Listening, Network, Pipe
 
 __all__ = ["SimNet", "SimTransport"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 Identify = Callable[[Any], dict[str, Any] | None]
 HIGH_BYTES: Final = 64 * 1024
 SYN_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  #: between the attempts to connect, as Linux makes them
@@ -235,24 +237,41 @@ class SimNet:
         at = addresses.parse(address)
         if at.kind == "mem":
             return await self._inside.connect(factory, address)
-        if at.kind == "unix" or at.host in ("127.0.0.1", "::1", "localhost", ""):
-            machine = self._owner.machine
-        elif at.host in self._network.hosts:
-            machine = self._network.hosts[at.host]
-        else:
-            raise OSError(-2, f"no machine is called {at.host}")
+        machine = self._owner.machine if at.kind == "unix" else self._machine(at.host)
         await self._handshake(machine)
         listening = self._network.ports.get((machine, at.host if at.kind == "unix" else str(at.port)))
         if listening is None:
             raise ConnectionRefusedError(111, f"nobody listens on {address}")
         return self._establish(factory, listening, at, tls)
 
+    async def datagrams(
+        self, factory: Callable[[], D], *, local: str = "", remote: str = ""
+    ) -> tuple[asyncio.DatagramTransport, D]:
+        """Raises OSError for a port in use or a host that is none."""
+        at = addresses.parse(local or remote)
+        self._next_port += 1
+        port = at.port if local and at.port else self._next_port
+        if (address_of(self._owner.machine), port) in self._network.datagrams:
+            raise OSError(98, f"{local} is in use")
+        peer = None if local else (address_of(self._machine(at.host)), at.port)
+        protocol = factory()
+        transport = SimDatagrams(self._network, self._owner, protocol, copy_context(), port, peer)
+        transport.start()
+        return transport, protocol
+
+    def _machine(self, host: str) -> str:
+        if host in ("127.0.0.1", "::1", "localhost", ""):
+            return self._owner.machine
+        if host not in self._network.hosts:
+            raise OSError(-2, f"no machine is called {host}")
+        return self._network.hosts[host]
+
     async def _handshake(self, machine: str) -> None:
         network, own = self._network, self._owner.machine
         link = network.link(own, machine)
         for pause_s in (*SYN_S, None):
             await asyncio.sleep(2 * network.travel_s(link))
-            if network.reachable(own, machine):
+            if network.reachable(own, machine) and network.reachable(machine, own):
                 return
             if pause_s is not None:
                 await asyncio.sleep(pause_s)

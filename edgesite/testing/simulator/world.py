@@ -79,9 +79,9 @@ class World:
         machine = self.machines[name] = Machine(self, name, data_dir, clock_offset_s)
         return machine
 
-    def count(self, what: str) -> None:
+    def count(self, what: str, number: int = 1) -> None:
         """Tally, so that a run can be seen to have done something."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+        self.counts[what] = self.counts.get(what, 0) + number
 
     def crashed(self, process: Process, error: BaseException) -> None:
         """A program ended with an exception that nobody handled."""

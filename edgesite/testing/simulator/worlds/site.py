@@ -27,7 +27,7 @@ from edgesite.testing.simulator.world import Violation, World
 from edgesite.testing.simulator.worlds.api import deployment, describe, serving
 from edgesite.wire.delivery import ObjectRef
 
-__all__ = ["scenario", "trouble_and_peace"]
+__all__ = ["outcome_of", "scenario", "trouble_and_peace"]
 
 SETTLE_S: Final = 400.0  #: longer than every back-off and time-out of the modules
 COUNTED: Final = "count"
@@ -206,10 +206,10 @@ async def stored(edge: Role) -> list[tuple[str, dict[str, Any]]]:
 
 async def converged(site: Site, watchers: list[CopyingWatcher]) -> str | None:
     async with site.client() as client:
-        return await _outcome(site, lambda: _compare(site, client, watchers))
+        return await outcome_of(site, lambda: _compare(site, client, watchers))
 
 
-async def _outcome(site: Site, look: Any) -> str | None:
+async def outcome_of(site: Site, look: Any) -> str | None:
     async def said() -> str:
         return await look() or "nothing is missing"
 
@@ -308,4 +308,4 @@ async def deleted(site: Site) -> str | None:
             left_syncs = [one["spec"]["objectName"] for one in syncs if one["spec"]["objectKind"] == "Pod"]
             return f"ObjectSyncs of pods left: {left_syncs}" if left_syncs else None
 
-        return await _outcome(site, look)
+        return await outcome_of(site, look)
