@@ -47,6 +47,7 @@ __all__ = [
 
 T = TypeVar("T")
 P = TypeVar("P", bound="asyncio.BaseProtocol")
+D = TypeVar("D", bound="asyncio.DatagramProtocol")
 Role = Literal["cloud", "edge"]
 
 
@@ -95,6 +96,12 @@ class Net(Protocol):
         server_hostname: str | None = None,
     ) -> tuple[asyncio.Transport, P]:
         """Connect. The caller sets the deadline (``anyio.fail_after``). Raises OSError (ssl errors are OSErrors)."""
+        ...
+
+    async def datagrams(
+        self, factory: Callable[[], D], *, local: str = "", remote: str = ""
+    ) -> tuple[asyncio.DatagramTransport, D]:
+        """Open a UDP socket, bound to ``local`` (``host:port``) or connected to ``remote``. Raises OSError."""
         ...
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Proxy", "ProxyError", "ProxyNet", "bypasses", "parse_proxy", "through_proxy"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 _PORTS: Final = {"http": 3128, "https": 3128, "socks5": 1080, "socks5h": 1080}
 _HEAD_BYTES: Final = 16 * 1024
 _REFUSALS: Final = {
@@ -149,6 +150,12 @@ class ProxyNet:
                 tunnel.transport.abort()
             raise
         return transport, protocol
+
+    async def datagrams(
+        self, factory: Callable[[], D], *, local: str = "", remote: str = ""
+    ) -> tuple[asyncio.DatagramTransport, D]:
+        """A proxy carries streams only. Raises ProxyError."""
+        raise ProxyError("no UDP through a proxy")
 
 
 #: A conversation with a proxy: yields what to send, is sent what came; ends when the tunnel stands. Raises ProxyError.

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["RealClock", "RealDisk", "RealNet", "RealThreads", "RealWorker", "loop_factory"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 _BACKLOG: Final = 4096  #: many nodes reconnect at once after an outage
 _HANDSHAKE_S: Final = 30.0
 _GOODBYE_S: Final = 2.0  #: for a TLS peer that does not answer our close
 _BUSY_MS: Final = 10_000
+_DATAGRAMS_BYTES: Final = 4 << 20  #: the kernel gives what it may: bursts of many peers wait there
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -144,6 +146,24 @@ class RealNet:
         if at.kind == "unix":
             return await loop.create_unix_connection(factory, at.host, **options)
         return await loop.create_connection(factory, at.host, at.port, **options)
+
+    async def datagrams(
+        self, factory: Callable[[], D], *, local: str = "", remote: str = ""
+    ) -> tuple[asyncio.DatagramTransport, D]:
+        """See `edgesite.context.Net.datagrams`."""
+        at = addresses.parse(local or remote)
+        if at.kind != "tcp":
+            raise OSError(95, f"{at} takes no datagrams")
+        place = (at.host or "0.0.0.0", at.port)
+        loop = asyncio.get_running_loop()
+        if not local:
+            return await loop.create_datagram_endpoint(factory, remote_addr=place)
+        transport, protocol = await loop.create_datagram_endpoint(factory, local_addr=place)
+        bound = transport.get_extra_info("socket")
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                bound.setsockopt(socket.SOL_SOCKET, option, _DATAGRAMS_BYTES)
+        return transport, protocol
 
     async def _connect_mem(
         self, loop: asyncio.AbstractEventLoop, factory: Callable[[], P], name: str
