@@ -104,7 +104,7 @@ class EdgedSettings:
             cgroup_root=kubelet.get("cgroupRoot") or "",
             cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
             cpu_cfs_period_us=round(parse_duration(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
-            port=kubelet.get("readOnlyPort", 10350),
+            port=kubelet.get("port") or kubelet.get("readOnlyPort", 10350),
             reserved=tuple(dict(kubelet.get(name) or {}) for name in ("systemReserved", "kubeReserved")),
             eviction_hard=dict(kubelet.get("evictionHard") or {}),
             eviction_soft=dict(kubelet.get("evictionSoft") or {}),

@@ -9,7 +9,7 @@
     GET  /metrics/resource, /metrics/cadvisor           the same as metrics
     GET  /metrics                                       this role's metrics
 
-What acts inside containers is for the in-process way alone: a port has no authentication.
+What acts inside containers is for the in-process way and the port with TLS (`secureport`): the other one knows nobody who asks.
 
 Errors  ApiError becomes its code with the message as text, as kubelet answers.
 State   None.
@@ -73,12 +73,16 @@ class KubeletApi:
         self._log = log
 
     def handle(self, request: Request) -> Response | Awaitable[Response | None]:
-        """Answer one request."""
+        """Answer one request, of a caller within the process or of nobody knows whom."""
         if not request.peer.in_process and not _is_local_use(request):
             return Response(403, _TEXT, b"this API is for programs on this machine, not for web pages\n")
-        route = request.path.strip("/").split("/")
-        if not request.peer.in_process and route[0] in _RUNNING:
+        if not request.peer.in_process and request.path.strip("/").partition("/")[0] in _RUNNING:
             return Response(403, _TEXT, b"this port is read-only; kubectl reaches containers through the API server\n")
+        return self.serve(request)
+
+    def serve(self, request: Request) -> Response | Awaitable[Response | None]:
+        """Answer one request of a caller who may do everything here."""
+        route = request.path.strip("/").split("/")
         if len(route) == 4 and route[0] == "containerLogs":
             return self._guard(request, ("GET", "HEAD"), self._container_log, *route[1:])
         if len(route) == 4 and route[0] == "run":

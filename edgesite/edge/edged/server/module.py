@@ -3,6 +3,7 @@
     mem:kubelet/<node>     for edgestream
     127.0.0.1:10350        for programs on the machine; ``readOnlyPort: 0`` switches it off. No authentication, as KubeEdge's;
                            so nothing that acts inside containers is served there
+    ``port``               0 is off; TLS and authentication, everything is served: see `secureport`
 
 A port that is in use is reported and tried again; the in-process way works meanwhile.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import anyio
 
 from edgesite.edge.edged.server.api import KubeletApi
+from edgesite.edge.edged.server.secureport import serve_secure
 from edgesite.edge.edged.server.source import LogSource, api_address
 from edgesite.net import address
 from edgesite.net.http import HttpServer, Limits
@@ -48,8 +50,10 @@ class KubeletApiServer:
         async with HttpServer(api.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
             await server.listen(ctx.net, api_address(ctx.node_name))
             ctx.ready()
-            await _listen_on_port(ctx, server)
-            await anyio.sleep_forever()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_listen_on_port, ctx, server)
+                tasks.start_soon(serve_secure, ctx, api)
+                await anyio.sleep_forever()
 
 
 async def _listen_on_port(ctx: Context, server: HttpServer) -> None:

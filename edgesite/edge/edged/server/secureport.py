@@ -1,0 +1,147 @@
+"""The kubelet API on a TLS port of the node, with everything that it can do, for callers who prove who they are.
+
+Off unless ``tailoredKubeletConfig.port`` is set (KubeEdge has it at 0, kubelet at 10250). A caller shows a certificate of the CA in
+``authentication.x509.clientCAFile``. There is no API at the edge that could judge it, so ``authorization.mode: Webhook``, the default,
+admits those that a cluster gives its API server alone; ``AlwaysAllow`` admits whoever has a certificate. Nobody is anonymous
+here, and tokens cannot be reviewed: who has one goes through the API server.
+
+The certificate shown is ``tlsCertFile``, else one of our own making in the data folder, as kubelet makes it.
+
+Units   Days, seconds.
+Errors  What hinders the port is logged, and tried again with backoff.
+State   ``pki/kubelet.crt`` and ``pki/kubelet.key`` in the role's data folder, PEM.
+Source  KubeletConfiguration v1beta1; kubeadm (names of the API server's certificates for kubelets).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edgesite.net import address, pem, tls
+from edgesite.net.http import HttpServer, Limits, Request, Response
+from edgesite.net.pki import Pki, PkiError, RealPki
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from edgesite.context import Context
+    from edgesite.edge.edged.server.api import KubeletApi
+
+__all__ = ["serve_secure"]
+
+_LIMITS: Final = Limits(connections=256, body_bytes=64 * 1024)
+_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
+_GROUPS: Final = frozenset({"system:masters", "kubeadm:cluster-admins"})
+_NAMES: Final = frozenset({"kube-apiserver", "kube-apiserver-kubelet-client"})
+_DAYS: Final = 365
+_LOOK_S: Final = 86400.0
+_KEEP_S: Final = 30 * 86400.0  #: a certificate of ours with less than this left is made anew
+_RETRY_S: Final = 1.0
+_RETRY_MOST_S: Final = 60.0
+
+
+async def serve_secure(ctx: Context, api: KubeletApi) -> None:
+    """Open the port if one is set; the server ends when cancelled."""
+    port = int(ctx.config.get("port") or 0)
+    if not port:
+        return
+    authentication = ctx.config.get("authentication") or {}
+    ca = str((authentication.get("x509") or {}).get("clientCAFile") or "")
+    if not ca:
+        ctx.log.error("port %d stays closed: authentication.x509.clientCAFile must name the CA of its callers", port)
+        return
+    ca_file = Path(ca)
+    door = _Door(api, always=(ctx.config.get("authorization") or {}).get("mode") == "AlwaysAllow")
+    at = address.join(str(ctx.config.get("address") or "127.0.0.1"), port)
+    async with HttpServer(door.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
+        wait_s, said = _RETRY_S, ""
+        while True:
+            try:
+                context = await ctx.threads.run(_server, *await _chain(ctx), ca_file)
+                await server.listen(ctx.net, at, tls=context)
+            except (OSError, ValueError, PkiError, ssl.SSLError) as exc:
+                if str(exc) != said:
+                    said = str(exc)
+                    ctx.log.warning("cannot listen on %s, trying again: %s", at, exc)
+            else:
+                break
+            await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
+            wait_s = min(wait_s * 2, _RETRY_MOST_S)
+        ctx.log.info("the kubelet API is open on %s for callers with a certificate", at)
+        while True:  # a node may run for years
+            await ctx.clock.sleep(_LOOK_S)
+            try:
+                await ctx.threads.run(_renew, context, *await _chain(ctx), ca_file)
+            except (OSError, ValueError, PkiError, ssl.SSLError) as exc:
+                ctx.log.warning("the certificate of %s cannot be renewed: %s", at, exc)
+
+
+class _Door:
+    """Lets callers through to the API."""
+
+    def __init__(self, api: KubeletApi, *, always: bool) -> None:
+        self._api = api
+        self._always = always
+
+    def handle(self, request: Request) -> Response | Awaitable[Response | None]:
+        peer = request.peer
+        if not peer.common_name:
+            return Response(401, _TEXT, b"Unauthorized")
+        if self._always or peer.common_name in _NAMES or _GROUPS.intersection(peer.organizations):
+            return self._api.serve(request)
+        return Response(403, _TEXT, f"Forbidden (user={peer.common_name})".encode())
+
+
+def _server(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """Raises OSError."""
+    return tls.server_context(certificate, key, client_ca=ca)
+
+
+def _renew(context: ssl.SSLContext, certificate: Path, key: Path, ca: Path) -> None:
+    """Raises OSError."""
+    tls.renew(context, certificate, key, client_ca=ca)
+
+
+async def _chain(ctx: Context) -> tuple[Path, Path]:
+    """Return the files of certificate and key: those of the configuration, or ours, made anew when they are about to end.
+    Raises OSError, ValueError, PkiError."""
+    names = [str(ctx.config.get(name) or "") for name in ("tlsCertFile", "tlsPrivateKeyFile")]
+    if all(names):
+        return Path(names[0]), Path(names[1])
+    folder = ctx.data_dir / "pki"
+    certificate, key = folder / "kubelet.crt", folder / "kubelet.key"
+    if await ctx.threads.run(_end_of, certificate, key) - ctx.clock.time() > _KEEP_S:
+        return certificate, key
+    node_ip = str(ctx.settings.get("modules", {}).get("edged", {}).get("nodeIP") or "")
+    names = [ctx.node_name, "localhost"]
+    ips = ["127.0.0.1", *([node_ip] if node_ip else [])]
+    pki: Pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
+    async with pki.session() as maker:
+        issuer = await maker.make_ca(f"{ctx.node_name}-ca", days=_DAYS)
+        made = await maker.issue(issuer, ctx.node_name, dns_names=names, ips=ips, days=_DAYS)
+    await ctx.threads.run(_write, {key: made.key, certificate: made.certificate + issuer.certificate})
+    return certificate, key
+
+
+def _end_of(certificate: Path, key: Path) -> float:
+    """When the certificate ends; 0 if there is none that can be used."""
+    try:
+        return pem.facts(certificate.read_bytes()).not_after if key.is_file() else 0.0
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _write(files: dict[Path, bytes]) -> None:
+    """Raises OSError."""
+    for path, data in files.items():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        os.replace(fresh, path)
