@@ -11,8 +11,9 @@ import pytest
 
 from edgesite.testing.simulator.machine import Process
 from edgesite.testing.simulator.world import Outcome, Violation, World, run
+from edgesite.testing.simulator.worlds.link import lasting
 
-WORLDS = ("store", "api", "site", "together", "offline")
+WORLDS = ("store", "api", "site", "link", "together", "offline")
 
 
 def play(world: str, seed: int) -> Outcome:
@@ -25,6 +26,14 @@ def test_invariants_hold(world: str, seed: int) -> None:
     outcome = play(world, seed)
     assert outcome.failure is None, f"replay: python -m edgesite.testing.simulator --world {world} --seed {seed} -v"
     assert outcome.counts
+
+
+def test_ten_minutes_of_faults_end_equal_with_all_books_in_order() -> None:
+    outcome = run(lasting(600.0), 2001)
+    assert outcome.failure is None, "replay: python -m benchmarks.linkfaults --simulated 10m --seed 2001"
+    assert outcome.counts["rounds that ended equal"] >= 3
+    assert outcome.counts["messages acknowledged"] > 200
+    assert "applied twice" not in outcome.counts
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -158,7 +158,8 @@ async def _recorded(site: Site) -> str | None:
             records: dict[str, str] = {}
             for one in (await client.list(OBJECT_SYNCS))["items"]:
                 if one["spec"]["objectKind"] in ("Pod", "ConfigMap"):
-                    records[one["metadata"]["name"]] = one["status"]["objectResourceVersion"]
+                    status = one.get("status") or {}  # made, but not filled yet
+                    records[one["metadata"]["name"]] = status.get("objectResourceVersion", "")
             held: dict[str, Any] = {}
             for name, edge in site.edges.items():
                 for _, obj in await stored(edge):
