@@ -15,7 +15,7 @@ has enough.
 Requests to which no answer came before the end are handed back by `close`, so that nobody waits for one.
 
 Units   ``now`` is monotonic seconds.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.3, 8.2 and 8.4.
+Source  KubeEdge v1.12.7, edge/pkg/edgehub (keepalive, rate limit, acknowledgements).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Final
 from edgesite.wire import frames, greeting
 from edgesite.wire.delivery import ObjectRef, is_refused_for_good
 from edgesite.wire.events import Answer, Event, Greeted, Received
-from edgesite.wire.frames import Frame
+from edgesite.wire.frames import Frame, Lane
 from edgesite.wire.message import OK, Message, MessageMaker, Operation
 from edgesite.wire.numbers import Stored
 from edgesite.wire.renewal import RENEW, Renewals
@@ -133,15 +133,16 @@ class EdgeSession:
 
     # -- to the transport ----------------------------------------------------------------------------------------
 
-    def take(self, now: float) -> Message | None:
+    def take(self, now: float, lane: Lane | None = None) -> Message | None:
         """Return the next message to write; None if nothing may leave now."""
         if self.closed:
             return None
-        if now >= self._keepalive_at:
-            return self._keepalive(now)
-        if self._acks:
-            return self._acks.popleft()
-        if not self._requests or not self._may_request(now):
+        if lane is not Lane.BULK:
+            if now >= self._keepalive_at:
+                return self._keepalive(now)
+            if self._acks:
+                return self._acks.popleft()
+        if lane is Lane.URGENT or not self._requests or not self._may_request(now):
             return None
         request = self._requests.popleft()
         if request.operation in _ANSWERED and not request.parent_msg_id:
@@ -150,28 +151,29 @@ class EdgeSession:
                 self.give_up(next(iter(self._waiting)))
         return request
 
-    def take_frame(self, now: float) -> Frame | None:
-        """Return what to write next; None if nothing may leave now."""
+    def take_frame(self, now: float, lane: Lane | None = None) -> Frame | None:
+        """Return what to write next; None if nothing may leave now. A transport with lanes asks for each of them."""
         if greeting.FRAMES not in self.agreed:
-            message = self.take(now)
+            message = self.take(now, lane)
             return None if message is None else Frame(message.to_json(), text=True)
         rows: list[frames.Row] = []
         size = 0
         while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
-            message = self.take(now)
+            message = self.take(now, lane)
             if message is None:
                 break
             rows.append(frames.encode_row(message, 0))
             size += len(rows[-1])
-        if not rows and not self._stored.is_news:
+        with_numbers = lane is not Lane.BULK  # beside the refusals, which the cloud must see first
+        if not rows and not (with_numbers and self._stored.is_news):
             return None
-        self._stored.is_news = False
         self._keepalive_at = now + self.limits.heartbeat_s
+        upto, more = 0, []
+        if with_numbers:
+            self._stored.is_news = False
+            upto, more = self._stored.upto, self._stored.more()
         deflate = greeting.DEFLATE in self.agreed
-        time_ms = self._maker.now_ms()
-        return Frame(
-            frames.encode(0, self._stored.upto, self._stored.more(), time_ms, rows, deflate=deflate), text=False
-        )
+        return Frame(frames.encode(0, upto, more, self._maker.now_ms(), rows, deflate=deflate), text=False)
 
     def _keepalive(self, now: float) -> Message:
         self._keepalive_at = now + self.limits.heartbeat_s

@@ -17,13 +17,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from edgesite.wire.message import InvalidMessage, Message
 
-__all__ = ["DICTIONARY", "MESSAGE_BYTES", "Batch", "Frame", "Row", "decode", "encode", "encode_row"]
+__all__ = ["DICTIONARY", "MESSAGE_BYTES", "Batch", "Frame", "Lane", "Row", "decode", "encode", "encode_row"]
 
 MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _PLAIN: Final = b"\0"
@@ -63,8 +64,17 @@ Row = bytes
 _CONTENT: Final = 6  #: where the content stands in a row
 
 
+class Lane(IntEnum):
+    """Where a transport has several ordered streams: what must not wait behind a bulk of objects, and everything else. Keepalives,
+    greetings and acknowledgements are urgent, and the ends of objects: an object that has ended is never made again by news
+    that come late. All else keeps its order."""
+
+    URGENT = 0
+    BULK = 1
+
+
 class Frame(NamedTuple):
-    """One WebSocket message."""
+    """One message of the transport."""
 
     data: bytes
     text: bool

@@ -18,7 +18,7 @@ what it holds, and objects wait for that too (``hold_s`` at most). A digest is e
 
 Units   ``now`` is monotonic seconds.
 Errors  Bad input never raises: it is counted in ``refused``.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 4.1 to 4.4; the greeting is our own (`edgesite.wire.greeting`).
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/session and /dispatcher; the greeting is our own (`edgesite.wire.greeting`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from edgesite.wire.delivery import (
     object_of,
 )
 from edgesite.wire.delta import DELTA, Bases, NoDelta, make_patch
+from edgesite.wire.endings import Endings
 from edgesite.wire.events import (
     Answer,
     Closed,
@@ -52,7 +53,7 @@ from edgesite.wire.events import (
     Removed,
     Sent,
 )
-from edgesite.wire.frames import Frame
+from edgesite.wire.frames import Frame, Lane
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
 from edgesite.wire.numbers import Outstanding
 from edgesite.wire.slots import SessionCounts, SessionLimits, Slot, State
@@ -64,7 +65,9 @@ __all__ = ["NodeSession", "SessionLimits"]
 _KEPT_ANSWERS: Final = frozenset(
     {"configmap", "secret", "persistentvolume", "persistentvolumeclaim", "volumeattachment"}
 )
-_DELETED_KEPT: Final = 256  #: uids of removed objects that are remembered
+
+
+_GREETINGS: Final = frozenset({Operation.KEEPALIVE.value, greeting.HOLDINGS})
 
 
 class NodeSession:
@@ -118,9 +121,7 @@ class NodeSession:
         self._repeats: dict[str, None] = {}
         self._in_flight: dict[str, str] = {}  # msg_id -> uid
         self._answered: dict[str, ObjectRef] = {}  # msg_id of an answer -> the object in it
-        self._deleted: dict[str, None] = {}  # uids of objects that are gone
-        self._unreadable: dict[str, int] = {}  # uid -> version that the edge could not read
-        self._deleting: dict[str, str] = {}  # resources with a delete that is not confirmed -> uid
+        self._endings = Endings()
         self._due_from = math.inf  # no slot is due before
 
     # -- from the cloud's modules --------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ class NodeSession:
         slot = self._slots.get(ref.uid)
         if message.operation == Operation.DELETE:
             return slot is not None and slot.newest[0].operation == Operation.DELETE
-        if ref.uid in self._deleted or 0 < ref.version <= self._unreadable.get(ref.uid, 0):
+        if self._endings.is_useless(ref):
             return True
         if slot is not None:
             waiting, waiting_ref = slot.newest
@@ -170,7 +171,7 @@ class NodeSession:
 
     def _put(self, message: Message, ref: ObjectRef) -> None:
         if message.operation == Operation.DELETE:
-            self._deleting[resource.trim_node(message.resource)] = ref.uid
+            self._endings.deleting(resource.trim_node(message.resource), ref.uid)
         slot = self._slots.get(ref.uid)
         if slot is None:
             slot = self._slots[ref.uid] = Slot(message, ref)
@@ -194,13 +195,13 @@ class NodeSession:
 
     # -- to the transport ----------------------------------------------------------------------------------------
 
-    def take(self, now: float) -> Message | None:
+    def take(self, now: float, lane: Lane | None = None) -> Message | None:
         """Return the next message to write, in wire form; None if nothing may leave now."""
         if self.closed:
             return None
-        if self._once:
+        if self._once and lane in (None, Lane.URGENT if self._once[0].operation in _GREETINGS else Lane.BULK):
             return self._to_wire(self._once.popleft())
-        while self._repeats:
+        while self._repeats and lane is not Lane.URGENT:
             uid = next(iter(self._repeats))
             del self._repeats[uid]
             slot = self._slots.get(uid)
@@ -212,13 +213,14 @@ class NodeSession:
             return None
         window = self.limits.window if self.own_peer else self.limits.foreign_window
         while True:
-            lane = self._deletes if self.own_peer or len(self._in_flight) < window else None
-            if not lane and len(self._in_flight) < window and self._bytes < self.limits.window_bytes:
-                lane = self._others
-            if not lane:
+            has_room = len(self._in_flight) < window
+            waiting = self._deletes if lane is not Lane.BULK and (self.own_peer or has_room) else None
+            if not waiting and lane is not Lane.URGENT and has_room and self._bytes < self.limits.window_bytes:
+                waiting = self._others
+            if not waiting:
                 return None
-            uid = next(iter(lane))
-            del lane[uid]
+            uid = next(iter(waiting))
+            del waiting[uid]
             slot = self._slots[uid]
             slot.have = self._version_at_edge(uid)
             if not slot.is_delete and slot.have is not None and 0 < slot.ref.version <= slot.have:
@@ -233,17 +235,17 @@ class NodeSession:
             self.counts.sent += 1
             return self._to_wire(slot.message)
 
-    def take_frame(self, now: float) -> Frame | None:
-        """Return what to write next; None if nothing may leave now."""
+    def take_frame(self, now: float, lane: Lane | None = None) -> Frame | None:
+        """Return what to write next; None if nothing may leave now. A transport with lanes asks for each of them."""
         if not (self._once or self._others or self._deletes or self._repeats):
             return None
         if self._numbers is None:
-            message = self.take(now)
+            message = self.take(now, lane)
             return None if message is None else Frame(message.to_json(), text=True)
         rows: list[frames.Row] = []
         size = 0
         while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
-            message = self.take(now)
+            message = self.take(now, lane)
             if message is None:
                 break
             rows.append(self._row(message, self._numbers))
@@ -293,7 +295,7 @@ class NodeSession:
     def _to_wire(self, message: Message) -> Message:
         wire = resource.trim_node(message.resource)
         operation = message.operation
-        if operation == Operation.INSERT and wire in self._deleting:
+        if operation == Operation.INSERT and self._endings.is_deleting(wire):
             # A Go edge ignores the insert of a name that it still has.
             operation = Operation.UPDATE.value
         if wire == message.resource and operation == message.operation:
@@ -372,7 +374,7 @@ class NodeSession:
     def _acknowledged(self, uid: str) -> None:
         slot = self._slots[uid]
         if slot.is_delete:
-            self._remember_deleted(uid, slot.message.resource)
+            self._endings.deleted(resource.trim_node(slot.message.resource), uid)
             self.events.append(Removed(slot.ref))
         else:
             if DELTA in self._agreed and isinstance(slot.message.content, dict):
@@ -398,9 +400,7 @@ class NodeSession:
         if not is_refused_for_good(message):
             return
         self._landed(message.parent_msg_id)
-        self._unreadable[uid] = slot.ref.version
-        if len(self._unreadable) > _DELETED_KEPT:
-            del self._unreadable[next(iter(self._unreadable))]
+        self._endings.unreadable(slot.ref)
         self._repeats.pop(uid, None)
         self.events.append(Refused(slot.ref, str(status.get("message") or "")))
         if slot.newer is None:
@@ -415,14 +415,6 @@ class NodeSession:
         slot.attempts = slot.rounds = 0
         slot.whole = False
         self._enter_lane(uid, slot)
-
-    def _remember_deleted(self, uid: str, path: str) -> None:
-        wire = resource.trim_node(path)
-        if self._deleting.get(wire) == uid:
-            del self._deleting[wire]
-        self._deleted[uid] = None
-        if len(self._deleted) > _DELETED_KEPT:
-            del self._deleted[next(iter(self._deleted))]
 
     def _on_holdings(self, message: Message) -> None:
         try:
