@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import anyio
 
+from edgesite.apiserver import websocketlog
 from edgesite.apiserver.handover import close_stream, join, upgrade_headers
 from edgesite.kube import errors, json, times
 from edgesite.kube.errors import ApiError
@@ -122,7 +123,10 @@ class NodeRoads:
         try:
             if not 200 <= stream.status <= 206:
                 raise await _refusal(stream, call, "pods/log")
-            await self._forward(call, stream, 200, _PLAIN)
+            if websocketlog.is_asked(call.request):
+                await websocketlog.forward(call.request, stream)
+            else:
+                await self._forward(call, stream, 200, _PLAIN)
             return None
         finally:
             await close_stream(stream)

@@ -31,9 +31,10 @@ def termination_message(status: ContainerStatus) -> str:
     if text or not status.exit_code or status.annotations.get(ANNOTATION_TERMINATION_POLICY) != "FallbackToLogsOnError":
         return text
     log = _tail(Path(status.log_path), LOG_BYTES * _LOG_OVERHEAD, links=0)  # some runtimes put a link there
-    lines = log.decode(errors="replace").splitlines()[-LOG_LINES:]
-    said = [parts[3] for line in lines if len(parts := line.split(" ", 3)) == 4]
-    return ("\n".join(said) + "\n")[-LOG_BYTES:] if said else ""
+    lines = log.decode(errors="replace").split("\n")[-LOG_LINES - 1 :]
+    # Time, stream, tags, text. A line that is tagged P goes on with the next.
+    said = [parts for line in lines if len(parts := line.split(" ", 3)) == 4]
+    return "".join(text if tags.startswith("P") else f"{text}\n" for _, _, tags, text in said)[-LOG_BYTES:]
 
 
 def _tail(path: Path, size: int, *, links: int = os.O_NOFOLLOW) -> bytes:

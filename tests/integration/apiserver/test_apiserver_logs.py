@@ -8,9 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
-from apiserver_site import Site, site_at
+from apiserver_site import ADMIN, Site, site_at
 
 from edgesite.kube import errors
+from edgesite.net import websocket
+from edgesite.net.http import HttpServer
+from edgesite.net.real import RealNet
 
 pytestmark = pytest.mark.anyio
 PODS = "/api/v1/namespaces/default/pods"
@@ -67,7 +70,7 @@ def connector() -> Connector:
 
 @pytest.fixture
 async def site(tmp_path: Path, connector: Connector) -> AsyncIterator[Site]:
-    async with site_at(tmp_path, connector=lambda: connector) as made:
+    async with site_at(tmp_path, connector=lambda: connector, tokens={"letmein": ADMIN}) as made:
         containers = [{"name": "web", "image": "x"}]
         await made.post(PODS, {"metadata": {"name": "a"}, "spec": {"containers": containers, "nodeName": "n1"}})
         two = [*containers, {"name": "side", "image": "x"}]
@@ -158,3 +161,53 @@ async def test_without_a_road(tmp_path: Path) -> None:
         await site.post(PODS, {"metadata": {"name": "a"}, "spec": spec})
         answer = await site.get(f"{PODS}/a/log")
         assert (answer.status, answer.obj["reason"]) == (500, "InternalError")
+
+
+@pytest.fixture
+async def address(site: Site) -> AsyncIterator[str]:
+    """The same API on a socket."""
+    async with HttpServer(site.made.server.handle) as server:
+        yield (await server.listen(RealNet(), "127.0.0.1:0")).address
+
+
+async def dial(address: str, target: str, *subprotocols: str) -> websocket.WebSocket:
+    headers = {"Authorization": "Bearer letmein"}
+    with anyio.fail_after(10):
+        return await websocket.connect(RealNet(), address, target, headers, subprotocols=subprotocols)
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "expected"),
+    [
+        ("binary.k8s.io", [(b"one\n", False), (b"two\n", False)]),
+        ("base64.binary.k8s.io", [(b"b25lCg==", True), (b"dHdvCg==", True)]),
+    ],
+)
+async def test_log_over_a_websocket(
+    address: str, connector: Connector, subprotocol: str, expected: list[tuple[bytes, bool]]
+) -> None:
+    socket = await dial(address, f"{PODS}/a/log", subprotocol)
+    with anyio.fail_after(10):
+        assert [tuple(message) async for message in socket] == expected
+    assert socket.closed is not None
+    assert socket.closed.code == 1000
+    assert socket.subprotocol == subprotocol
+
+
+async def test_a_websocket_client_that_leaves_ends_the_log(address: str, connector: Connector) -> None:
+    connector.stream = Stream(200, [b"one\n"], endless=True)
+    socket = await dial(address, f"{PODS}/a/log?follow=true", "binary.k8s.io")
+    with anyio.fail_after(10):
+        assert (await socket.recv()).data == b"one\n"
+        await socket.close()
+        while not connector.stream.closed:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+
+async def test_a_road_that_breaks_is_no_end_of_a_websockets_log(address: str, connector: Connector) -> None:
+    connector.stream = Stream(200, [b"one\n"], breaks=True)
+    socket = await dial(address, f"{PODS}/a/log", "binary.k8s.io")
+    with anyio.fail_after(10):
+        assert [message.data async for message in socket] == [b"one\n"]
+    assert socket.closed is not None
+    assert socket.closed.code == 1006

@@ -147,6 +147,14 @@ def test_the_log_serves_where_the_policy_says_so(tmp_path: Path) -> None:
     assert (len(lines), lines[-1]) == (80, "line 99")
 
 
+def test_a_line_without_end_gets_none_from_the_log(tmp_path: Path) -> None:
+    (tmp_path / "message").touch()
+    (tmp_path / "log").write_text(
+        "2026 stdout P a lo\n2026 stdout P ng line\n2026 stdout F  ends\n2026 stdout P DONE\n"
+    )
+    assert termination_message(an_end(tmp_path, "FallbackToLogsOnError")) == "a long line ends\nDONE"
+
+
 # Settings and the choice of a runtime
 
 
