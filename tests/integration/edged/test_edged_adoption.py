@@ -210,13 +210,14 @@ async def as_go_reads_it(node: GoNode, runtime: Runtime) -> None:
     assert new.annotations["io.kubernetes.container.hash"] == CONTAINER_HASH, "else it would be started once more"
     assert new.attempt == 1
     assert new.log_path == str(node.logs / f"default_web_{UID}/main/1.log")
-    assert "hello from go" in Path(new.log_path).read_text()
+    assert "hello from go" in await anyio.Path(new.log_path).read_text()
     mounted = {one.container_path: one.host_path for one in new.mounts}
     assert mounted["/dev/termination-log"].startswith(f"{node.pod_folder}/containers/main/")
     assert mounted["/etc/hosts"] == str(node.pod_folder / "etc-hosts")
     assert mounted["/conf"] == str(node.pod_folder / "volumes/kubernetes.io~configmap/conf")
     assert mounted["/data"] == str(node.pod_folder / "volume-subpaths/data/main/3")
-    assert Path("/proc/self/mountinfo").read_text().count(f"{node.pod_folder}/volumes/kubernetes.io~secret/keys ") == 1
+    mounts = await anyio.Path("/proc/self/mountinfo").read_text()
+    assert mounts.count(f"{node.pod_folder}/volumes/kubernetes.io~secret/keys ") == 1
     rows = node.rows()
     assert rows["default/pod/web"][0] == "pod"
     assert rows["default/pod/web"][1]["spec"]["containers"] == [CONTAINER]
