@@ -90,9 +90,10 @@ def status_patch(uid: str, before: Mapping[str, Any], status: Mapping[str, Any])
     if past:  # a merge keeps what it is not told of
         patch["conditions"] = [*status["conditions"], *({"type": one, "$patch": "delete"} for one in past)]
     for name in _LISTS:
-        if name in status:
-            # These lists merge by address; without this an old address would stay.
-            patch[name] = [*status[name], {"$patch": "replace"}]
+        gone = [one for one in before.get(name) or () if name in status and one not in status[name]]
+        if gone:
+            # These lists merge by address. API servers before v1.24 store a directive where there was no list: none is sent in vain.
+            patch[name] = [*status[name], *({"ip": one["ip"], "$patch": "delete"} for one in gone if one.get("ip"))]
     return {"metadata": {"uid": uid}, "status": patch}
 
 

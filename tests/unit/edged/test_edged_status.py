@@ -200,8 +200,10 @@ def test_a_patch_takes_away_what_is_no_longer_so() -> None:
     assert patch["status"] == {
         "phase": "Running",
         "reason": None,
-        "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "replace"}],
+        "podIPs": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.1", "$patch": "delete"}],
     }
+    same = status_patch("u1", after, after | {"hostIPs": [{"ip": "192.0.2.1"}]})
+    assert same["status"] == after | {"hostIPs": [{"ip": "192.0.2.1"}]}, "old API servers would store a directive"
 
 
 def test_host_network_pods_have_the_nodes_addresses() -> None:
