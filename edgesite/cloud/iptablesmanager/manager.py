@@ -28,6 +28,7 @@ __all__ = ["IptablesError", "Manager", "run_program"]
 Run = Callable[[Sequence[str]], Awaitable[tuple[int, str]]]
 _PROGRAMS: Final = {4: "iptables", 6: "ip6tables"}
 _LOOK_S: Final = 10.0
+_FIRST_LOOK_S: Final = 1.0
 _LOCK_S: Final = "5"  #: how long iptables waits for others that change rules
 _DEADLINE_S: Final = 30.0
 
@@ -66,6 +67,7 @@ class Manager:
         self._log = log
         self._run = run
         self._said = ""
+        self._made = False  # some rule
         self._used = {4}  # versions of IP for which there are, or were, rules
 
     async def run(self) -> None:
@@ -78,7 +80,10 @@ class Manager:
                     self._log.warning("the API server cannot be led to nodes: %s", exc or "a command did not end")
             else:
                 self._said = ""
-            await self._clock.sleep(_LOOK_S * (0.9 + self._random.random() / 5))
+            look_s = (
+                _LOOK_S if self._made else _FIRST_LOOK_S
+            )  # the port of the instance beside us is recorded about now
+            await self._clock.sleep(look_s * (0.9 + self._random.random() / 5))
 
     async def settle(self) -> None:
         """Make the rules what they should be now. Raises ApiError, IptablesError, OSError."""
@@ -88,6 +93,7 @@ class Manager:
             if exc.reason != "NotFound":
                 raise
             ports = {}
+        self._made = bool(ports)
         if any(":" in ip for ip in ports):
             self._used.add(6)
         for version in sorted(self._used):
