@@ -2,7 +2,8 @@
 
 Units   Seconds.
 Errors  OSError from sockets, apsw.Error from disks, ValueError for an address that is none.
-State   `RealNet` holds the names of its ``mem:`` listeners: addresses are private to one RealNet.
+State   `RealNet` holds the names of its ``mem:`` listeners: addresses are private to one RealNet. Its TLS connections share a buffer
+        to read into: it belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ import anyio.lowlevel
 from edgesite.net import address as addresses
 from edgesite.net.mem import MemTransport, connect_pair
 from edgesite.net.threads import RealThreads, RealWorker
+from edgesite.net.tls_listener import HandshakeLimits, TlsListener, bind
+from edgesite.net.tls_transport import RECORD_BYTES
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
     import apsw
+
+    from edgesite.context import Listener
 
 __all__ = ["RealClock", "RealDisk", "RealNet", "RealThreads", "RealWorker", "loop_factory"]
 
@@ -98,12 +103,14 @@ class _MemListener:
 class RealNet:
     """Sockets of this machine, and ``mem:`` names of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, handshakes: HandshakeLimits = HandshakeLimits()) -> None:
         self._names: dict[str, _MemListener] = {}
+        self._handshakes = handshakes
+        self._shared: memoryview | None = None
 
     async def listen(
         self, factory: Callable[[], asyncio.BaseProtocol], address: str, *, tls: ssl.SSLContext | None = None
-    ) -> _SocketListener | _MemListener:
+    ) -> Listener:
         """See `edgesite.context.Net.listen`. A unix socket gets mode 0600. TLS is ignored for ``mem:``."""
         at = addresses.parse(address)
         if at.kind == "mem":
@@ -112,6 +119,8 @@ class RealNet:
             listener = self._names[at.host] = _MemListener(self._names, at.host, factory)
             return listener
         loop = asyncio.get_running_loop()
+        if tls is not None and at.kind == "tcp":
+            return await self._listen_tls(loop, factory, at, tls)
         options: dict[str, Any] = {"ssl": tls, "backlog": _BACKLOG}
         if tls is not None:
             options |= {"ssl_handshake_timeout": _HANDSHAKE_S, "ssl_shutdown_timeout": _GOODBYE_S}
@@ -122,6 +131,21 @@ class RealNet:
         server = await loop.create_server(factory, at.host or None, at.port, **options)
         bound = server.sockets[0].getsockname()[1]
         return _SocketListener(server, addresses.join(at.host, bound))
+
+    async def _listen_tls(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.BaseProtocol],
+        at: addresses.Address,
+        tls: ssl.SSLContext,
+    ) -> TlsListener:
+        sockets = await bind(loop, at.host, at.port, self._handshakes.backlog)
+        if self._shared is None:
+            self._shared = memoryview(bytearray(RECORD_BYTES))
+        bound = addresses.join(at.host, sockets[0].getsockname()[1])
+        listener = TlsListener(loop, sockets, bound, tls, factory, self._shared, self._handshakes)
+        listener.start()
+        return listener
 
     async def connect(
         self,

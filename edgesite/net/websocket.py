@@ -1,4 +1,4 @@
-"""WebSocket (RFC 6455) on a raw transport: websockets' protocol core, driven by callbacks, without a task per connection.
+"""WebSocket (RFC 6455) on a raw transport, driven by callbacks, without a task per connection.
 
     socket = accept(request)                                    # in an HTTP handler, which then returns None
     socket = await connect(net, "cloud:10000", "/e632/node/events", {"ProjectID": "e632"}, tls=context)
@@ -9,8 +9,9 @@ Text messages are bytes here, and are not checked to be UTF-8: KubeEdge's tunnel
 
 Units   Bytes, seconds of the event loop's clock.
 Errors  SocketClosed from send and recv once the connection is over; HandshakeError, UpgradeRefused, OSError from connect.
-State   Received messages wait in memory up to ``queue_bytes``; above that the peer is not read from.
-Source  RFC 6455: framing 5, fragmentation 5.4, control frames 5.5, closing 7, opening handshake 4.
+State   Received messages wait in memory up to ``queue_bytes``; above that the peer is not read from. What an idle connection
+        does not use is not made: a hub has ten thousand.
+Source  RFC 6455: control frames 5.5, closing 7, opening handshake 4; framing is in `websocket_frames`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,21 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from websockets.frames import Frame, Opcode
-from websockets.protocol import CLIENT, OPEN, SERVER, Protocol, Side
 
 from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.errors import ClosedByPeer, NetError
+from edgesite.net.websocket_frames import (
+    NO_CODE,
+    NORMAL,
+    FrameError,
+    FrameReader,
+    Opcode,
+    close_payload,
+    encode,
+    parse_close,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -36,13 +45,20 @@ if TYPE_CHECKING:
     from edgesite.context import Net
     from edgesite.net.http_messages import Request
 
-__all__ = ["HandshakeError", "Message", "SocketClosed", "UpgradeRefused", "WebSocket", "accept", "connect"]
+__all__ = ["HandshakeError", "Message", "Side", "SocketClosed", "UpgradeRefused", "WebSocket", "accept", "connect"]
 
 MESSAGE_BYTES: Final = 16 * 1024 * 1024  #: default limit of one received message
 QUEUE_BYTES: Final = 1024 * 1024
 _MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
 _CLOSE_S: Final = 5.0  #: for the peer's half of the closing handshake
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_BROKEN: Final = 1006
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Side(Enum):
+    CLIENT = "client"
+    SERVER = "server"
 
 
 class Message(NamedTuple):
@@ -70,7 +86,37 @@ class HandshakeError(NetError):
 
 
 class WebSocket(asyncio.Protocol):
-    """One end of a WebSocket. Made by `accept` and `connect`."""
+    """One end of a WebSocket. Made by `accept` and `connect`. Implements `edgesite.net.messagesocket.MessageSocket`."""
+
+    lanes = 1
+
+    __slots__ = (
+        "__weakref__",
+        "_close_sent",
+        "_close_timer",
+        "_heard",
+        "_held",
+        "_loop",
+        "_masks",
+        "_most_queued",
+        "_over",
+        "_paused",
+        "_peer_close",
+        "_ping_timer",
+        "_queue",
+        "_queued",
+        "_reader",
+        "_readers",
+        "_transport",
+        "_write_paused",
+        "_writers",
+        "headers",
+        "on_close",
+        "on_drain",
+        "on_message",
+        "on_pong",
+        "subprotocol",
+    )
 
     def __init__(
         self,
@@ -81,7 +127,7 @@ class WebSocket(asyncio.Protocol):
         subprotocol: str = "",
     ) -> None:
         self.subprotocol = subprotocol  #: agreed in the handshake, or ""
-        self.headers: Mapping[str, str] = {}
+        self.headers: Mapping[str, str] = _NO_HEADERS
         #: Called with each message instead of queueing it for `recv`; `deliver_to` sets it.
         self.on_message: Callable[[Message], None] | None = None
         self.on_close: Callable[[SocketClosed], None] | None = None  #: called once, when the connection is over
@@ -90,20 +136,20 @@ class WebSocket(asyncio.Protocol):
             None  #: called when a peer that was behind has taken most of what was sent
         )
         self._loop = asyncio.get_running_loop()
-        self._core = Protocol(side, max_size=max_message_bytes)
+        self._masks = side is Side.CLIENT
+        self._reader = FrameReader(masked=side is Side.SERVER, limit=max_message_bytes)
         self._transport: asyncio.Transport | None = None
-        self._parts: list[bytes] = []
-        self._parts_text = False
-        self._queue: deque[Message] = deque()
+        self._queue: deque[Message] | None = None
         self._queued = 0
         self._most_queued = queue_bytes
         self._paused = False  # we do not read
         self._held = False  # the owner asked us not to read
         self._write_paused = False
-        self._readers: deque[asyncio.Future[None]] = deque()
-        self._writers: deque[asyncio.Future[None]] = deque()
+        self._readers: list[asyncio.Future[None]] | None = None
+        self._writers: list[asyncio.Future[None]] | None = None
         self._over: SocketClosed | None = None
-        self._eof_fed = False
+        self._close_sent: tuple[int, str] | None = None
+        self._peer_close: tuple[int, str] | None = None  # nothing more is read from then on
         self._close_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
         self._heard = False  # since the last keepalive ping
@@ -118,12 +164,16 @@ class WebSocket(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether messages may be sent."""
-        return self._over is None and self._core.state is OPEN
+        return self._over is None and self._close_sent is None and self._transport is not None
 
     @property
     def buffered_bytes(self) -> int:
         """What was sent and not yet taken by the peer."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def is_behind(self, lane: int = 0) -> bool:
+        """Whether the peer has not taken most of what was sent."""
+        return self._write_paused
 
     def extra_info(self, name: str) -> object:
         """The transport's ``get_extra_info``."""
@@ -137,31 +187,29 @@ class WebSocket(asyncio.Protocol):
         self.send_nowait(data, text=text)
         await self.drain()
 
-    def send_nowait(self, data: bytes | str, *, text: bool | None = None) -> None:
+    def send_nowait(self, data: bytes | str, *, text: bool | None = None, lane: int = 0) -> None:
         """Send one message without waiting; `buffered_bytes` tells how far the peer is behind. Raises SocketClosed."""
-        if self._over is not None or self._core.state is not OPEN:
-            raise self._over or SocketClosed(1000, "closing")
         if isinstance(data, str):
-            self._core.send_text(data.encode())
-        elif text:
-            self._core.send_text(data)
+            self._write(Opcode.TEXT, data.encode())
         else:
-            self._core.send_binary(data)
-        self._flush()
+            self._write(Opcode.TEXT if text else Opcode.BINARY, data)
+
+    def _write(self, opcode: Opcode, payload: bytes) -> None:
+        transport = self._transport
+        if self._over is not None or self._close_sent is not None or transport is None:
+            raise self._over or SocketClosed(NORMAL, "closing")
+        transport.write(encode(opcode, payload, os.urandom(4) if self._masks else None))
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was sent. Raises SocketClosed."""
         while self._write_paused and self._over is None:
-            await _wait(self._loop, self._writers)
+            await self._wait_for_writing()
         if self._over is not None:
             raise self._over
 
     def ping(self, data: bytes = b"") -> None:
         """Send a ping; the pong comes to ``on_pong``. Raises SocketClosed."""
-        if self._over is not None or self._core.state is not OPEN:
-            raise self._over or SocketClosed(1000, "closing")
-        self._core.send_ping(data)
-        self._flush()
+        self._write(Opcode.PING, data)
 
     def keep_alive(self, interval_s: float, timeout_s: float, data: bytes = b"", *, always: bool = False) -> None:
         """Ping after ``interval_s`` in which nothing was received, or every time if ``always``; cut the connection if nothing at
@@ -171,7 +219,7 @@ class WebSocket(asyncio.Protocol):
         def tick() -> None:
             nonlocal silent
             self._ping_timer = None
-            if self._over is not None or self._core.state is not OPEN:
+            if not self.is_open:
                 return
             silent = 0.0 if self._heard else silent + interval_s
             self._heard = False
@@ -179,8 +227,7 @@ class WebSocket(asyncio.Protocol):
                 self.abort()
                 return
             if silent or always:
-                self._core.send_ping(data)
-                self._flush()
+                self._write(Opcode.PING, data)
             self._ping_timer = self._loop.call_later(interval_s, tick)
 
         if self._ping_timer is not None:
@@ -195,6 +242,8 @@ class WebSocket(asyncio.Protocol):
         while not self._queue:
             if self._over is not None:
                 raise self._over
+            if self._readers is None:
+                self._readers = []
             await _wait(self._loop, self._readers)
         message = self._queue.popleft()
         self._queued -= len(message.data) + _MESSAGE_OVERHEAD
@@ -213,9 +262,8 @@ class WebSocket(asyncio.Protocol):
     def deliver_to(self, on_message: Callable[[Message], None]) -> None:
         """Set ``on_message``, and hand over what has come before."""
         self.on_message = on_message
-        while self._queue:
-            message = self._queue.popleft()
-            self._queued -= len(message.data) + _MESSAGE_OVERHEAD
+        waiting, self._queue, self._queued = self._queue or (), None, 0
+        for message in waiting:
             on_message(message)
         self._adjust_reading()
 
@@ -249,13 +297,20 @@ class WebSocket(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.resume_reading()  # else the peer's goodbye is never seen
         while self._over is None:
-            await _wait(self._loop, self._writers)
+            await self._wait_for_writing()
+
+    async def _wait_for_writing(self) -> None:
+        if self._writers is None:
+            self._writers = []
+        await _wait(self._loop, self._writers)
 
     def close_nowait(self, code: int = 1000, reason: str = "") -> None:
         """Begin to close."""
-        if self._over is None and self._core.state is OPEN:
-            self._core.send_close(code, reason)
-            self._flush()
+        if not self.is_open:
+            return
+        self._write(Opcode.CLOSE, close_payload(code, reason))
+        self._close_sent = (code, reason)
+        self._close_timer = self._loop.call_later(_CLOSE_S, self.abort)
 
     def abort(self) -> None:
         """Cut the connection without a goodbye."""
@@ -271,14 +326,8 @@ class WebSocket(asyncio.Protocol):
         if self._over is not None:
             return
         self._transport = None
-        self._feed_eof()
-        close = self._core.close_rcvd
-        if close is not None:
-            self._over = SocketClosed(close.code, close.reason)
-        elif self._core.parser_exc is not None and self._core.close_sent is not None:
-            self._over = SocketClosed(self._core.close_sent.code, self._core.close_sent.reason)
-        else:
-            self._over = SocketClosed(1006, str(exc) if exc is not None else "")
+        ended = self._peer_close or (_BROKEN, str(exc) if exc is not None else "")
+        self._over = SocketClosed(*ended)
         for timer in (self._close_timer, self._ping_timer):
             if timer is not None:
                 timer.cancel()
@@ -298,66 +347,56 @@ class WebSocket(asyncio.Protocol):
             self.on_drain()
 
     def eof_received(self) -> bool:
-        self._feed_eof()
         return False
 
-    def _feed_eof(self) -> None:
-        if not self._eof_fed:
-            self._eof_fed = True
-            self._core.receive_eof()
-            self._take_events()
-
     def data_received(self, data: bytes) -> None:
-        if self._eof_fed:
+        if self._peer_close is not None or self._transport is None:
             return
         self._heard = True
-        self._core.receive_data(data)
-        self._take_events()
+        try:
+            for opcode, payload in self._reader.feed(data):
+                if opcode <= Opcode.BINARY:
+                    self._take_message(Message(payload, opcode == Opcode.TEXT))
+                elif opcode == Opcode.CLOSE:
+                    self._take_close(payload)
+                    return
+                elif opcode == Opcode.PONG:
+                    if self.on_pong is not None:
+                        self.on_pong(payload)
+                elif self.is_open:
+                    self._write(Opcode.PONG, payload)
+        except FrameError as exc:
+            self._fail(exc)
 
-    def _take_events(self) -> None:
-        self._flush()
-        for frame in self._core.events_received():
-            if isinstance(frame, Frame):
-                self._take_frame(frame)
+    def _take_close(self, payload: bytes) -> None:
+        """The peer says goodbye: answer with the same, and end the connection when that is written."""
+        self._peer_close = parse_close(payload)
+        if self._close_sent is None:
+            code, reason = self._peer_close
+            self.close_nowait(NORMAL if code == NO_CODE else code, reason)
+        if self._transport is not None:
+            self._transport.close()
 
-    def _take_frame(self, frame: Frame) -> None:
-        opcode = frame.opcode
-        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            if frame.fin:
-                self._take_message(Message(bytes(frame.data), opcode is Opcode.TEXT))
-            else:
-                self._parts, self._parts_text = [bytes(frame.data)], opcode is Opcode.TEXT
-        elif opcode is Opcode.CONT:
-            self._parts.append(bytes(frame.data))
-            if frame.fin:
-                parts, self._parts = self._parts, []
-                self._take_message(Message(b"".join(parts), self._parts_text))
-        elif opcode is Opcode.PONG and self.on_pong is not None:
-            self.on_pong(bytes(frame.data))
+    def _fail(self, error: FrameError) -> None:
+        """The peer broke the rules: say so and read no more."""
+        self.close_nowait(error.code, error.reason)
+        self._peer_close = (error.code, error.reason)
+        if self._transport is not None:
+            self._transport.close()
 
     def _take_message(self, message: Message) -> None:
         if self.on_message is not None:
             self.on_message(message)
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(message)
         self._queued += len(message.data) + _MESSAGE_OVERHEAD
         self._adjust_reading()
         _wake(self._readers)
 
-    def _flush(self) -> None:
-        transport = self._transport
-        for data in self._core.data_to_send():
-            if transport is None:
-                continue
-            if data:
-                transport.write(data)
-            else:  # the core's sign for the end of what we send
-                transport.close()
-        if self._core.close_expected() and self._close_timer is None and transport is not None:
-            self._close_timer = self._loop.call_later(_CLOSE_S, self.abort)
 
-
-async def _wait(loop: asyncio.AbstractEventLoop, waiters: deque[asyncio.Future[None]]) -> None:
+async def _wait(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]]) -> None:
     waiter = loop.create_future()
     waiters.append(waiter)
     try:
@@ -367,9 +406,9 @@ async def _wait(loop: asyncio.AbstractEventLoop, waiters: deque[asyncio.Future[N
             waiters.remove(waiter)
 
 
-def _wake(waiters: deque[asyncio.Future[None]]) -> None:
+def _wake(waiters: list[asyncio.Future[None]] | None) -> None:
     while waiters:
-        waiter = waiters.popleft()
+        waiter = waiters.pop(0)
         if not waiter.done():
             waiter.set_result(None)
 
@@ -404,7 +443,7 @@ def accept(
     answer = {"Upgrade": "websocket", "Sec-WebSocket-Accept": _accept_key(key), **(headers or {})}
     if chosen:
         answer["Sec-WebSocket-Protocol"] = chosen
-    socket = WebSocket(SERVER, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes, subprotocol=chosen)
+    socket = WebSocket(Side.SERVER, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes, subprotocol=chosen)
     request.upgrade(socket, answer)
     return socket
 
@@ -428,7 +467,7 @@ async def connect(
         lines["Sec-WebSocket-Protocol"] = ", ".join(subprotocols)
 
     def make() -> WebSocket:
-        return WebSocket(CLIENT, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes)
+        return WebSocket(Side.CLIENT, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes)
 
     async with HttpClient(net, address, tls=tls, server_hostname=server_hostname) as client:
         _, socket, answered = await client.connect_upgrade(path, lines, make)

@@ -153,12 +153,9 @@ async def test_text_that_is_not_utf8_passes_unchanged() -> None:
 async def test_fragments_are_joined() -> None:
     async with echo() as net:
         socket = await websocket.connect(net, "mem:echo", "/")
-        core = socket._core
-        core.send_text(b"one ", fin=False)
-        core.send_ping(b"between")
-        core.send_continuation(b"two ", fin=False)
-        core.send_continuation(b"three", fin=True)
-        socket._flush()
+        assert socket._transport is not None
+        for first, data in ((0x01, b"one "), (0x89, b"between"), (0x00, b"two "), (0x80, b"three")):
+            socket._transport.write(bytes((first, 0x80 | len(data))) + b"\0\0\0\0" + data)
         assert await socket.recv() == Message(b"one two three", True)
         await socket.close()
 
@@ -255,7 +252,7 @@ def test_no_bytes_make_a_websocket_fail(pieces: list[bytes]) -> None:
     async def run() -> None:
         failures: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-        socket = WebSocket(websocket.SERVER)
+        socket = WebSocket(websocket.Side.SERVER)
         other = End()
         _, theirs = connect_pair(asyncio.get_running_loop(), "x", other, socket)
         for piece in pieces:
