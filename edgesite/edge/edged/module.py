@@ -25,6 +25,7 @@ from edgesite.edge.edged.node import NodeAgent
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.pleg import Pleg
+from edgesite.edge.edged.plugins.assembly import NodePlugins
 from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
@@ -32,6 +33,7 @@ from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.staticpods import StaticPods, partition
 from edgesite.edge.edged.upkeep import Upkeep
+from edgesite.edge.edgehub.link import Link
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.wire.message import InvalidMessage, Message, Operation
 
@@ -88,7 +90,9 @@ class Edged:
         events = Events(meta, ctx.clock, ctx.node_name, ctx.log)
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
-        objects = Objects(meta)
+        link = ctx.services.find(Link)  # type: ignore[type-abstract]
+        objects = Objects(meta, lambda: link is None or link.own_peer)
+        plugins = NodePlugins(ctx, paths, meta, objects, lambda *work: services.beside(*work))
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
             settings=settings,
@@ -105,6 +109,7 @@ class Edged:
                 lambda *work: services.beside(*work),
                 one_by_one=settings.serialize_image_pulls,
             ),
+            csi=plugins.csi,
             paths=paths,
             clock=ctx.clock,
             random=ctx.random,
@@ -146,6 +151,8 @@ class Edged:
             tasks.start_soon(agent.run)
             tasks.start_soon(pleg.run)
             upkeep.start()
+            if "machine" not in ctx.site:  # plugins are processes of this host
+                await plugins.start(pods.volumes_may_be_had)
             tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:

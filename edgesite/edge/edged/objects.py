@@ -5,9 +5,12 @@ Source  KubeEdge MetaManager: what is stored is served; what is not is asked for
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, internal, not_found
 
 if TYPE_CHECKING:
     from edgesite.edge.metamanager.meta import Meta
@@ -18,8 +21,14 @@ QUERY_S: Final = 10.0
 
 
 class Objects:
-    def __init__(self, meta: Meta) -> None:
+    def __init__(self, meta: Meta, cloud_is_ours: Callable[[], bool] = lambda: True) -> None:
+        """``cloud_is_ours``: whether the cloud answers for every kind; KubeEdge's answers for few."""
         self._meta = meta
+        self._cloud_is_ours = cloud_is_ours
+
+    @property
+    def cloud_is_ours(self) -> bool:
+        return self._cloud_is_ours()
 
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return the object, or None when it is missing or out of reach. ``kind`` is "configmap", "secret" or "persistentvolume"."""
@@ -30,6 +39,32 @@ class Objects:
             return await self._meta.query_remote(kind, namespace, name, timeout_s=QUERY_S)
         except ApiError:
             return None
+
+    async def newest(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return the object as the cloud has it now, without a link as it was stored; None when there is none. Raises ApiError.
+
+        For "csidriver", "volumeattachment" and secrets of volumes. A cloud of another make knows no "csidriver": then None.
+        """
+        if kind == "csidriver" and self._meta.connected and not self.cloud_is_ours:
+            return None
+        if not self._meta.connected:
+            return await self._meta.get(kind, namespace, name)
+        try:
+            return await self._meta.query_remote(kind, namespace, name, timeout_s=QUERY_S)
+        except ApiError as exc:
+            if exc.reason != "NotFound":
+                raise
+            return None
+
+    async def secret_values(self, namespace: str, name: str) -> dict[str, str]:
+        """Return what a volume's secret holds. Raises ApiError."""
+        found = await self.newest("secret", namespace, name)
+        if found is None:
+            raise not_found("secrets", name)
+        try:
+            return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+        except (binascii.Error, UnicodeDecodeError) as exc:
+            raise internal(f"a value of secret {name!r} is no text") from exc
 
     async def claim(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a PersistentVolumeClaim; the cloud is asked for one that was not bound when it was stored."""

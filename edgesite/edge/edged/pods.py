@@ -125,6 +125,13 @@ class Pods:
             if pod.namespace == namespace and any((one.kind, one.name) == (kind, name) for one in _references(pod)):
                 worker.objects_changed()
 
+    def volumes_may_be_had(self) -> None:
+        """A driver has come: pods that wait for it, or that could not go without it, are looked at again."""
+        for worker in self._workers.values():
+            worker.wake()
+        if self._listed and self._loaded:
+            self._services.beside(self._remove_leftovers)
+
     def report_again(self) -> None:
         """Tell the cloud of every pod anew: it may have taken the node for dead and the pods for not ready."""
         for worker in self._workers.values():
@@ -208,13 +215,18 @@ class Pods:
             self._services.beside(self._end_unless_sent, pod)
 
     async def _remove_leftovers(self) -> None:
-        """Once, at the start: remove folders of pods that ended without their folders, as edgesite was stopped just then."""
+        """At the start, and when a driver comes that they may need: remove folders of pods that ended without their folders, as
+        edgesite was stopped just then."""
         services = self._services
         for uid in sorted(await services.threads.run(found_uids, services.paths)):
             known = uid in self._workers or uid in self._inventory or uid in self._doubtful
             if not known and services.meta.has_ended(uid):
                 services.log.info("uid=%s has ended, its folders are removed", uid)
-                await services.threads.run(remove_leftovers, services.paths, uid)
+                try:
+                    await services.csi.unmount(uid)
+                    await services.threads.run(remove_leftovers, services.paths, uid)
+                except OSError as exc:
+                    services.log.warning("uid=%s: what is left of it cannot be removed yet: %s", uid, exc)
 
     async def _end_unless_sent(self, pod: Pod) -> None:
         """End an unknown pod once there has been a link for long enough and the cloud did not send it."""

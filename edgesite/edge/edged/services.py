@@ -21,6 +21,7 @@ from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.runtime import DnsConfig, Runtime
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
 
 if TYPE_CHECKING:
     from edgesite.edge.metamanager.meta import Meta
@@ -58,6 +59,7 @@ class PodServices:
     objects: Objects
     events: Events
     images: Images
+    csi: CsiVolumes
     paths: Paths
     clock: Clock
     random: random.Random

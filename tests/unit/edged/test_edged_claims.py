@@ -9,7 +9,7 @@ import pytest
 from edged_machine import Machine, condition, pod
 
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.volumes.claims import claim_names, is_bound, source_of
+from edgesite.edge.edged.volumes.claims import check_claimed, claim_names, is_bound, source_of
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.testing.edgedrig import NODE
 
@@ -25,15 +25,16 @@ def affinity(*values: str) -> dict[str, Any]:
 def test_what_volumes_amount_to() -> None:
     labels = {"kubernetes.io/hostname": "n1"}
     path = {"hostPath": {"path": "/data", "type": "DirectoryOrCreate"}}
-    assert source_of({"spec": path}, CLAIM, labels) == {"path": "/data", "type": "DirectoryOrCreate"}
+    assert source_of({"spec": path}) == {"hostPath": {"path": "/data", "type": "DirectoryOrCreate"}}
     local = {"local": {"path": "/disk"}, "nodeAffinity": affinity("n0", "n1")}
-    assert source_of({"spec": local}, CLAIM, labels) == {"path": "/disk", "type": "Directory"}
+    assert source_of({"spec": local}) == {"local": {"path": "/disk", "type": "Directory"}}
+    check_claimed({"spec": local}, CLAIM, labels)
     with pytest.raises(VolumeError, match="NodeAffinity check failed"):
-        source_of({"spec": local}, CLAIM, {"kubernetes.io/hostname": "n2"})
+        check_claimed({"spec": local}, CLAIM, {"kubernetes.io/hostname": "n2"})
     with pytest.raises(VolumeError, match="another claim"):
-        source_of({"spec": {**path, "claimRef": {"uid": "c2"}}}, CLAIM, labels)
-    with pytest.raises(VolumeError, match="kind nfs"):
-        source_of({"spec": {"nfs": {}, "accessModes": []}}, CLAIM, labels)
+        check_claimed({"spec": {**path, "claimRef": {"uid": "c2"}}}, CLAIM, labels)
+    with pytest.raises(VolumeError, match="kind iscsi"):
+        source_of({"spec": {"iscsi": {}, "accessModes": []}})
 
 
 def test_which_claims_a_pod_has() -> None:

@@ -13,7 +13,7 @@ from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube.selectors import InvalidSelector, from_object
 
-__all__ = ["ClaimPending", "claim_name", "claim_names", "is_bound", "source_of"]
+__all__ = ["ClaimPending", "check_claimed", "claim_name", "claim_names", "is_bound", "source_of"]
 
 
 class ClaimPending(VolumeError):
@@ -39,8 +39,8 @@ def is_bound(claim: Mapping[str, Any] | None) -> bool:
     return phase == "Bound" and bool((claim.get("spec") or {}).get("volumeName"))
 
 
-def source_of(volume: Mapping[str, Any], claim: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a PersistentVolume amounts to on a node with ``labels``: a hostPath source. Raises VolumeError."""
+def check_claimed(volume: Mapping[str, Any], claim: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """See that a PersistentVolume is the claim's and reachable from a node with ``labels``. Raises VolumeError."""
     spec = volume.get("spec") or {}
     reference, metadata = spec.get("claimRef") or {}, claim.get("metadata") or {}
     name = (volume.get("metadata") or {}).get("name", "")
@@ -49,10 +49,19 @@ def source_of(volume: Mapping[str, Any], claim: Mapping[str, Any], labels: Mappi
     required = (spec.get("nodeAffinity") or {}).get("required")
     if required is not None and not any(_matches(one, labels) for one in required.get("nodeSelectorTerms") or ()):
         raise VolumeError(f"NodeAffinity check failed for volume {name!r}: no matching NodeSelectorTerms")
+
+
+def source_of(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a PersistentVolume amounts to: the members of a pod's volume. Raises VolumeError."""
+    spec = volume.get("spec") or {}
     if (source := spec.get("hostPath")) is not None:
-        return {"path": source.get("path", ""), "type": source.get("type") or ""}
+        return {"hostPath": {"path": source.get("path", ""), "type": source.get("type") or ""}}
     if (source := spec.get("local")) is not None:
-        return {"path": source.get("path", ""), "type": "Directory"}
+        kind = "BlockDevice" if spec.get("volumeMode") == "Block" else "Directory"
+        return {"local": {"path": source.get("path", ""), "type": kind}}
+    for kind in ("nfs", "csi"):
+        if (source := spec.get(kind)) is not None:
+            return {kind: source}
     kinds = sorted(set(spec) - _COMMON)
     raise VolumeError(f"persistent volumes of kind {kinds[0] if kinds else 'none'} are not supported")
 

@@ -32,6 +32,8 @@ __all__ = [
 _MS_NOSUID, _MS_NODEV = 2, 4
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_LAYERS: Final = 16  #: mounts over one place that are taken away at once
+_UMOUNT_NOFOLLOW = 8
 _GROUP_FOLDER: Final = 0o2770
 _GROUP_FILE: Final = 0o660
 _KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
@@ -45,31 +47,55 @@ _KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
 
 def mount_memory(target: Path, size_bytes: int = 0) -> bool:
     """Mount a tmpfs at ``target`` and return whether that was possible: it takes root. Raises OSError."""
+    return _mount_kind("tmpfs", target, f"size={size_bytes}" if size_bytes else "")
+
+
+def mount_huge_pages(target: Path, page_bytes: int, size_bytes: int = 0) -> None:
+    """Mount huge pages of one size at ``target``. Raises OSError."""
+    options = f"pagesize={page_bytes}" + (f",size={size_bytes}" if size_bytes else "")
+    if not _mount_kind("hugetlbfs", target, options):
+        raise PermissionError(errno.EPERM, "huge pages cannot be mounted without root", str(target))
+
+
+def _mount_kind(kind: str, target: Path, options: str) -> bool:
     target.mkdir(parents=True, exist_ok=True)
     if is_mount(target):
         return True
-    options = f"size={size_bytes}" if size_bytes else ""
     libc = ctypes.CDLL(None, use_errno=True)
-    done = libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode())
-    if done == 0:
+    flags = _MS_NOSUID | _MS_NODEV
+    if libc.mount(kind.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) == 0:
         return True
     number = ctypes.get_errno()
-    if number in (1, 13):  # EPERM, EACCES: not root, or a container without the right
+    if number in (errno.EPERM, errno.EACCES):  # not root, or a container without the right
         return False
     raise OSError(number, os.strerror(number), str(target))
 
 
 def unmount(target: Path) -> None:
-    """Take away what is mounted at ``target``; nothing there is fine. Raises OSError."""
-    if not is_mount(target):
-        return
+    """Take away what is mounted at ``target``, layer by layer; nothing there is fine. The mounted file system is not asked: its
+    server may be gone. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
+    for _ in range(_LAYERS):
+        if libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+            continue
         number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOENT) or (number == errno.EPERM and not is_in_mount_table(target)):
+            return
         raise OSError(number, os.strerror(number), str(target))
 
 
+def is_in_mount_table(path: Path) -> bool:
+    """Whether something is mounted there, without a look at it. Raises OSError."""
+    return str(path) in _mount_points()
+
+
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        return [_unescaped(line.split(" ", 5)[4]) for line in lines]
+
+
 def is_mount(path: Path) -> bool:
+    """Whether another file system begins here; binds within one are not seen."""
     return path.is_dir() and os.path.ismount(path)
 
 

@@ -1,0 +1,1 @@
+"""Plugins of the node: programs of others behind sockets, which bring storage (CSI) and devices."""

@@ -1,0 +1,126 @@
+"""What of CSI volumes must outlive edgesite: which driver and handle stand behind a mount. Laid out as kubelet does. Blocking.
+
+    <root>/pods/<uid>/volumes/kubernetes.io~csi/<volume>/vol_data.json      a volume of a pod; mounted at mount/ beside it
+    <root>/plugins/kubernetes.io/csi/<driver>/<hash>/vol_data.json          a volume that is staged, at globalmount/ beside it
+
+A record is written before the driver is asked and removed after it has undone everything, so that none is ever missing.
+
+Errors  OSError. A record that cannot be read counts as none.
+Source  kubelet's csi plugin: folder names and members of vol_data.json, which either program finds of the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgesite.edge.edged.paths import Paths
+from edgesite.edge.edged.volumes.csi.volume import CsiVolume
+from edgesite.edge.edged.volumes.host import is_in_mount_table
+from edgesite.kube import json
+
+__all__ = ["Record", "Records"]
+
+FILE: Final = "vol_data.json"
+PLUGIN: Final = "csi"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``folder`` holds the record and the mount."""
+
+    folder: Path
+    driver: str
+    handle: str
+
+    @property
+    def mount(self) -> Path:
+        """Where a pod's volume is mounted."""
+        return self.folder / "mount"
+
+    @property
+    def staged(self) -> Path:
+        """Where a staged volume is mounted."""
+        return self.folder / "globalmount"
+
+
+class Records:
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._staging = paths.root / "plugins" / "kubernetes.io" / "csi"
+
+    def of_pod(self, uid: str, volume: CsiVolume) -> Record:
+        """Where a pod's volume has its place, whether it is there or not."""
+        return Record(self._paths.volume(uid, PLUGIN, volume.name), volume.driver, volume.handle)
+
+    def staged(self, driver: str, handle: str) -> Record:
+        """Where a staged volume has its place, whether it is there or not."""
+        digest = hashlib.sha256(handle.encode()).hexdigest()
+        return Record(self._staging / driver / digest, driver, handle)
+
+    def write(self, record: Record, more: Mapping[str, str] | None = None) -> None:
+        """Put a record down, with the folder that it belongs to. Raises OSError."""
+        record.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        data = {"driverName": record.driver, "volumeHandle": record.handle, **(more or {})}
+        fresh = record.folder / f".{FILE}"
+        with fresh.open("wb") as out:
+            out.write(json.dumps(data))
+            os.fsync(out.fileno())
+        fresh.replace(record.folder / FILE)
+
+    def is_published(self, record: Record) -> bool:
+        """Whether the volume is mounted for the pod: binds within one file system are seen in the mount table alone."""
+        return is_in_mount_table(record.mount) and (record.folder / FILE).exists()
+
+    def remove(self, record: Record) -> None:
+        """Forget a volume whose driver has undone its mounts; never what is still mounted. Raises OSError."""
+        for place in (record.mount, record.staged):
+            with contextlib.suppress(FileNotFoundError):
+                place.rmdir()  # refuses where something is mounted, and where there are files
+        for name in (FILE, f".{FILE}"):
+            (record.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            record.folder.rmdir()
+
+    def of(self, uid: str) -> list[Record]:
+        """The volumes of a pod."""
+        return list(_records(self._paths.pod(uid) / "volumes" / f"kubernetes.io~{PLUGIN}"))
+
+    def all_staged(self) -> list[Record]:
+        """All volumes that are staged here."""
+        return [one for folder in _folders(self._staging) for one in _records(folder)]
+
+    def users(self, driver: str, handle: str) -> list[str]:
+        """Uids of the pods that have the volume, or are getting it."""
+        found = []
+        for pod in _folders(self._paths.pods):
+            if any((one.driver, one.handle) == (driver, handle) for one in self.of(pod.name)):
+                found.append(pod.name)
+        return found
+
+
+def _records(root: Path) -> Iterator[Record]:
+    for folder in _folders(root):
+        data = _read(folder / FILE)
+        if data.get("driverName") and data.get("volumeHandle"):
+            yield Record(folder, str(data["driverName"]), str(data["volumeHandle"]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(one for one in root.iterdir() if one.is_dir() and not one.is_symlink())
+    except OSError:
+        return []
