@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from edgesite.context import Net
 from edgesite.kube.protowire import Messages, WireFormatError, decode, encode
+from edgesite.net.grpc import Channel, GrpcError
 
 __all__ = ["grpc_health"]
 
@@ -22,19 +24,18 @@ HealthCheckResponse: status int32 = 1
 )
 
 
-async def grpc_health(address: str, service: str, timeout_s: float) -> str:
+async def grpc_health(net: Net, address: str, service: str, timeout_s: float) -> str:
     """Return the word of the service at ``address`` (host:port): "SERVING" when it is well. Raises OSError."""
-    import grpc
-    import grpc.aio
-
-    options = (("grpc.enable_retries", 0), ("grpc.primary_user_agent", "kube-probe/1.36"))
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        request = encode(_HEALTH["HealthCheckRequest"], {"service": service})
-        try:
-            data = await channel.unary_unary(_PATH)(request, timeout=timeout_s)
-            number = decode(_HEALTH["HealthCheckResponse"], data).get("status", 0)
-        except grpc.aio.AioRpcError as exc:
-            raise OSError(f"rpc error: code = {exc.code().name} desc = {exc.details()}") from None
-        except WireFormatError as exc:
-            raise OSError(f"the answer is no health check's: {exc}") from exc
+    channel = Channel(net, address, user_agent="kube-probe/1.36")
+    try:
+        data = await channel.call(
+            _PATH, encode(_HEALTH["HealthCheckRequest"], {"service": service}), timeout_s=timeout_s
+        )
+        number = decode(_HEALTH["HealthCheckResponse"], data).get("status", 0)
+    except GrpcError as exc:
+        raise OSError(f"rpc error: code = {exc.code.name} desc = {exc.text}") from None
+    except WireFormatError as exc:
+        raise OSError(f"the answer is no health check's: {exc}") from exc
+    finally:
+        await channel.close()
     return _WORDS[number] if number < len(_WORDS) else str(number)

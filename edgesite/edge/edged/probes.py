@@ -182,7 +182,7 @@ class ProbeSet:
             from edgesite.edge.edged.grpccheck import grpc_health
 
             address = socket_address(ip, port_number(spec, action.get("port")))
-            word = await grpc_health(address, action.get("service") or "", timeout_s)
+            word = await grpc_health(services.net, address, action.get("service") or "", timeout_s)
             return word == "SERVING", f'service unhealthy (responded with "{word}")'
         return False, "the probe has no action that is supported here"
 

@@ -67,15 +67,15 @@ async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
 async def test_the_words_of_a_health_service(health: tuple[Health, int]) -> None:
     served, port = health
     address = f"127.0.0.1:{port}"
-    assert await grpc_health(address, "app", 5.0) == "SERVING"
+    assert await grpc_health(RealNet(), address, "app", 5.0) == "SERVING"
     served.status = 2
-    assert await grpc_health(address, "app", 5.0) == "NOT_SERVING"
+    assert await grpc_health(RealNet(), address, "app", 5.0) == "NOT_SERVING"
     served.status = 77
-    assert await grpc_health(address, "app", 5.0) == "77"
+    assert await grpc_health(RealNet(), address, "app", 5.0) == "77"
     with pytest.raises(OSError, match="NOT_FOUND"):
-        await grpc_health(address, "other", 5.0)
+        await grpc_health(RealNet(), address, "other", 5.0)
     with pytest.raises(OSError, match="UNAVAILABLE"):
-        await grpc_health("127.0.0.1:1", "app", 5.0)
+        await grpc_health(RealNet(), "127.0.0.1:1", "app", 5.0)
 
 
 async def test_a_grpc_probe_follows_the_service(rig: Rig, health: tuple[Health, int]) -> None:

@@ -1,11 +1,10 @@
 """CRI v1 over gRPC: containerd, CRI-O and any other runtime behind a socket.
 
-The gRPC library is loaded when the runtime is made, never before: an edge role on the process runtime does without it.
+Its parts are loaded when the runtime is made, never before: an edge role on the process runtime does without them.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ __all__ = ["factory"]
 
 def factory(ctx: Context) -> Runtime:
     """Make the runtime that edged's configuration names (`edgesite.hookspecs.RuntimeFactory`)."""
-    # Children of this program run other programs at once and never touch gRPC; its preparations for them would only warn.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from edgesite.edge.edged.cri.runtime import CriRuntime
     from edgesite.edge.edged.settings import EdgedSettings
 
@@ -27,4 +24,5 @@ def factory(ctx: Context) -> Runtime:
         settings.runtime_endpoint,
         settings.image_endpoint or settings.runtime_endpoint,
         request_timeout_s=settings.runtime_request_timeout_s,
+        net=ctx.net,
     )

@@ -4,7 +4,7 @@ Events come from the runtime's own stream (GetContainerEvents) or, on a containe
 on the same socket; other runtimes have none and are listed.
 
 Units   Deadlines are seconds; CRI's own are whole seconds, rounded up.
-State   None beside the channels: whatever is, is in the runtime.
+State   None beside the connections: whatever is, is in the runtime.
 Source  k8s.io/cri-api runtime/v1; containerd's events API (topic /tasks/exit), namespace k8s.io.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import anyio
 
+from edgesite.context import Net
 from edgesite.edge.edged.cri import convert
 from edgesite.edge.edged.cri.client import CriClient
 from edgesite.edge.edged.cri.tables import CONTAINERD, CRI, IMAGE_SERVICE, RUNTIME_SERVICE
@@ -47,6 +48,7 @@ from edgesite.edge.edged.runtime import (
 )
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 from edgesite.kube.protowire import WireFormatError, decode
+from edgesite.net.real import RealNet
 
 __all__ = ["CriRuntime"]
 
@@ -71,9 +73,16 @@ class CriRuntime:
     isolation = Isolation.CONTAINER
 
     def __init__(
-        self, endpoint: str, image_endpoint: str, *, request_timeout_s: float, finish_s: float = FINISH_S
+        self,
+        endpoint: str,
+        image_endpoint: str,
+        *,
+        request_timeout_s: float,
+        finish_s: float = FINISH_S,
+        net: Net | None = None,
     ) -> None:
-        """``finish_s`` is how long a cancelled call that makes something may go on; 0 cuts it off, as a kill would."""
+        """``net`` is this machine's own unless given. ``finish_s`` is how long a cancelled call that makes something may go on; 0 cuts it off, as a kill would."""
+        self._net = net or RealNet()
         self._endpoint = endpoint
         self._image_endpoint = image_endpoint
         self._timeout_s = request_timeout_s
@@ -81,9 +90,9 @@ class CriRuntime:
         self._clients: list[CriClient] = []
 
     async def run(self, started: Callable[[], None]) -> None:
-        runtime = CriClient(self._endpoint)
+        runtime = CriClient(self._net, self._endpoint)
         same = self._image_endpoint in ("", self._endpoint)
-        self._clients = [runtime, runtime if same else CriClient(self._image_endpoint)]
+        self._clients = [runtime, runtime if same else CriClient(self._net, self._image_endpoint)]
         try:
             started()
             await anyio.sleep_forever()
