@@ -5,7 +5,8 @@
     kubeedge/tokensecret       tokendata                            text
 
 Local files win and are then written to the Secrets; else the Secrets; else they are made. A server certificate of ours is made
-anew when the names change that it must hold.
+anew when the names change that it must hold. Where instances share an API, several may start at once: what one has made, and no
+other, becomes the CA of all, and the server certificate holds the names of all.
 
 Errors  ApiError from the API; PkiError and OSError when certificates cannot be made; ValueError for files that are none.
 Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.1 and 3.2.
@@ -15,13 +16,15 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.cloudhub import jointoken
+from edgesite.cloud.namespace import NAMESPACE, ensure_namespace
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import NAMESPACES, SECRETS
+from edgesite.kube.resources import SECRETS
 from edgesite.net import pem
 from edgesite.net.pki import SERVER, KeyPair, Pki
 
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMESPACE", "Authority", "AuthorityKeeper"]
 
-NAMESPACE: Final = "kubeedge"
 _NAMES: Final = "edgesite.kubeedge.io/names"  #: annotation: what the server certificate is for
 _DAYS: Final = 36500
+_TRIES: Final = 10
+_MOST_NAMES: Final = 64  #: of other instances, of which some may be long gone
 _CA_SERIAL: Final = 1024
 _PLAUSIBLE: Final = 1_700_000_000.0  #: no token is made by a clock that is behind this (2023)
 
@@ -57,19 +61,24 @@ class Authority:
 class AuthorityKeeper:
     """Loads or makes the certificates, and renews the token."""
 
-    def __init__(self, client: Client, config: Section, pki: Pki, threads: Threads, clock: Clock) -> None:
+    def __init__(
+        self, client: Client, config: Section, pki: Pki, threads: Threads, clock: Clock, *, is_shared: bool = False
+    ) -> None:
+        """``is_shared``: other instances may work on the same API."""
         self._client = client
         self._config = config
         self._pki = pki
         self._threads = threads
         self._clock = clock
+        self._is_shared = is_shared
 
     async def load(self) -> Authority:
-        """Return the certificates; on return the Secrets hold them."""
-        await self._ensure_namespace()
-        ca = await self._load("casecret", "cadata", "cakeydata", "tlsCAFile", "tlsCAKeyFile")
-        server = None
-        if ca is not None:
+        """Return the certificates; on return the Secrets hold them. Raises ApiError, PkiError, OSError, ValueError."""
+        await ensure_namespace(self._client)
+        for _ in range(_TRIES):
+            ca = await self._load("casecret", "cadata", "cakeydata", "tlsCAFile", "tlsCAKeyFile")
+            if ca is None:
+                ca = await self._make_ca()
             server = await self._load(
                 "cloudcoresecret",
                 "cloudcoredata",
@@ -78,24 +87,35 @@ class AuthorityKeeper:
                 "tlsPrivateKeyFile",
                 self._names(),
             )
-        if ca is None or server is None:
-            async with self._pki.session() as pki:
-                ca = ca or await self._make_ca(pki)
-                server = await self._make_server(pki, ca)
-        return Authority(ca, server)
+            if ca is not None and server is None:
+                server = await self._make_server(ca)
+            if ca is not None and server is not None:
+                return Authority(ca, server)
+        raise ApiError(409, "Conflict", "others write the certificates all the time")
 
-    async def _make_ca(self, pki: Pki) -> KeyPair:
-        ca = await pki.make_ca("KubeEdge", days=_DAYS, serial=_CA_SERIAL)
-        await self._store("casecret", "cadata", "cakeydata", ca)
-        return ca
+    async def _make_ca(self) -> KeyPair | None:
+        """Return the new CA; None if another instance was faster."""
+        empty = await self._find("casecret")
+        version = str(empty["metadata"].get("resourceVersion") or "") if empty is not None else ""
+        ca = await self._pki.make_ca("KubeEdge", days=_DAYS, serial=_CA_SERIAL)
+        return ca if await self._store_over(version, "casecret", "cadata", "cakeydata", ca) else None
 
-    async def _make_server(self, pki: Pki, ca: KeyPair) -> KeyPair:
-        dns_names, ips = self._subject_names()
-        server = await pki.issue(
+    async def _make_server(self, ca: KeyPair) -> KeyPair | None:
+        """Return the new certificate; None if another instance wrote its own meanwhile."""
+        found = await self._find("cloudcoresecret")
+        names, version = set(self._names()), ""
+        if found is not None:
+            version = str(found["metadata"].get("resourceVersion") or "")
+            if self._is_shared:
+                names |= set((_made_for(found) or [])[:_MOST_NAMES])
+        dns_names, ips = _by_type(names)
+        server = await self._pki.issue(
             ca, "KubeEdge", organizations=["KubeEdge"], dns_names=dns_names, ips=ips, usages=SERVER, days=_DAYS
         )
-        await self._store("cloudcoresecret", "cloudcoredata", "cloudcorekeydata", server, self._names())
-        return server
+        written = await self._store_over(
+            version, "cloudcoresecret", "cloudcoredata", "cloudcorekeydata", server, (*dns_names, *ips)
+        )
+        return server if written else None
 
     async def renew_token(self, authority: Authority) -> float:
         """Write a new token; returns the seconds after which to do it again."""
@@ -110,72 +130,99 @@ class AuthorityKeeper:
     # -- where they are kept -------------------------------------------------------------------------------------
 
     async def _load(
-        self, secret: str, data_key: str, key_key: str, file: str, key_file: str, names: str = ""
+        self, secret: str, data_key: str, key_key: str, file: str, key_file: str, names: Sequence[str] = ()
     ) -> KeyPair | None:
         found = await self._threads.run(
             _read_pair, str(self._config.get(file) or ""), str(self._config.get(key_file) or "")
         )
         if found is not None:
-            await self._store(secret, data_key, key_key, found)
+            data = {data_key: pem.to_der(found.certificate), key_key: pem.to_der(found.key)}
+            await self._put(secret, data, {_NAMES: None})
             return found
-        try:
-            obj = await self._client.get(SECRETS, secret, NAMESPACE)
-        except ApiError as exc:
-            if exc.code == 404:
-                return None
-            raise
-        data = obj.get("data") or {}
-        if not data.get(data_key) or not data.get(key_key):
+        obj = await self._find(secret)
+        data = (obj or {}).get("data") or {}
+        if obj is None or not data.get(data_key) or not data.get(key_key):
             return None
-        made_for = (obj["metadata"].get("annotations") or {}).get(_NAMES)
-        if names and made_for is not None and made_for != names:
+        made_for = _made_for(obj)
+        if made_for is not None and not self._serves(made_for, names):
             return None
         certificate, key = base64.b64decode(data[data_key]), base64.b64decode(data[key_key])
         return KeyPair(pem.from_der(certificate), pem.from_der(key, _key_label(key)))
 
-    async def _store(self, secret: str, data_key: str, key_key: str, pair: KeyPair, names: str = "") -> None:
+    def _serves(self, made_for: Sequence[str], names: Sequence[str]) -> bool:
+        return set(names) <= set(made_for) if self._is_shared else set(names) == set(made_for)
+
+    async def _find(self, secret: str) -> dict[str, Any] | None:
+        try:
+            return await self._client.get(SECRETS, secret, NAMESPACE)
+        except ApiError as exc:
+            if exc.code == 404:
+                return None
+            raise
+
+    async def _store_over(
+        self, version: str, secret: str, data_key: str, key_key: str, pair: KeyPair, names: Sequence[str] = ()
+    ) -> bool:
+        """Write a pair over that version of its Secret, or as a new one; False if there is another by now."""
         data = {data_key: pem.to_der(pair.certificate), key_key: pem.to_der(pair.key)}
-        await self._put(secret, data, {_NAMES: names} if names else {})
-
-    async def _put(self, name: str, data: dict[str, bytes], annotations: dict[str, str] | None = None) -> None:
-        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        metadata: dict[str, Any] = {"name": name, "namespace": NAMESPACE}
-        if annotations:
-            metadata["annotations"] = annotations
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
+        annotations = {_NAMES: ",".join(names)} if names else {}
         try:
-            await self._client.create(SECRETS, secret)
+            if version:
+                patch = {"metadata": {"annotations": annotations, "resourceVersion": version}, "data": _encoded(data)}
+                await self._client.patch(SECRETS, secret, patch, NAMESPACE)
+            else:
+                await self._client.create(SECRETS, _secret(secret, data, annotations))
         except ApiError as exc:
-            if exc.reason != "AlreadyExists":
-                raise
-            patch = {"metadata": {"annotations": annotations or {}}, "data": encoded}
+            if exc.reason in ("AlreadyExists", "Conflict", "NotFound"):
+                return False
+            raise
+        return True
+
+    async def _put(
+        self, name: str, data: dict[str, bytes], annotations: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Write a Secret whatever it held; an annotation of None is removed."""
+        patch = {"metadata": {"annotations": dict(annotations or {})}, "data": _encoded(data)}
+        try:
             await self._client.patch(SECRETS, name, patch, NAMESPACE)
-
-    async def _ensure_namespace(self) -> None:
-        try:
-            await self._client.create(
-                NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-            )
         except ApiError as exc:
-            if exc.reason != "AlreadyExists":
+            if exc.reason != "NotFound":
                 raise
+            await self._client.create(SECRETS, _secret(name, data, {}))
 
-    # -- names of the server -------------------------------------------------------------------------------------
+    def _names(self) -> tuple[str, ...]:
+        """DNS names and addresses under which edges may reach this instance; loopback is always among them."""
+        configured = (*self._config.get("dnsNames", ()), *self._config.get("advertiseAddress", ()))
+        dns_names, ips = _by_type({"localhost", "127.0.0.1", "::1", *configured} - {""})
+        return (*dns_names, *ips)
 
-    def _subject_names(self) -> tuple[list[str], list[str]]:
-        """DNS names and addresses under which edges may reach us; loopback is always among them."""
-        dns_names, ips = {"localhost"}, {"127.0.0.1", "::1"}
-        for name in (*self._config.get("dnsNames", ()), *self._config.get("advertiseAddress", ())):
-            try:
-                ips.add(str(ipaddress.ip_address(name)))
-            except ValueError:
-                if name:
-                    dns_names.add(name)
-        return sorted(dns_names), sorted(ips)
 
-    def _names(self) -> str:
-        dns_names, ips = self._subject_names()
-        return ",".join((*dns_names, *ips))
+def _secret(name: str, data: dict[str, bytes], annotations: dict[str, str]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "namespace": NAMESPACE}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": _encoded(data)}
+
+
+def _encoded(data: dict[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+def _made_for(secret: dict[str, Any]) -> list[str] | None:
+    """The names that a server certificate of ours was made for; None for one that is not ours."""
+    text = (secret["metadata"].get("annotations") or {}).get(_NAMES)
+    return None if text is None else str(text).split(",")
+
+
+def _by_type(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """DNS names and addresses, each sorted."""
+    dns_names, ips = set(), set()
+    for name in names:
+        try:
+            ips.add(str(ipaddress.ip_address(name)))
+        except ValueError:
+            dns_names.add(name)
+    return sorted(dns_names), sorted(ips)
 
 
 def _read_pair(certificate: str, key: str) -> KeyPair | None:

@@ -2,12 +2,13 @@
 
     mem:cloudhub     edges in this process; trusted
     port 10000       WebSocket on TLS; a client certificate of our CA is required
+    port 10001/udp   QUIC, for edges of ours; the same certificate (off by default; see `quic`)
     port 10002       HTTPS: the CA, certificates for edges that join, and what keadm asks and reports
 
 Ready when edges can connect. In one process with an edge that is at once: the network listeners follow in the background,
 for their certificates may have to be made first; one that cannot be opened is tried again and stops nobody.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2, 3 and 4.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub (ports, paths, certificates).
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class _Run:
                 tasks,
                 self._metrics,
                 ctx.log,
+                stall_s=float(config.get("writeTimeout") or 30),
             )
             limits = Limits(connections=1_000_000, idle_timeout_s=30.0)
             async with HttpServer(hub.handle, limits, log=ctx.log) as server:
@@ -105,7 +107,8 @@ class _Run:
         """Open the network listeners as configured, then keep the join token fresh."""
         ctx, config = self._ctx, self._ctx.config
         client = (await service(ctx, Client)).named("cloudhub")
-        keeper = AuthorityKeeper(client, config, self._pki, ctx.threads, ctx.clock)
+        is_shared = not ctx.site.get("embedded_api")
+        keeper = AuthorityKeeper(client, config, self._pki, ctx.threads, ctx.clock, is_shared=is_shared)
         authority = await self._retry("certificates", keeper.load)
         identities = Identities(client, lambda: ctx.services.find(EdgeObjects), ctx.clock, ctx.random, ctx.log)
         bootstrap = Bootstrap(
@@ -127,6 +130,8 @@ class _Run:
             tasks.start_soon(identities.run)
             if config.get("websocket", {}).get("enable", True):
                 await self._retry("websocket", lambda: self._listen(hub_server, "websocket", authority, require=True))
+            if config.get("quic", {}).get("enable", False):
+                tasks.start_soon(self._serve_quic, hub, authority)
             if config.get("https", {}).get("enable", True):
                 await self._retry("https", lambda: self._listen(https, "https", authority, require=False))
             wait = await self._retry("join token", lambda: keeper.renew_token(authority))
@@ -134,6 +139,19 @@ class _Run:
             while True:
                 await ctx.clock.sleep(wait)
                 wait = await self._retry("join token", lambda: keeper.renew_token(authority))
+
+    async def _serve_quic(self, hub: Hub, authority: Authority) -> None:
+        """Serve edges over QUIC until cancelled; without the library the site goes on without it."""
+        try:
+            from edgesite.cloud.cloudhub import quic
+        except ImportError as exc:
+            self._ctx.log.error("modules.cloudHub.quic needs aioquic (pip install 'edgesite[quic]'): %s", exc)
+            return
+        server = await self._retry("quic", lambda: quic.listen(self._ctx, hub, authority))
+        try:
+            await anyio.sleep_forever()
+        finally:
+            server.close()
 
     def _node_exists(self, node: str) -> bool | None:
         objects = self._ctx.services.find(EdgeObjects)

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from edgesite.cloud.namespace import NAMESPACE, ensure_namespace
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS, NAMESPACES, NODES
+from edgesite.kube.resources import CONFIG_MAPS, NODES
 
 if TYPE_CHECKING:
     from edgesite.client import Client
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["ANNOTATION", "CONFIG_MAP", "NAMESPACE", "Announcer", "negotiate", "ports_of"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-NAMESPACE: Final = "kubeedge"
 CONFIG_MAP: Final = "tunnelport"
 ANNOTATION: Final = "tunnelportrecord.kubeedge.io"
 _FIRST_PORT: Final = 10351  #: 10350 is the kubelet's own
@@ -89,11 +89,7 @@ async def _record(client: Client, found: dict[str, Any] | None, ports: dict[str,
         annotations = {**(metadata.get("annotations") or {}), **annotation}
         await client.update(CONFIG_MAPS, {**found, "metadata": {**metadata, "annotations": annotations}})
         return
-    try:
-        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    except ApiError as exc:
-        if exc.reason != "AlreadyExists":
-            raise
+    await ensure_namespace(client)
     metadata = {"name": CONFIG_MAP, "namespace": NAMESPACE, "annotations": annotation}
     await client.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
 

@@ -13,8 +13,11 @@ from test_link_tls import certificate, dial, read_token
 from edgesite.cli.main import main
 from edgesite.client import Client
 from edgesite.cloud import crds
+from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
+from edgesite.context import Section
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import OBJECT_SYNCS, PODS
+from edgesite.kube.resources import OBJECT_SYNCS, PODS, SECRETS
+from edgesite.net.pki import RealPki
 from edgesite.net.websocket import WebSocket
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +103,28 @@ async def _recorded(client: Client) -> None:
     with anyio.fail_after(DEADLINE_S):
         while not (await client.list(OBJECT_SYNCS, "default"))["items"]:  # noqa: ASYNC110
             await anyio.sleep(0.01)
+
+
+async def test_instances_that_start_at_once_share_one_ca_and_a_certificate_for_all(make_site: SiteMaker) -> None:
+    async with make_site(single_process=False) as site, site.cluster() as client:
+        found: dict[str, Authority] = {}
+
+        async def start(address: str) -> None:
+            config = Section({"advertiseAddress": [address], "dnsNames": []})
+            clock, threads = site.world.clock, site.world.threads
+            keeper = AuthorityKeeper(client, config, RealPki(clock), threads, clock, is_shared=True)
+            found[address] = await keeper.load()
+
+        addresses = [f"192.0.2.{number}" for number in range(1, 5)]
+        async with anyio.create_task_group() as tasks:
+            for one in addresses:
+                tasks.start_soon(start, one)
+        assert len({one.ca.certificate for one in found.values()}) == 1
+        names = (await client.get(SECRETS, "cloudcoresecret", "kubeedge"))["metadata"]["annotations"]
+        assert set(addresses) <= set(names["edgesite.kubeedge.io/names"].split(","))
+        for one in addresses:  # after a restart the certificate of all serves each
+            await start(one)
+        assert len({one.server.certificate for one in found.values()}) == 1
 
 
 def test_definitions_of_the_custom_resources() -> None:
