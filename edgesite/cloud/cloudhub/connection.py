@@ -1,17 +1,19 @@
-"""Drives one node's connection: bytes and time between a WebSocket and a `NodeSession`, by callbacks, without a task of its own.
+"""Drives one node's connection: bytes and time between a transport and a `NodeSession`, by callbacks, without a task of its own.
 
 What the edge sends is handed to the hub's line at once; while that line is long, the edge is not read from. What the session
-wants to write is written as long as the peer takes it; a slow peer gets a task that waits for it.
+wants to write is written as long as the peer takes it: a slow peer is waited for, one that takes nothing for ``stall_s`` is cut.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from edgesite.net.messagesocket import MessageSocket, Stall
 from edgesite.net.websocket import Message as Frame
-from edgesite.net.websocket import SocketClosed, WebSocket
+from edgesite.net.websocket import SocketClosed
 from edgesite.wire.events import Closed, Event
+from edgesite.wire.frames import Lane
 from edgesite.wire.message import Message
 from edgesite.wire.node_session import NodeSession
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from edgesite.context import Clock
 
 __all__ = ["HubSide", "NodeConnection"]
-
-_BUFFERED_BYTES: Final = 256 * 1024
 
 
 class HubSide(Protocol):
@@ -32,10 +32,6 @@ class HubSide(Protocol):
 
     def arm(self, connection: NodeConnection) -> None: ...
 
-    def when_drained(self, connection: NodeConnection) -> None:
-        """Run ``drain`` as a task: it goes on when the peer has taken what was written."""
-        ...
-
 
 class NodeConnection:
     """``identity`` is the common name that the node has shown."""
@@ -44,11 +40,12 @@ class NodeConnection:
         self,
         node: str,
         identity: str,
-        socket: WebSocket,
+        socket: MessageSocket,
         session: NodeSession,
         clock: Clock,
         hub: HubSide,
         *,
+        stall_s: float,
         in_process: bool = False,
     ) -> None:
         self.node = node
@@ -60,11 +57,12 @@ class NodeConnection:
         self._socket = socket
         self._clock = clock
         self._hub = hub
-        self._draining = False
+        self._stall = Stall(stall_s)
         self._ended = False
         self._held = False
         socket.on_message = self._on_frame
         socket.on_close = self._on_close
+        socket.on_drain = self.settle
 
     def start(self) -> None:
         """The hub knows the connection now."""
@@ -98,7 +96,8 @@ class NodeConnection:
         self._end(str(closed))
 
     def next_timer(self) -> float | None:
-        return None if self._ended else self.session.next_timer()
+        due = None if self._ended else self.session.next_timer()
+        return due if due is None else min(due, self._stall.due)
 
     def on_timer(self, now: float) -> None:
         self.session.handle_timer(now)
@@ -123,28 +122,26 @@ class NodeConnection:
 
     def flush(self) -> None:
         """Write what may leave."""
-        if self._draining or self._ended:
+        if self._ended:
             return
         now = self._clock.monotonic()
         try:
-            while (frame := self.session.take_frame(now)) is not None:
-                self._socket.send_nowait(frame.data, text=frame.text)
-                if self._socket.buffered_bytes > _BUFFERED_BYTES:
-                    self._draining = True
-                    self._hub.when_drained(self)
-                    return
-        except SocketClosed as exc:
-            self._end(str(exc))
-
-    async def drain(self) -> None:
-        """Wait for a slow peer, then go on. Run as a task by the hub."""
-        try:
-            await self._socket.drain()
+            if self._socket.lanes > 1:
+                self._write(Lane.URGENT, now)
+                self._write(Lane.BULK, now)
+            else:
+                self._write(None, now)
         except SocketClosed as exc:
             self._end(str(exc))
             return
-        self._draining = False
-        self.settle()
+        if self._stall.is_over(now, self._socket):
+            self._end("the node takes nothing any more")
+
+    def _write(self, lane: Lane | None, now: float) -> None:
+        """Raises SocketClosed."""
+        socket, number = self._socket, lane or 0
+        while not socket.is_behind(number) and (frame := self.session.take_frame(now, lane)) is not None:
+            socket.send_nowait(frame.data, text=frame.text, lane=number)
 
     def _end(self, reason: str) -> None:
         if self._ended:

@@ -15,7 +15,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from edgesite.context import Bus, Clock
     from edgesite.net.http import PeerInfo
+    from edgesite.net.messagesocket import MessageSocket
 
-__all__ = ["Hub"]
+__all__ = ["MESSAGE_BYTES", "Hub", "Refusal"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
@@ -51,7 +52,16 @@ _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller"
 _LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
 _SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
-_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_FULL_S: Final = 30.0  #: when a node shall ask again that found no room
+MESSAGE_BYTES: Final = 64 * 1024 * 1024
+
+
+class Refusal(NamedTuple):
+    """Why a node may not come; ``status`` is HTTP's."""
+
+    status: int
+    reason: str
+    retry_after_s: float = 0.0
 
 
 class Hub:
@@ -68,7 +78,10 @@ class Hub:
         tasks: TaskGroup,
         metrics: HubMetrics,
         log: Log,
+        *,
+        stall_s: float = 30.0,
     ) -> None:
+        self._stall_s = stall_s
         self._bus = bus
         self._clock = clock
         self._random = draw
@@ -151,18 +164,29 @@ class Hub:
     def handle(self, request: Request) -> Response | None:
         """Answer an edge's opening handshake. The path is not looked at, as KubeEdge's hub does not either."""
         node = (request.headers.get("node_id") or "").strip()
-        identity = NODE_PREFIX + node if request.peer.in_process else request.peer.common_name
         refusal = self._why_not(node, request.peer)
         if refusal is not None:
-            self._metrics.refused.labels(refusal[0]).inc()
-            self._log.warning("refused a connection: node=%r certificate=%r: %s", node, identity, refusal[1])
-            return Response(refusal[0], {"Content-Type": "text/plain"}, refusal[1].encode())
+            headers = {"Content-Type": "text/plain"}
+            if refusal.retry_after_s:
+                headers["Retry-After"] = f"{refusal.retry_after_s:.0f}"
+            return Response(refusal.status, headers, refusal.reason.encode())
         try:
-            socket = accept(request, max_message_bytes=_MESSAGE_BYTES)
+            socket = accept(request, max_message_bytes=MESSAGE_BYTES)
         except HandshakeError as exc:
             return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
-        if self.identities is not None and not request.peer.in_process:
-            self.identities.came(node, request.peer)
+        self._admit(node, request.peer, socket)
+        return None
+
+    def greet(self, node: str, peer: PeerInfo, socket: MessageSocket) -> Refusal | None:
+        """Take an edge that has come over another transport, or say why not. Its socket is ours from then on."""
+        refusal = self._why_not(node, peer)
+        if refusal is None:
+            self._admit(node, peer, socket)
+        return refusal
+
+    def _admit(self, node: str, peer: PeerInfo, socket: MessageSocket) -> None:
+        if self.identities is not None and not peer.in_process:
+            self.identities.came(node, peer)
         old = self._connections.pop(node, None)
         if old is not None:
             self._open.pop(node, None)
@@ -176,26 +200,31 @@ class Hub:
             limits=self._limits,
             digest=lambda: self._digest(node),
             spread_s=lambda: len(self._connections) * _SPREAD_PER_NODE_S,
-            features=NEAR_FEATURES if request.peer.in_process else FEATURES,
+            features=NEAR_FEATURES if peer.in_process else FEATURES,
             bases=self._bases,
             counts=self._metrics.sessions,
         )
+        identity = NODE_PREFIX + node if peer.in_process else peer.common_name
         connection = NodeConnection(
-            node, identity, socket, session, self._clock, self, in_process=request.peer.in_process
+            node, identity, socket, session, self._clock, self, stall_s=self._stall_s, in_process=peer.in_process
         )
         self._connections[node] = connection
         connection.start()
-        return None
 
-    def _why_not(self, node: str, peer: PeerInfo) -> tuple[int, str] | None:
+    def _why_not(self, node: str, peer: PeerInfo) -> Refusal | None:
+        refusal = None
         if not node or dns1123_subdomain_problems(node):
-            return 400, "the header node_id must name a node"
-        refusal = self.refusal(node, peer)
-        if refusal:
-            return 403, refusal
-        if len(self._connections) >= self._node_limit and node not in self._connections:
-            return 503, f"{self._node_limit} nodes are connected, which is the limit"
-        return None
+            refusal = Refusal(400, "the header node_id must name a node")
+        elif reason := self.refusal(node, peer):
+            refusal = Refusal(403, reason)
+        elif len(self._connections) >= self._node_limit and node not in self._connections:
+            reason = f"{self._node_limit} nodes are connected, which is the limit"
+            refusal = Refusal(503, reason, retry_after_s=_FULL_S)
+        if refusal is not None:
+            self._metrics.refused.labels(refusal.status).inc()
+            identity = NODE_PREFIX + node if peer.in_process else peer.common_name
+            self._log.warning("refused a connection: node=%r certificate=%r: %s", node, identity, refusal.reason)
+        return refusal
 
     def refusal(self, node: str, peer: PeerInfo) -> str:
         """Implements `NodeGate`. A peer in this process is believed."""
@@ -230,9 +259,6 @@ class Hub:
 
     def arm(self, connection: NodeConnection) -> None:
         self._timers.arm(connection)
-
-    def when_drained(self, connection: NodeConnection) -> None:
-        self._tasks.start_soon(connection.drain)
 
     def on_event(self, connection: NodeConnection, event: Event) -> None:
         records, node = self._records(), connection.node

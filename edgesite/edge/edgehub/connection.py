@@ -1,4 +1,4 @@
-"""Drives one connection to the cloud: bytes and time between a WebSocket and an `EdgeSession`, which decides everything."""
+"""Drives one connection to the cloud: bytes and time between a transport and an `EdgeSession`, which decides everything."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from edgesite.net.websocket import SocketClosed, WebSocket
+from edgesite.net.messagesocket import MessageSocket, Stall
+from edgesite.net.websocket import SocketClosed
 from edgesite.wire.edge_session import EdgeSession
 from edgesite.wire.events import Event
+from edgesite.wire.frames import Lane
 from edgesite.wire.message import InvalidMessage, Message
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ __all__ = ["Connection"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _WRITE_S: Final = 30.0  #: a cloud that takes nothing for so long is lost
+_BEHIND_S: Final = 1.0  #: while it takes nothing, the session is not asked more often
 
 
 class Connection:
@@ -28,7 +31,7 @@ class Connection:
 
     def __init__(
         self,
-        socket: WebSocket,
+        socket: MessageSocket,
         session: EdgeSession,
         clock: Clock,
         on_event: Callable[[Event], Awaitable[None]],
@@ -44,6 +47,7 @@ class Connection:
         self._dropped = ""
         self._ended = False
         self.refused = 0
+        socket.on_drain = self.wake
 
     async def run(self) -> str:
         """Serve; returns why it ended."""
@@ -102,22 +106,31 @@ class Connection:
             self.wake()
 
     async def _write(self) -> str:
+        stall = Stall(_WRITE_S)
         while True:
             self._wake = anyio.Event()
             now = self._clock.monotonic()
             self.session.handle_timer(now)
             if self.session.closed:
                 return self.session.reason
-            while (frame := self.session.take_frame(now)) is not None:
-                try:
-                    with anyio.fail_after(_WRITE_S):
-                        await self._socket.send(frame.data, text=frame.text)
-                except TimeoutError:
-                    return f"the cloud has taken nothing for {_WRITE_S:g} s"
-                except SocketClosed as exc:
-                    return str(exc)
+            try:
+                if self._socket.lanes > 1:
+                    self._write_lane(Lane.URGENT, now)
+                    self._write_lane(Lane.BULK, now)
+                else:
+                    self._write_lane(None, now)
+            except SocketClosed as exc:
+                return str(exc)
+            if stall.is_over(now, self._socket):
+                return f"the cloud has taken nothing for {_WRITE_S:g} s"
             self._room.set()
             due = self.session.next_timer()
-            wait = math.inf if due is None else max(0.0, due - self._clock.monotonic())
-            with anyio.move_on_after(wait):
+            wait = min(math.inf if due is None else due, stall.due) - self._clock.monotonic()
+            with anyio.move_on_after(max(wait, _BEHIND_S if stall.due < math.inf else 0.0)):
                 await self._wake.wait()
+
+    def _write_lane(self, lane: Lane | None, now: float) -> None:
+        """Raises SocketClosed."""
+        socket, number = self._socket, lane or 0
+        while not socket.is_behind(number) and (frame := self.session.take_frame(now, lane)) is not None:
+            socket.send_nowait(frame.data, text=frame.text, lane=number)

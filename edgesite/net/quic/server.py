@@ -35,6 +35,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from edgesite.net import pem
 from edgesite.net.errors import ProtocolError
+from edgesite.net.http_messages import PeerInfo
 from edgesite.net.quic.core import CID_BYTES, Connection, reset_token
 from edgesite.net.quic.framing import VERSION, Answer, Hello
 from edgesite.net.quic.socket import WINDOW_BYTES, QuicSocket
@@ -63,25 +64,29 @@ class QuicLimits:
     message_bytes: int = 16 * 1024 * 1024
 
 
-class QuicPeer:
-    """Who is at the other end: `edgesite.net.http.PeerInfo` of a verified certificate."""
+class QuicPeer(PeerInfo):
+    """Who is at the other end, by its verified certificate."""
 
-    __slots__ = ("_names", "address", "certificate_der", "in_process")
+    __slots__ = ("_der", "_facts")
 
     def __init__(self, certificate_der: bytes, address: str) -> None:
         """Raises ValueError."""
-        self.certificate_der: bytes | None = certificate_der
+        self._der = certificate_der
+        self._facts = pem.facts(certificate_der)
         self.address = address
         self.in_process = False
-        self._names = pem.facts(certificate_der)
 
     @property
     def common_name(self) -> str:
-        return self._names.common_name
+        return self._facts.common_name
 
     @property
     def organizations(self) -> tuple[str, ...]:
-        return self._names.organizations
+        return self._facts.organizations
+
+    @property
+    def certificate_der(self) -> bytes | None:
+        return self._der
 
 
 Greet = Callable[[QuicSocket, Hello, QuicPeer], Answer | None]

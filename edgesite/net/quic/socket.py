@@ -59,7 +59,7 @@ class QuicClosed(SocketClosed):
 class QuicSocket:
     """One end of a connection. Made by `client.connect` and `server.QuicServer`."""
 
-    lanes: Final = LANES
+    lanes: int = LANES
 
     def __init__(self, connection: Connection, send: Send, *, max_message_bytes: int) -> None:
         self.connection = connection
