@@ -283,7 +283,7 @@ def _entry(key: str, type_: str, value: Any) -> _Entry:
 
 
 #: cluster-scoped, though KubeEdge's edge asks for them with the namespace word "default"
-CLUSTER_TYPES: Final = frozenset({"node", "persistentvolume", "volumeattachment"})
+CLUSTER_TYPES: Final = frozenset({"node", "persistentvolume", "volumeattachment", "csidriver", "csinode"})
 _NO_IDENTITY: Final = frozenset({"lease", "nodepatch", "podpatch", "serviceaccounttoken"})
 
 
