@@ -7,7 +7,7 @@ Files (PEM): CA, certificate, key (mode 0600); paths from ``modules.edgeHub``. A
 a token. A node that the cloud has cut off joins again when it is given another token. Subjects are ``O=system:nodes, CN=system:node:<node>``, which every version of KubeEdge accepts.
 
 Errors  JoinError: the cloud or the token is not usable now; trying again later may help.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.2 to 3.4.
+Source  KubeEdge v1.12.7, edge/pkg/edgehub/certificate and cloud/pkg/cloudhub/servers/httpserver.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -33,13 +33,21 @@ if TYPE_CHECKING:
 
     from edgesite.context import Clock, Net, Section, Threads
 
-__all__ = ["Certificates", "JoinError"]
+__all__ = ["Certificates", "JoinError", "Pem"]
 
 _DEADLINE_S: Final = 30.0
 
 
 class JoinError(Exception):
     """No certificate could be had."""
+
+
+class Pem(NamedTuple):
+    """The CA, our certificate and its key."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,16 @@ class Certificates:
         """The TLS context for the hub: our certificate, and the cloud verified. Raises JoinError."""
         try:
             return client_context(ca=self._files.ca, certificate=self._files.certificate, key=self._files.key)
+        except OSError as exc:
+            raise JoinError(f"the certificate files cannot be used: {exc}") from exc
+
+    async def pem(self) -> Pem:
+        """What `context` is made of. Raises JoinError."""
+        files = self._files
+        try:
+            return await self._threads.run(
+                lambda: Pem(files.ca.read_bytes(), files.certificate.read_bytes(), files.key.read_bytes())
+            )
         except OSError as exc:
             raise JoinError(f"the certificate files cannot be used: {exc}") from exc
 

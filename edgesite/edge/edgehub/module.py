@@ -1,16 +1,16 @@
 """The module ``edgehub``: keeps a connection to CloudHub and carries messages both ways.
 
-    group hub ──> EdgeSession ──> WebSocket ──> cloud
-    cloud ──> WebSocket ──> EdgeSession ──> waiting call, or the group that `routing` tells
+    group hub ──> EdgeSession ──> WebSocket or QUIC ──> cloud
+    cloud ──> WebSocket or QUIC ──> EdgeSession ──> waiting call, or the group that `routing` tells
 
-In one process with the cloud it connects to ``mem:cloudhub``, else to ``wss://`` as configured, with the certificate of
-`certificates`, through a proxy if one is set. Several addresses, separated by commas, are tried in turn; the one that answers is
-kept as long as it does. Without a link requests are refused at once, so that nobody waits for the cloud; acknowledgements are dropped,
-for the cloud repeats what was not acknowledged.
+In one process with the cloud it connects to ``mem:cloudhub``, else over WebSocket or QUIC as configured (`dialling`), with the
+certificate of `certificates`, through a proxy if one is set. Several addresses, separated by commas, are tried in turn; the one that
+answers is kept as long as it does. Without a link requests are refused at once, so that nobody waits for the cloud; acknowledgements
+are dropped, for the cloud repeats what was not acknowledged. How soon a lost link is dialled again stands in `backoff`.
 
 Ready at once: an edge works without a cloud.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.1 and 8.
+Source  KubeEdge v1.12.7, edge/pkg/edgehub (groups, headers, limits).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from edgesite.context import Context, Section
+from edgesite.edge.edgehub.backoff import FIRST_S, MOST_S, Backoff
 from edgesite.edge.edgehub.certificates import Certificates, JoinError
 from edgesite.edge.edgehub.connection import Connection
+from edgesite.edge.edgehub.dialling import MEM_ADDRESS, CloudRefused, Dialler
 from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
 from edgesite.edge.edgehub.routing import target_of
 from edgesite.edge.metamanager.meta import Holdings
 from edgesite.kube.errors import unavailable
-from edgesite.net import websocket
-from edgesite.net.errors import NetError
 from edgesite.net.pki import Pki, RealPki
 from edgesite.net.proxy import parse_proxy, through_proxy
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
@@ -38,18 +38,12 @@ from edgesite.wire.greeting import FEATURES, HOLDINGS, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 
 if TYPE_CHECKING:
-    import ssl
-
+    from edgesite.net.messagesocket import MessageSocket
 
 __all__ = ["MEM_ADDRESS", "EdgeHub"]
 
-MEM_ADDRESS: Final = "mem:cloudhub"
 _GROUPS: Final = ("meta", "twin", "bus", "edgestream")
-_FIRST_WAIT_S: Final = 0.2
-_MOST_WAIT_S: Final = 30.0
-_IN_PROCESS_WAIT_S: Final = (0.02, 0.5)  #: the same within one process, where a try costs nothing
-_STABLE_S: Final = 60.0  #: a connection that held this long makes the next wait short again
-_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_IN_PROCESS_WAIT_S: Final = (0.02, 0.5)  #: first and longest wait within one process, where a try costs nothing
 _DEFAULT_QPS: Final = 30.0  #: KubeEdge's limit, for KubeEdge's cloud; one that was chosen holds for ours too
 _EXPECTS_ANSWER: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
 
@@ -91,8 +85,7 @@ class _Run:
         self._in_process = bool(ctx.site.get("single_process"))
         self._certificates: Certificates | None = None
         self._net = through_proxy(ctx.net, str(ctx.config.get("proxy") or ""))
-        self._servers = addresses_of(str(ctx.config.get("websocket", {}).get("server") or ""))
-        self._turn = 0  # which of them is tried
+        self._better: MessageSocket | None = None  # takes the place of the present connection
         self._spread_s = 0.0  # over which time the cloud wants its nodes to come back
 
     @property
@@ -134,73 +127,66 @@ class _Run:
     # -- connecting ----------------------------------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
-        first, most = _IN_PROCESS_WAIT_S if self._in_process else (_FIRST_WAIT_S, _MOST_WAIT_S)
-        wait, said = first, ""
+        ctx, clock = self._ctx, self._ctx.clock
+        dialler = Dialler(ctx, self._net, self._certificates)
+        first_s, most_s = _IN_PROCESS_WAIT_S if self._in_process else (FIRST_S, MOST_S)
+        backoff = Backoff(ctx.random, clock.monotonic(), first_s=first_s, most_s=most_s)
+        said = ""
         while True:
-            started = self._ctx.clock.monotonic()
+            refusal: CloudRefused | None = None
             try:
-                socket = await self._dial()
-            except (OSError, NetError, JoinError) as exc:
-                self._turn += 1
-                reason = await self._rejoined(exc) or str(exc) or type(exc).__name__
+                socket, self._better = self._better or await dialler.dial(), None
+            except (OSError, JoinError) as exc:
+                refusal = exc if isinstance(exc, CloudRefused) else None
+                reason = await self._rejoined(refusal) or str(exc) or type(exc).__name__
                 if reason != said:  # not each attempt
                     level = logging.DEBUG if self._in_process else logging.WARNING  # the roles start side by side
-                    self._ctx.log.log(level, "no connection to the cloud: %s", reason)
+                    ctx.log.log(level, "no connection to the cloud: %s", reason)
                     said = reason
-                if self._turn % len(self._servers):
+                if not dialler.round_is_over:
                     continue  # to the next address at once; the wait is between rounds
             else:
-                said = ""
-                reason = await self._serve(socket)
-                self._ctx.log.warning("the connection to the cloud ended: %s", reason)
-            if self._ctx.clock.monotonic() - started > _STABLE_S:
-                wait = first
-            # A cloud that has lost us has lost all its nodes, perhaps: it has told over which time we shall come back.
-            spread, self._spread_s = self._spread_s * self._ctx.random.random(), 0.0
-            await self._ctx.clock.sleep(wait * (0.5 + self._ctx.random.random() / 2) + spread)
-            wait = min(wait * 2, most)
+                said, since = "", clock.monotonic()
+                reason = await self._serve(socket, dialler)
+                ctx.log.warning("the connection to the cloud ended: %s", reason)
+                if self._better is not None:
+                    continue
+                # A cloud that has lost us has lost all its nodes, perhaps: it has told over which time we shall come back.
+                backoff.held(clock.monotonic(), clock.monotonic() - since, self._spread_s)
+                self._spread_s = 0.0
+            wait = backoff.wait_s(
+                clock.monotonic(),
+                refused=refusal is not None,
+                retry_after_s=refusal.retry_after_s if refusal is not None else 0.0,
+            )
+            await clock.sleep(wait)
 
-    async def _rejoined(self, refusal: Exception) -> str:
+    async def _rejoined(self, refusal: CloudRefused | None) -> str:
         """Join anew if the cloud no longer takes our certificate and we have a token that we have not joined with yet.
         Returns what came of it; "" if there was nothing to do."""
         certificates = self._certificates
-        if certificates is None or not isinstance(refusal, websocket.UpgradeRefused) or refusal.answer.status != 403:
+        if certificates is None or refusal is None or refusal.status != 403:
             return ""
-        why = refusal.answer.body[:200].decode("utf-8", "replace")
         try:
             if await certificates.join_anew():
-                return f"{why}; joined anew"
+                return f"{refusal.reason}; joined anew"
         except JoinError as exc:
-            return f"{why}; {exc}"
-        return f"the cloud refuses this node: {why}"
+            return f"{refusal.reason}; {exc}"
+        return f"the cloud refuses this node: {refusal.reason}"
 
-    async def _dial(self) -> websocket.WebSocket:
-        """Connect. Raises OSError, NetError, JoinError."""
-        config, node = self._ctx.config, self._ctx.node_name
-        address, tls = MEM_ADDRESS, None
-        if self._certificates is not None:
-            await self._certificates.ensure()
-            address, tls = self._servers[self._turn % len(self._servers)], self._certificates.context()
-        project = str(config.get("projectID") or "e632aba927ea4ac2b575ec1603d56f10")
-        headers = {"Node_id": node, "Project_id": project, "Connectionuse": "msg"}
-        with anyio.fail_after(float(config.get("websocket", {}).get("handshakeTimeout") or 30)):
-            return await self._open(address, f"/{project}/{node}/events", headers, tls)
-
-    async def _open(
-        self, address: str, path: str, headers: dict[str, str], tls: ssl.SSLContext | None
-    ) -> websocket.WebSocket:
-        return await websocket.connect(self._net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES)
-
-    async def _serve(self, socket: websocket.WebSocket) -> str:
+    async def _serve(self, socket: MessageSocket, dialler: Dialler) -> str:
         ctx = self._ctx
         connection = Connection(socket, self._new_session(), ctx.clock, self._on_event, ctx.log)
         self._connection = connection
         self._metrics.connected.set(1)
         self._metrics.connects.inc()
-        ctx.log.info("connected to the cloud")
+        ctx.log.info("connected to the cloud%s", " over QUIC" if socket.lanes > 1 else "")
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._announce, CONNECTED)
+                tasks.start_soon(self._improve, socket, connection, dialler)
+                if (keep_path := getattr(socket, "keep_path", None)) is not None:
+                    tasks.start_soon(keep_path)
                 reason = await connection.run()
                 tasks.cancel_scope.cancel()
         finally:
@@ -210,6 +196,10 @@ class _Run:
                 self._answer_unavailable(request, "the link to the cloud was lost")
         await self._announce(DISCONNECTED)
         return reason
+
+    async def _improve(self, present: MessageSocket, connection: Connection, dialler: Dialler) -> None:
+        self._better = await dialler.better(present)
+        connection.drop("QUIC reaches the cloud again")
 
     def _new_session(self) -> EdgeSession:
         config = self._ctx.config
@@ -284,9 +274,4 @@ class _Run:
                 self._connection.drop("the certificate was renewed")
 
     async def _rest(self) -> None:
-        await self._ctx.clock.sleep(_MOST_WAIT_S * (0.5 + self._ctx.random.random() / 2))
-
-
-def addresses_of(text: str) -> list[str]:
-    """The addresses of a comma-separated list; one empty address if there is none."""
-    return [one.strip() for one in text.split(",") if one.strip()] or [""]
+        await self._ctx.clock.sleep(MOST_S * (0.5 + self._ctx.random.random() / 2))

@@ -1,6 +1,6 @@
 """Where a message of the cloud goes at the edge.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 8.4.
+Source  KubeEdge v1.12.7, edge/pkg/edgehub/process.go.
 """
 
 from __future__ import annotations

@@ -272,7 +272,8 @@ class EdgeHub(Model):
 
     @model_validator(mode="after")
     def _one_transport(self) -> EdgeHub:
-        if self.enable and self.websocket.enable == self.quic.enable:
+        # Both at once is ours: QUIC where it gets through, else WebSocket.
+        if self.enable and not self.websocket.enable and not self.quic.enable:
             raise ValueError("websocket.enable and quic.enable cannot be true and false at the same time")
         return self
 

@@ -1,0 +1,169 @@
+"""Dialling the cloud: the in-process address, QUIC, or WebSocket; of several addresses each in turn.
+
+With both transports enabled QUIC goes first. Where it does not get through though WebSocket does, as where UDP is blocked, it is
+left alone for ``_QUIC_AGAIN_S``, then tried beside the link that there is, which gives way to it.
+
+Units   Seconds.
+Errors  What `Dialler.dial` raises: CloudRefused (the cloud has answered, and said no), OSError, JoinError.
+State   Which address is next, and when QUIC is tried again.
+Source  Keys of KubeEdge's edgecore configuration: ``modules.edgeHub.{websocket,quic}.{enable, server, handshakeTimeout}``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from edgesite.edge.edgehub.certificates import Certificates, JoinError
+from edgesite.net import websocket
+from edgesite.net.errors import NetError
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Net
+    from edgesite.net.messagesocket import MessageSocket
+    from edgesite.net.quic.client import ClientSocket
+
+__all__ = ["MEM_ADDRESS", "CloudRefused", "Dialler", "addresses_of"]
+
+MEM_ADDRESS: Final = "mem:cloudhub"
+_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_PROJECT: Final = "e632aba927ea4ac2b575ec1603d56f10"  #: KubeEdge's default
+_QUIC_PATIENCE_S: Final = 4.0  #: where there is WebSocket too
+_QUIC_AGAIN_S: Final = 60.0  #: first; doubles
+_QUIC_AGAIN_MOST_S: Final = 1800.0
+_REASON_BYTES: Final = 200
+
+
+class CloudRefused(NetError):
+    """The cloud has answered, and said no. ``status`` is HTTP's."""
+
+    def __init__(self, status: int, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"the cloud refuses this node ({status}): {reason}")
+        self.status = status
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Dialler:
+    """``certificates`` None dials within the process. ``net`` may lead through a proxy, which carries no QUIC."""
+
+    def __init__(self, ctx: Context, net: Net, certificates: Certificates | None) -> None:
+        config = ctx.config
+        self._ctx, self._net, self._certificates = ctx, net, certificates
+        self._websocket, self._quic = config.get("websocket", {}), config.get("quic", {})
+        self._use_websocket = bool(self._websocket.get("enable", True))
+        self._use_quic = bool(self._quic.get("enable", False)) and certificates is not None
+        self._web_servers = addresses_of(str(self._websocket.get("server") or ""))
+        self._quic_servers = addresses_of(str(self._quic.get("server") or ""))
+        self._turn = 0
+        self._quic_at = 0.0
+        self._quic_pause_s = _QUIC_AGAIN_S
+
+    @property
+    def round_is_over(self) -> bool:
+        """Whether all addresses were tried since the last that answered."""
+        count = max(len(self._web_servers), len(self._quic_servers)) if self._use_quic else len(self._web_servers)
+        return self._turn % count == 0
+
+    async def dial(self) -> MessageSocket:
+        """Connect. Raises CloudRefused, OSError, JoinError."""
+        try:
+            return await self._dial()
+        except (OSError, JoinError):
+            self._turn += 1
+            raise
+
+    async def _dial(self) -> MessageSocket:
+        if self._certificates is not None:
+            await self._certificates.ensure()
+        failure: OSError | None = None
+        if self._use_quic and (not self._use_websocket or self._ctx.clock.monotonic() >= self._quic_at):
+            try:
+                return await self._dial_quic()
+            except CloudRefused:
+                raise
+            except OSError as exc:
+                if not self._use_websocket:
+                    raise
+                failure = exc
+        socket = await self._dial_websocket()
+        if failure is not None:
+            self._quic_at = self._ctx.clock.monotonic() + self._quic_pause_s
+            self._quic_pause_s = min(self._quic_pause_s * 2, _QUIC_AGAIN_MOST_S)
+            self._ctx.log.warning("QUIC does not reach the cloud (%s): WebSocket is used meanwhile", failure)
+        return socket
+
+    async def _dial_websocket(self) -> websocket.WebSocket:
+        config, node = self._ctx.config, self._ctx.node_name
+        address, tls = MEM_ADDRESS, None
+        if self._certificates is not None:
+            address, tls = self._web_servers[self._turn % len(self._web_servers)], self._certificates.context()
+        project = str(config.get("projectID") or _PROJECT)
+        headers = {"Node_id": node, "Project_id": project, "Connectionuse": "msg"}
+        path = f"/{project}/{node}/events"
+        try:
+            with anyio.fail_after(float(self._websocket.get("handshakeTimeout") or 30)):
+                return await websocket.connect(
+                    self._net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES
+                )
+        except websocket.UpgradeRefused as exc:
+            reason = exc.answer.body[:_REASON_BYTES].decode("utf-8", "replace")
+            raise CloudRefused(exc.answer.status, reason, _seconds(exc.answer.headers.get("retry-after"))) from exc
+
+    async def _dial_quic(self) -> ClientSocket:
+        """Raises CloudRefused, OSError, JoinError."""
+        assert self._certificates is not None
+        try:
+            from edgesite.net.quic import client
+            from edgesite.net.quic.core import Credentials
+            from edgesite.net.quic.framing import Hello
+        except ImportError as exc:
+            raise OSError(f"modules.edgeHub.quic needs aioquic (pip install 'edgesite[quic]'): {exc}") from exc
+        pem = await self._certificates.pem()
+        credentials = Credentials(pem.certificate, pem.key, pem.ca)
+        hello = Hello(self._ctx.node_name, str(self._ctx.config.get("projectID") or _PROJECT))
+        address = self._quic_servers[self._turn % len(self._quic_servers)]
+        patience = float(self._quic.get("handshakeTimeout") or 30)
+        if self._use_websocket:
+            patience = min(patience, _QUIC_PATIENCE_S)
+        try:
+            with anyio.fail_after(patience):
+                return await client.connect(self._net, address, hello, credentials, max_message_bytes=_MESSAGE_BYTES)
+        except client.Refused as exc:
+            answer = exc.answer
+            raise CloudRefused(answer.status, answer.reason[:_REASON_BYTES], answer.retry_after_s) from exc
+        except TimeoutError:
+            raise TimeoutError(f"no answer over UDP from {address} in {patience:g} s") from None
+        except ValueError as exc:
+            raise JoinError(f"the certificate files cannot be used: {exc}") from exc
+
+    # -- while there is a link -----------------------------------------------------------------------------------
+
+    async def better(self, present: MessageSocket) -> MessageSocket:
+        """Wait for a link over QUIC where the present one is a makeshift; for ever where it is not."""
+        if not (self._use_quic and self._use_websocket) or present.lanes > 1:
+            await anyio.sleep_forever()
+        clock = self._ctx.clock
+        while True:
+            await clock.sleep(max(1.0, self._quic_at - clock.monotonic()) * (1 + 0.1 * self._ctx.random.random()))
+            try:
+                socket = await self._dial_quic()
+            except (OSError, JoinError) as exc:
+                self._ctx.log.debug("QUIC still does not reach the cloud: %s", exc)
+                self._quic_at = clock.monotonic() + self._quic_pause_s
+                self._quic_pause_s = min(self._quic_pause_s * 2, _QUIC_AGAIN_MOST_S)
+            else:
+                self._quic_pause_s = _QUIC_AGAIN_S
+                return socket
+
+
+def addresses_of(text: str) -> list[str]:
+    """The addresses of a comma-separated list; one empty address if there is none."""
+    return [one.strip() for one in text.split(",") if one.strip()] or [""]
+
+
+def _seconds(header: str | None) -> float:
+    """Retry-After as seconds; a date is not understood."""
+    text = (header or "").strip()
+    return float(text) if text.isascii() and text.isdigit() else 0.0
