@@ -18,9 +18,10 @@ from edgesite.net.real import RealNet
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both loops: their transports differ."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
