@@ -16,6 +16,9 @@ __all__ = ["hosts_file", "parse_resolv_conf", "pod_dns", "pod_hostname"]
 MAX_SERVERS: Final = 3  #: More are not read by the C library.
 MAX_SEARCHES: Final = 32
 MAX_HOSTNAME: Final = 63
+#: first lines by which programs (and Kubernetes' tests) know such a file
+_HOSTS_OF_POD: Final = "# Kubernetes-managed hosts file."
+_HOSTS_OF_NODE: Final = "# Kubernetes-managed hosts file (host network)."
 
 
 def parse_resolv_conf(text: str) -> DnsConfig:
@@ -75,10 +78,10 @@ def pod_hostname(pod: Pod, node_name: str) -> str:
 def hosts_file(pod: Pod, ips: Sequence[str], hostname: str, cluster_domain: str, host_text: str) -> str:
     """Return the pod's /etc/hosts; ``host_text`` is the node's own, which pods in its network get."""
     if pod.host_network:
-        lines = ["# Managed by edged: the node's own file.", host_text.rstrip("\n")]
+        lines = [_HOSTS_OF_NODE, host_text.rstrip("\n")]
     else:
         lines = [
-            "# Managed by edged.",
+            _HOSTS_OF_POD,
             "127.0.0.1\tlocalhost",
             "::1\tlocalhost ip6-localhost ip6-loopback",
             "fe00::0\tip6-localnet",

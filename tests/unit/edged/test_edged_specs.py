@@ -346,5 +346,6 @@ def test_any_resolv_conf_is_readable(text: str) -> None:
 def test_hosts_of_a_pod_with_subdomain_and_aliases() -> None:
     pod = a_pod(subdomain="sub", hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}])
     text = dns.hosts_file(pod, ("10.0.0.2",), "web", "cluster.local", "")
+    assert text.startswith("# Kubernetes-managed hosts file.\n")
     assert "10.0.0.2\tweb.sub.shop.svc.cluster.local\tweb\n" in text
     assert text.endswith("1.2.3.4\ta\tb\n")
