@@ -1,6 +1,6 @@
 """The images that Kubernetes' end-to-end tests name, built here from programs that the host has: for a registry on loopback.
 
-agnhost is upstream's own program, given by its path. The other images hold busybox, curl and bash of the host: the tests ask of them
+agnhost is upstream's own program, given by its path. The other images hold busybox, curl, bash and OpenBSD's nc of the host: the tests ask of them
 a shell, a web server or a fixed user only.
 
 Errors  OSError for programs that are missing, RuntimeError for those whose libraries cannot be listed.
@@ -29,7 +29,7 @@ __all__ = ["AUTHENTICATED", "e2e_images", "repositories"]
 
 AUTHENTICATED: Final = "authenticated/alpine:3.7"  #: what only the registry with credentials serves
 _BUSYBOX: Final = Path("/bin/busybox")
-_HOST_PROGRAMS: Final = ("curl", "bash")
+_HOST_PROGRAMS: Final = {"curl": "curl", "bash": "bash", "nc": "nc.openbsd"}
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SERVE: Final = ("httpd", "-f", "-p", "80", "-h", "/www")
 _LIBRARY: Final = ("httpd:2.4.38-alpine", "httpd:2.4.39-alpine", "nginx:1.14-alpine", "nginx:1.15-alpine")
@@ -85,8 +85,8 @@ def _base_layer() -> _Layer:
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
     links = {f"bin/{one}": "busybox" for one in applets if one not in ("busybox", *_HOST_PROGRAMS)}
     files = {"bin/busybox": _BUSYBOX}
-    for name in _HOST_PROGRAMS:
-        program = Path(shutil.which(name) or f"/usr/bin/{name}")
+    for name, where in _HOST_PROGRAMS.items():
+        program = Path(shutil.which(where) or f"/usr/bin/{where}")
         files[f"usr/bin/{name}"] = program
         files |= {str(one).lstrip("/"): one for one in _libraries(program)}
     texts = {
