@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -80,8 +81,8 @@ def acknowledge_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
 def record_before_it_is_acknowledged(patch: pytest.MonkeyPatch) -> None:
     take = NodeSession.take
 
-    def ahead(session: NodeSession, now: float) -> Message | None:
-        message = take(session, now)
+    def ahead(session: NodeSession, *arguments: Any) -> Message | None:
+        message = take(session, *arguments)
         uid = session._in_flight.get(message.msg_id) if message is not None else None
         if uid is not None and not session._slots[uid].is_delete:
             session.events.append(Delivered(session._slots[uid].ref))

@@ -121,8 +121,8 @@ class Ledger:
         return made
 
     def _see_take(self, original: Callable[..., Message | None]) -> Callable[..., Message | None]:
-        def take(session: NodeSession, now: float) -> Message | None:
-            message = original(session, now)
+        def take(session: NodeSession, *arguments: Any) -> Message | None:
+            message = original(session, *arguments)
             ref = object_of(message) if message is not None and session.node in self._nodes else None
             if message is not None and ref is not None:
                 self._left(self._nodes[session.node], message, ref)
