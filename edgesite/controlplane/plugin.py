@@ -30,11 +30,13 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.job.module import JobModule
     from edgesite.controlplane.namespaces import NamespaceModule
     from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
+    from edgesite.controlplane.persistentvolumes.ephemeral import EphemeralVolumeModule
     from edgesite.controlplane.persistentvolumes.module import PersistentVolumeModule
     from edgesite.controlplane.replicaset.module import ReplicaSetModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
     from edgesite.controlplane.statefulset.module import StatefulSetModule
+    from edgesite.controlplane.volumeattachments.module import AttachModule
 
     return [
         InformersModule,
@@ -50,5 +52,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         ServiceAccountModule,
         NamespaceModule,
         PersistentVolumeModule,
+        EphemeralVolumeModule,
+        AttachModule,
         GarbageCollectorModule,
     ]

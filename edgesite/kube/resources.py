@@ -25,6 +25,8 @@ __all__ = [
     "CONFIG_MAPS",
     "CONTROLLER_REVISIONS",
     "CRON_JOBS",
+    "CSI_DRIVERS",
+    "CSI_NODES",
     "CUSTOM_RESOURCE_DEFINITIONS",
     "DAEMON_SETS",
     "DEPLOYMENTS",
@@ -56,6 +58,7 @@ __all__ = [
     "STATEFUL_SETS",
     "STORAGE_CLASSES",
     "SUBRESOURCES",
+    "VOLUME_ATTACHMENTS",
     "Resource",
     "ResourceTable",
     "Subresource",
@@ -366,3 +369,6 @@ SERVICES: Final = _builtin("services")
 SERVICE_ACCOUNTS: Final = _builtin("serviceaccounts")
 STATEFUL_SETS: Final = _builtin("statefulsets", "apps")
 STORAGE_CLASSES: Final = _builtin("storageclasses", "storage.k8s.io")
+VOLUME_ATTACHMENTS: Final = _builtin("volumeattachments", "storage.k8s.io")
+CSI_DRIVERS: Final = _builtin("csidrivers", "storage.k8s.io")
+CSI_NODES: Final = _builtin("csinodes", "storage.k8s.io")

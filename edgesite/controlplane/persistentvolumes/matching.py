@@ -13,8 +13,20 @@ from edgesite.controlplane.nodematch import matches_term
 from edgesite.kube.quantity import ZERO, InvalidQuantity, Quantity, parse
 from edgesite.kube.selectors import InvalidSelector, from_object
 
-__all__ = ["choose", "class_of", "is_claimed_by", "reachable_from"]
+__all__ = [
+    "ON_FIRST_USE",
+    "SELECTED_NODE",
+    "choose",
+    "claims_of",
+    "class_of",
+    "is_claimed_by",
+    "provisioner_of",
+    "reachable_from",
+]
 
+ON_FIRST_USE: Final = "WaitForFirstConsumer"
+SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"  #: annotation of a claim: where its pod is to run
+_NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 _OLD_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
 Object = Mapping[str, Any]
 
@@ -23,6 +35,19 @@ def class_of(obj: Object) -> str:
     """The storage class of a claim or a volume; "" is that of volumes made by hand."""
     annotations = obj["metadata"].get("annotations") or {}
     return str(annotations.get(_OLD_CLASS) or (obj.get("spec") or {}).get("storageClassName") or "")
+
+
+def claims_of(pod: Object) -> set[str]:
+    """The names of the claims that a pod mounts; ephemeral ones are named after pod and volume."""
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    named = {(one.get("persistentVolumeClaim") or {}).get("claimName", "") for one in volumes}
+    return (named | {f"{pod['metadata']['name']}-{one['name']}" for one in volumes if "ephemeral" in one}) - {""}
+
+
+def provisioner_of(storage_class: Object | None) -> str:
+    """The program that makes volumes of a class; "" where they are made by hand."""
+    name = str((storage_class or {}).get("provisioner") or "")
+    return "" if name == _NO_PROVISIONER else name
 
 
 def is_claimed_by(volume: Object, claim: Object) -> bool:

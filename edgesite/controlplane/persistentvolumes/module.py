@@ -1,6 +1,7 @@
 """The persistent volume binder as a module: brings claims and volumes together, and lets go of volumes whose claim is gone.
 
-A class that binds when first used waits for a pod that is on a node, and takes a volume that this node can reach.
+A class that binds when first used waits until the scheduler has selected a node, or a pod is on one, and takes a volume that this
+node can reach. Where a class names a provisioner of others, the claim is marked for it: the volume that it makes is then bound.
 
 Errors  ApiError from the API goes to the work queue, which retries; a conflict is such a one.
 State   None: everything is in the API. A bind that was cut off between its two writes goes on where it stands.
@@ -15,15 +16,25 @@ from typing import Any, Final
 
 from edgesite.client import Controller, ObjectKey, Result, key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
-from edgesite.controlplane.persistentvolumes.matching import choose, class_of, is_claimed_by, reachable_from
+from edgesite.controlplane.persistentvolumes.matching import (
+    ON_FIRST_USE,
+    SELECTED_NODE,
+    choose,
+    claims_of,
+    class_of,
+    is_claimed_by,
+    provisioner_of,
+    reachable_from,
+)
 from edgesite.controlplane.pods import is_terminating
 from edgesite.kube.resources import NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 
 __all__ = ["PersistentVolumeModule", "VolumeBinder"]
 
 BY_CONTROLLER: Final = "pv.kubernetes.io/bound-by-controller"
+PROVISIONER: Final = "volume.kubernetes.io/storage-provisioner"
+OLD_PROVISIONER: Final = "volume.beta.kubernetes.io/storage-provisioner"
 COMPLETE: Final = "pv.kubernetes.io/bind-completed"
-_ON_FIRST_USE: Final = "WaitForFirstConsumer"
 Object = dict[str, Any]
 
 
@@ -42,7 +53,7 @@ class VolumeBinder:
 
     def __init__(self, cluster: Cluster) -> None:
         ctx, informers = cluster.ctx, cluster.informers
-        self._client = cluster.client
+        self._client, self._recorder = cluster.client, cluster.recorder
         self._claims = informers.of(PERSISTENT_VOLUME_CLAIMS)
         self._volumes = informers.of(PERSISTENT_VOLUMES)
         self._classes = informers.of(STORAGE_CLASSES)
@@ -77,7 +88,7 @@ class VolumeBinder:
 
     def _pod_changed(self, pod: Object) -> None:
         if (pod.get("spec") or {}).get("nodeName"):
-            for name in _claims_of(pod):
+            for name in claims_of(pod):
                 self._controller.queue.add(ObjectKey(pod["metadata"]["namespace"], name))
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
@@ -97,7 +108,10 @@ class VolumeBinder:
         volume = self._find(claim)
         if volume is None:
             if not status.get("phase"):
-                await self._client.update_status(PERSISTENT_VOLUME_CLAIMS, {**claim, "status": {"phase": "Pending"}})
+                claim = await self._client.update_status(
+                    PERSISTENT_VOLUME_CLAIMS, {**claim, "status": {"phase": "Pending"}}
+                )
+            await self._mark_for_provisioner(claim)
             return
         volume = await self._bind_volume(volume, claim)
         claim = await self._bind_claim(claim, volume)
@@ -121,9 +135,21 @@ class VolumeBinder:
         found = choose(claim, candidates)
         return dict(found) if found is not None else None
 
+    async def _mark_for_provisioner(self, claim: Object) -> None:
+        """Let the provisioner of the claim's class know that it is its turn."""
+        name = provisioner_of(self._classes.get(class_of(claim)))
+        annotations = claim["metadata"].get("annotations") or {}
+        ready = not self._waits_for_use(claim) or annotations.get(SELECTED_NODE)
+        if not name or not ready or claim["spec"].get("volumeName") or annotations.get(PROVISIONER) == name:
+            return
+        metadata = {**claim["metadata"], "annotations": {**annotations, PROVISIONER: name, OLD_PROVISIONER: name}}
+        await self._client.update(PERSISTENT_VOLUME_CLAIMS, {**claim, "metadata": metadata})
+        text = f"Waiting for a volume to be created either by the external provisioner '{name}' or manually by the system administrator."
+        self._recorder.event(claim, "Normal", "ExternalProvisioning", text)
+
     def _waits_for_use(self, claim: Object) -> bool:
         storage_class = self._classes.get(class_of(claim))
-        return storage_class is not None and storage_class.get("volumeBindingMode") == _ON_FIRST_USE
+        return storage_class is not None and storage_class.get("volumeBindingMode") == ON_FIRST_USE
 
     def _nodes_of(self, claim: Object) -> list[tuple[str, dict[str, str]]]:
         """Nodes of the pods that use a claim, with their labels."""
@@ -131,8 +157,8 @@ class VolumeBinder:
         names = {
             pod["spec"].get("nodeName"): None
             for pod in self._pods.list(metadata["namespace"])
-            if metadata["name"] in _claims_of(pod)
-        }
+            if metadata["name"] in claims_of(pod)
+        } | {(metadata.get("annotations") or {}).get(SELECTED_NODE): None}
         found = [self._nodes.get(name) for name in names if name]
         return [(one["metadata"]["name"], one["metadata"].get("labels") or {}) for one in found if one is not None]
 
@@ -179,12 +205,6 @@ class VolumeBinder:
                 return  # the bind is under way
         if (volume.get("status") or {}).get("phase") != phase:
             await self._client.update_status(PERSISTENT_VOLUMES, {**volume, "status": {"phase": phase}})
-
-
-def _claims_of(pod: Object) -> set[str]:
-    volumes = (pod.get("spec") or {}).get("volumes") or ()
-    named = {(one.get("persistentVolumeClaim") or {}).get("claimName", "") for one in volumes}
-    return (named | {f"{pod['metadata']['name']}-{one['name']}" for one in volumes if "ephemeral" in one}) - {""}
 
 
 def _annotated(obj: Object, *names: str) -> Object:

@@ -2,12 +2,12 @@
 
 State   None: pure functions of the cache's state.
 Source  kube-scheduler's in-tree plugins (rules and messages): NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts,
-        NodeResourcesFit, PodTopologySpread, InterPodAffinity.
+        NodeResourcesFit, VolumeBinding, PodTopologySpread, InterPodAffinity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,16 @@ class _Affinity:
 class NodeFilter:
     """Judges nodes for one pod; what depends on all nodes is computed once."""
 
-    def __init__(self, pod: PodInfo, nodes: Sequence[NodeState], namespace_labels: Mapping[str, Labels]) -> None:
+    def __init__(
+        self,
+        pod: PodInfo,
+        nodes: Sequence[NodeState],
+        namespace_labels: Mapping[str, Labels],
+        judge_volumes: Callable[[NodeState], Refusal | None] | None = None,
+    ) -> None:
+        """``judge_volumes`` says why a node cannot have the pod's volumes; None: it has none that matter."""
         self._pod = pod
+        self._judge_volumes = judge_volumes
         self._tolerations: Sequence[Mapping[str, Any]] = pod.spec.get("tolerations") or ()
         self._namespace_labels = namespace_labels
         self._affinity = self._prepare_affinity(nodes)
@@ -62,6 +70,8 @@ class NodeFilter:
         lacking = _insufficient(pod, node, nominated)
         if lacking:
             return lacking
+        if self._judge_volumes is not None and (refusal := self._judge_volumes(node)) is not None:
+            return refusal
         return self._spread.refusal(node) or self._judge_affinity(node)
 
     def _ports_clash(self, node: NodeState, nominated: Sequence[PodInfo]) -> bool:
@@ -70,7 +80,8 @@ class NodeFilter:
 
     def without(self, node: NodeState, nodes: Sequence[NodeState]) -> NodeFilter:
         """Return the filter as it is when ``node``, with fewer pods, stands in for the node of its name."""
-        return NodeFilter(self._pod, [node if one.name == node.name else one for one in nodes], self._namespace_labels)
+        others = [node if one.name == node.name else one for one in nodes]
+        return NodeFilter(self._pod, others, self._namespace_labels, self._judge_volumes)
 
     @property
     def depends_on_other_pods(self) -> bool:

@@ -8,7 +8,7 @@ Source  kube-scheduler (behaviour, event reasons and messages, the default sched
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final
@@ -18,6 +18,7 @@ import anyio.lowlevel
 
 from edgesite.client import key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
+from edgesite.controlplane.persistentvolumes.matching import SELECTED_NODE, claims_of
 from edgesite.controlplane.pods import condition, is_terminal, is_terminating
 from edgesite.controlplane.scheduler import preemption
 from edgesite.controlplane.scheduler.cache import Cache, NodeState, PodInfo
@@ -25,9 +26,17 @@ from edgesite.controlplane.scheduler.filters import NodeFilter
 from edgesite.controlplane.scheduler.queue import Entry, SchedulingQueue
 from edgesite.controlplane.scheduler.refusal import Refusal, refused_message
 from edgesite.controlplane.scheduler.scores import rate
+from edgesite.controlplane.scheduler.volumes import Volumes
 from edgesite.kube.errors import ApiError
 from edgesite.kube.quantity import InvalidQuantity
-from edgesite.kube.resources import NAMESPACES, NODES, PODS
+from edgesite.kube.resources import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    STORAGE_CLASSES,
+)
 from edgesite.kube.selectors import InvalidSelector
 from edgesite.kube.times import format_time
 
@@ -61,6 +70,9 @@ class Scheduler:
         self._pods = cluster.informers.of(PODS)
         self._nodes = cluster.informers.of(NODES)
         self._namespaces = cluster.informers.of(NAMESPACES)
+        self._volumes = Volumes(
+            *(cluster.informers.of(one) for one in (PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES))
+        )
         self._cache = Cache()
         self._queue = SchedulingQueue(ctx.clock, ctx.random)
         self._limit = anyio.Semaphore(WRITES)
@@ -72,8 +84,19 @@ class Scheduler:
             handlers.enter_context(
                 self._nodes.add_handler(self._node_seen, lambda old, new: self._node_seen(new), self._node_gone)
             )
-            for informer in (self._namespaces, self._nodes, self._pods):
+            volumes = self._volumes
+            for informer in (
+                self._namespaces,
+                self._nodes,
+                self._pods,
+                volumes.claims,
+                volumes.volumes,
+                volumes.classes,
+            ):
                 await informer.wait_synced()
+            handlers.enter_context(volumes.claims.on_change(self._claim_changed))
+            handlers.enter_context(volumes.volumes.on_change(lambda one: self._queue.changed(_waits_for_volumes)))
+            handlers.enter_context(volumes.classes.on_change(lambda one: self._queue.changed(_waits_for_volumes)))
             handlers.enter_context(self._pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone))
             ready()
             async with anyio.create_task_group() as tasks:
@@ -93,6 +116,13 @@ class Scheduler:
 
     def _node_gone(self, node: Object) -> None:
         self._cache.drop_node(node["metadata"]["name"])
+
+    def _claim_changed(self, claim: Object) -> None:
+        """Pods that wait for this very claim are tried at once: it may have been bound for them."""
+        name, namespace = claim["metadata"]["name"], claim["metadata"].get("namespace", "")
+        for pod in self._pods.list(namespace):
+            if _is_ours(pod) and name in claims_of(pod):
+                self._queue.add(key_of(pod), pod["metadata"].get("uid", ""), int(pod["spec"].get("priority") or 0))
 
     def _pod_seen(self, pod: Object) -> None:
         if pod["spec"].get("nodeName"):
@@ -161,11 +191,19 @@ class Scheduler:
             return partial(self._report, obj, f"the pod cannot be read: {exc}")
         labels = {one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in self._namespaces.list()}
         nodes = self._cache.nodes
-        judge = NodeFilter(pod, nodes, labels)
+        needs = self._volumes.needs(obj)
+        entry.waits_for_volumes = bool(needs.problem or needs.bound or needs.unbound)
+        if needs.problem and nodes:
+            self._queue.park(entry)
+            return partial(self._report, obj, f"0/{len(nodes)} nodes are available: {needs.problem}.")
+        judge = NodeFilter(pod, nodes, labels, partial(self._volumes.judge, needs) if entry.waits_for_volumes else None)
         fitting, refusals = self._look(pod, nodes, judge)
         if not fitting:
             return self._refused(entry, pod, nodes, judge, refusals)
         chosen = self._choose(pod, fitting, nodes, labels)
+        if needs.unbound:
+            self._queue.park(entry)
+            return partial(self._select_node, needs.unbound, chosen.name)
         self._cache.assume(pod, chosen.name)
         return partial(self._bind, entry, pod, chosen.name)
 
@@ -248,6 +286,16 @@ class Scheduler:
             pod.obj, "Normal", "Scheduled", f"Successfully assigned {pod.key.namespace}/{pod.key.name} to {node}"
         )
 
+    async def _select_node(self, claims: Sequence[Mapping[str, Any]], node: str) -> None:
+        """Have claims bound for a node; when they are, their pod is tried again."""
+        for claim in claims:
+            metadata = claim["metadata"]
+            if (metadata.get("annotations") or {}).get(SELECTED_NODE) != node:
+                patch = {"metadata": {"uid": metadata.get("uid"), "annotations": {SELECTED_NODE: node}}}
+                await self._client.patch(
+                    PERSISTENT_VOLUME_CLAIMS, metadata["name"], patch, metadata["namespace"], kind="merge"
+                )
+
     async def _report(self, pod: Mapping[str, Any], message: str, nominated: str | None = None) -> None:
         """Say on the pod and in an event why it has no node; the pod is written only if that is news."""
         self._recorder.event(pod, "Warning", "FailedScheduling", message)
@@ -315,6 +363,10 @@ def _is_ours(pod: Object) -> bool:
         and not is_terminating(pod)
         and not is_terminal(pod)
     )
+
+
+def _waits_for_volumes(entry: Entry) -> bool:
+    return entry.waits_for_volumes
 
 
 def _wish(pod: Object) -> tuple[Any, ...]:

@@ -38,6 +38,7 @@ class Entry:
     added: int  # order of arrival
     attempts: int = 0
     waits_for_pods: bool = False
+    waits_for_volumes: bool = False  #: a new volume, or a change of one, could let it in
     place: int = 0  # number of its valid place in a heap; 0: parked or being tried
     parked_at: float = 0.0
 

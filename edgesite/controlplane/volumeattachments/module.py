@@ -1,0 +1,165 @@
+"""The attach controller as a module: one VolumeAttachment for each volume and node that a pod brings together.
+
+Drivers whose CSIDriver says that nothing is to be attached have none. A pod that is gone has given its volumes back on its node:
+edges delete the object last.
+
+Errors  ApiError from the API goes to the work queue, which retries.
+State   None: everything is in the API.
+Source  storage/v1 VolumeAttachment; kube-controller-manager's attach-detach controller: names of attachments, a driver without a
+        CSIDriver is attached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+from edgesite.client import Controller, ObjectKey, Result
+from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
+from edgesite.controlplane.persistentvolumes.matching import claims_of
+from edgesite.controlplane.pods import is_terminating
+from edgesite.kube.errors import ApiError
+from edgesite.kube.resources import (
+    CSI_DRIVERS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    VOLUME_ATTACHMENTS,
+)
+
+__all__ = ["AttachModule", "attachment_name"]
+
+_OURS: Final = re.compile(r"csi-[0-9a-f]{64}")
+_CLAIM: Final = "attach-claim"
+Object = dict[str, Any]
+
+
+def attachment_name(handle: str, driver: str, node: str) -> str:
+    """Return the name under which a node looks for the attachment of a volume."""
+    return f"csi-{hashlib.sha256(f'{handle}{driver}{node}'.encode()).hexdigest()}"
+
+
+class AttachModule(ControlPlaneModule):
+    """Has volumes attached and detached."""
+
+    name = "attachdetach"
+    component = "attachdetach-controller"
+
+    async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
+        await AttachController(cluster).run(ready)
+
+
+class AttachController:
+    """Reconciles one PersistentVolume at a time: on which nodes it is needed, and which attachments it has."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        ctx, informers = cluster.ctx, cluster.informers
+        self._client = cluster.client
+        self._pods = informers.of(PODS)
+        self._claims = informers.of(PERSISTENT_VOLUME_CLAIMS)
+        self._volumes = informers.of(PERSISTENT_VOLUMES)
+        self._drivers = informers.of(CSI_DRIVERS)
+        self._attachments = informers.of(VOLUME_ATTACHMENTS)
+        self._pods.add_index(_CLAIM, _claim_keys)
+        self._controller = Controller("attachdetach", self.reconcile, ctx.clock, ctx.random, workers=1, log=ctx.log)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Control until cancelled."""
+        with ExitStack() as handlers:
+            handlers.enter_context(
+                self._pods.add_handler(self._pod_seen, lambda old, new: self._pod_changed(old, new), self._pod_seen)
+            )
+            handlers.enter_context(self._claims.on_change(self._claim_seen))
+            handlers.enter_context(self._volumes.on_change(lambda one: self._add(one["metadata"]["name"])))
+            handlers.enter_context(self._drivers.on_change(lambda one: self._all()))
+            handlers.enter_context(
+                self._attachments.add_handler(
+                    self._attachment_seen, lambda old, new: self._attachment_seen(new), self._attachment_seen
+                )
+            )
+            caches = (self._pods, self._claims, self._volumes, self._drivers, self._attachments)
+            await self._controller.run(caches, ready=ready)
+
+    def _add(self, volume: str) -> None:
+        self._controller.queue.add(ObjectKey("", volume))
+
+    def _all(self) -> None:
+        for volume in self._volumes.list():
+            self._add(volume["metadata"]["name"])
+
+    def _pod_changed(self, old: Object, new: Object) -> None:
+        if old["spec"].get("nodeName") != new["spec"].get("nodeName"):
+            self._pod_seen(new)
+
+    def _pod_seen(self, pod: Object) -> None:
+        for name in claims_of(pod):
+            claim = self._claims.get(name, pod["metadata"]["namespace"])
+            if claim is not None:
+                self._claim_seen(claim)
+
+    def _claim_seen(self, claim: Object) -> None:
+        if volume := (claim.get("spec") or {}).get("volumeName"):
+            self._add(volume)
+
+    def _attachment_seen(self, attachment: Object) -> None:
+        if volume := ((attachment.get("spec") or {}).get("source") or {}).get("persistentVolumeName"):
+            self._add(volume)
+
+    async def reconcile(self, key: ObjectKey) -> Result | None:
+        """Make attachments of one volume that are missing, and delete those that are not needed. Raises ApiError."""
+        wanted = {one["metadata"]["name"]: one for one in self._wanted(key.name)}
+        for attachment in self._attachments.list():
+            name = attachment["metadata"]["name"]
+            source = (attachment.get("spec") or {}).get("source") or {}
+            if source.get("persistentVolumeName") != key.name or not _OURS.fullmatch(name):
+                continue
+            if name not in wanted and not is_terminating(attachment):
+                await self._delete(name)
+            wanted.pop(name, None)
+        for attachment in wanted.values():
+            try:
+                await self._client.create(VOLUME_ATTACHMENTS, attachment)
+            except ApiError as exc:
+                if exc.reason != "AlreadyExists":
+                    raise
+        return None
+
+    async def _delete(self, name: str) -> None:
+        try:
+            await self._client.delete(VOLUME_ATTACHMENTS, name)
+        except ApiError as exc:
+            if exc.reason != "NotFound":
+                raise
+
+    def _wanted(self, name: str) -> Iterator[Object]:
+        volume = self._volumes.get(name)
+        spec = (volume or {}).get("spec") or {}
+        source, claim = spec.get("csi"), spec.get("claimRef") or {}
+        if not source or not claim.get("name") or not self._is_attached(source.get("driver", "")):
+            return
+        found = self._claims.get(claim["name"], claim.get("namespace", ""))
+        if found is None or found["spec"].get("volumeName") != name:
+            return
+        pods = self._pods.by_index(_CLAIM, f"{claim.get('namespace', '')}/{claim['name']}")
+        for node in {one["spec"]["nodeName"]: None for one in pods if one["spec"].get("nodeName")}:
+            yield {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "VolumeAttachment",
+                "metadata": {"name": attachment_name(source.get("volumeHandle", ""), source["driver"], node)},
+                "spec": {
+                    "attacher": source["driver"],
+                    "nodeName": node,
+                    "source": {"persistentVolumeName": name},
+                },
+            }
+
+    def _is_attached(self, driver: str) -> bool:
+        found = self._drivers.get(driver)
+        return found is None or (found.get("spec") or {}).get("attachRequired") is not False
+
+
+def _claim_keys(pod: Object) -> Iterator[str]:
+    return (f"{pod['metadata'].get('namespace', '')}/{name}" for name in sorted(claims_of(pod)))
