@@ -53,7 +53,7 @@ class RecordWriter:
             try:
                 await self._write(node, uid)
             except ApiError as exc:
-                if exc.reason != "NotFound":  # the namespace is gone: nothing to record any more
+                if not _is_of_the_past(exc):
                     self._log.warning("no record of a delivery: node=%s uid=%s: %s", node, uid, exc)
                     self._records.changed.setdefault((node, uid))
             finally:
@@ -92,3 +92,9 @@ class RecordWriter:
         except ApiError as exc:
             if exc.reason != "NotFound":
                 raise
+
+
+def _is_of_the_past(error: ApiError) -> bool:
+    """Whether the namespace is gone, or about to go with all that is in it: nothing to record any more."""
+    causes = error.details.get("causes") or ()
+    return error.reason == "NotFound" or any(one.get("reason") == "NamespaceTerminating" for one in causes)
