@@ -24,7 +24,7 @@ from edgesite.apiserver.logs import NodeRoads
 from edgesite.apiserver.metrics import ApiMetrics
 from edgesite.apiserver.nodeauth import NodeAuthorizer, NodeRestriction
 from edgesite.apiserver.openapi import OpenApi
-from edgesite.apiserver.plugins import DefaultTolerations, Priorities, ServiceAccounts
+from edgesite.apiserver.plugins import DefaultTolerations, Priorities, RuntimeClasses, ServiceAccounts
 from edgesite.apiserver.reads import Reads
 from edgesite.apiserver.registry import Registry
 from edgesite.apiserver.reviews import Reviews
@@ -157,6 +157,7 @@ def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
         ServiceAccounts(store, kinds),
         Priorities(store, kinds),
         DefaultTolerations(store, kinds),
+        RuntimeClasses(store, kinds),
         NodeRestriction(),
     ]
 

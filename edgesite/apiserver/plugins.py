@@ -1,8 +1,8 @@
-"""Built-in admission: service accounts, priorities and tolerations of pods.
+"""Built-in admission: service accounts, priorities, tolerations and runtime classes of pods.
 
 Errors  ApiError Forbidden.
 State   None; looks into the store.
-Source  Kubernetes: Admission control (ServiceAccount, Priority, DefaultTolerationSeconds).
+Source  Kubernetes: Admission control (ServiceAccount, Priority, DefaultTolerationSeconds, RuntimeClass).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.kube import defaults, errors, json
-from edgesite.kube.resources import PRIORITY_CLASSES, SERVICE_ACCOUNTS, Resource
+from edgesite.kube.resources import PRIORITY_CLASSES, RUNTIME_CLASSES, SERVICE_ACCOUNTS, Resource
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kinds
     from edgesite.hookspecs import AdmissionRequest
     from edgesite.store.store import Store
 
-__all__ = ["DefaultTolerations", "Priorities", "ServiceAccounts"]
+__all__ = ["DefaultTolerations", "Priorities", "RuntimeClasses", "ServiceAccounts"]
 
 Object = dict[str, Any]
 DEFAULT_ACCOUNT: Final = "default"
@@ -100,3 +100,41 @@ class DefaultTolerations(_NewPods):
 
     def admit(self, request: AdmissionRequest) -> None:
         defaults.add_default_tolerations(request.object or {})
+
+
+class RuntimeClasses(_NewPods):
+    """What a runtime class costs on top, and which nodes have it, becomes part of its pods."""
+
+    name = "RuntimeClass"
+
+    def admit(self, request: AdmissionRequest) -> None:
+        """Raises ApiError (Forbidden)."""
+        spec: Object = (request.object or {}).setdefault("spec", {})
+        name = spec.get("runtimeClassName")
+        found = self._get(RUNTIME_CLASSES, "", name) if name else None
+        if name and found is None:
+            why = f"pod rejected: RuntimeClass {json.dumps(name).decode()} not found"
+            raise errors.forbidden("pods", request.name, why)
+        fixed = ((found or {}).get("overhead") or {}).get("podFixed") or {}
+        if spec.get("overhead") and spec["overhead"] != fixed:
+            why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
+            if found is None:
+                why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+            raise errors.forbidden("pods", request.name, why)
+        if fixed:
+            spec["overhead"] = dict(fixed)
+        if found is not None:
+            self._place(request, spec, found.get("scheduling") or {})
+
+    def _place(self, request: AdmissionRequest, spec: Object, scheduling: Object) -> None:
+        wanted, own = scheduling.get("nodeSelector") or {}, spec.get("nodeSelector") or {}
+        clash = sorted(key for key in wanted.keys() & own.keys() if wanted[key] != own[key])
+        if clash:
+            why = f"pod rejected: conflict: runtimeClass.scheduling.nodeSelector[{clash[0]}] = {wanted[clash[0]]}; pod.spec.nodeSelector[{clash[0]}] = {own[clash[0]]}"
+            raise errors.forbidden("pods", request.name, why)
+        if wanted:
+            spec["nodeSelector"] = own | wanted
+        tolerations = spec.get("tolerations") or []
+        more = [one for one in scheduling.get("tolerations") or () if one not in tolerations]
+        if more:
+            spec["tolerations"] = [*tolerations, *more]

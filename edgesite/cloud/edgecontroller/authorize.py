@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "NodeRules", "node_metadata", "node_patch", "pod_patch"]
 
 LEASES: Final = "kube-node-lease"
+_SHARED: Final = frozenset({"runtimeclass", "servicelist"})  #: that every node of a cluster may read
 _POD_TYPES: Final = frozenset({"pod", "podpatch", "podstatus"})
 #: labels by which operators keep pods from or on a node, whatever that node says of itself
 _RESERVED_LABELS: Final = "node-restriction.kubernetes.io"
@@ -58,6 +59,8 @@ class NodeRules:
             return _yes(node in self._objects.nodes_claiming(namespace, name))
         if path.type == "event":
             return self._own_event(node, namespace, content)
+        if path.type in _SHARED:
+            return Answer.YES
         return _yes(path.type in ("persistentvolume", "volumeattachment"))  # judged by the object, see `may_have`
 
     def _own_pod(self, node: str, namespace: str, name: str) -> Answer:

@@ -1,13 +1,14 @@
-"""What edges newer than KubeEdge v1.12 ask besides: mirror pods, serving certificates, the cluster's CA.
+"""What edges newer than KubeEdge v1.12 ask besides: mirror pods, serving certificates, the cluster's CA; and our own: services.
 
     <ns>/pod/<pod>                              insert    the mirror of a static pod          (v1.15)
     default/certificatesigningrequest/<name>    insert, query: a kubelet's serving certificate   (v1.17)
     k8s/ca.crt                                  query     PEM text of the API's CA             (v1.17)
+    <ns>/servicelist/<ns>                       query     what the environment of pods tells of services   (ours)
 
-Each is for the node of the connection alone.
+Each but the last two is for the node of the connection alone.
 
 Errors  ApiError Forbidden for what is another's, InvalidMessage for content of another shape, ApiError of the API.
-Source  reference/hub-and-metadata.md section 11; Kubernetes: static pods, certificate signing requests.
+Source  KubeEdge v1.15 and v1.17, cloud/pkg/edgecontroller; Kubernetes: static pods, certificate signing requests.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from edgesite.client import Client
     from edgesite.wire.resource import ResourcePath
 
-__all__ = ["cluster_ca", "create_mirror_pod", "create_signing_request", "query_signing_request"]
+__all__ = ["cluster_ca", "create_mirror_pod", "create_signing_request", "query_signing_request", "services_for_pods"]
 
 Object = dict[str, Any]
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _SERVING: Final = "kubernetes.io/kubelet-serving"
 _SIGNING_REQUESTS: Final = next(one for one in resources.BUILTIN if one.plural == "certificatesigningrequests")
 _ROOT_CA: Final = "kube-root-ca.crt"
+_API_SERVICE: Final = ("default", "kubernetes")
 
 
 async def create_mirror_pod(client: Client, node: str, path: ResourcePath, pod: Object) -> Object:
@@ -95,3 +97,36 @@ async def cluster_ca(client: Client) -> str:
         if text := (found.get("data") or {}).get("ca.crt"):
             return str(text)
     raise not_found("configmaps", _ROOT_CA)
+
+
+async def services_for_pods(client: Client, namespace: str) -> Object:
+    """Return the services whose addresses pods of a namespace find in their environment: its own, and that of the API.
+
+    An object named after the namespace, of no more than names, addresses and ports; without a kind, so that no edge takes it for one
+    of the API. Raises ApiError.
+    """
+    found = (await client.list(resources.SERVICES, namespace)).get("items") or []
+    if namespace != _API_SERVICE[0]:
+        try:
+            found.append(await client.get(resources.SERVICES, _API_SERVICE[1], _API_SERVICE[0]))
+        except ApiError as exc:
+            if exc.reason != "NotFound":
+                raise
+    items = sorted(filter(None, map(_address_of, found)), key=lambda one: (one["namespace"], one["name"]))
+    return {"metadata": {"name": namespace, "namespace": namespace}, "items": items}
+
+
+def _address_of(service: Object) -> Object | None:
+    """None for a service without an address of its own."""
+    spec, metadata = service.get("spec") or {}, service["metadata"]
+    if spec.get("clusterIP") in (None, "", "None"):
+        return None
+    ports = [
+        {name: one[name] for name in ("name", "port", "protocol") if one.get(name)} for one in spec.get("ports") or ()
+    ]
+    return {
+        "name": metadata["name"],
+        "namespace": metadata.get("namespace") or "",
+        "clusterIP": spec["clusterIP"],
+        "ports": ports,
+    }

@@ -4,8 +4,8 @@
     pod delete, node update, events, whole statuses                     "OK"
     queries                                                             the object
 
-A query that fails is answered with {"ErrStatus": ...}, but an edge of KubeEdge v1.12 would store that as if it were the object: it
-gets such an answer for its node only, where it helps, and otherwise none, as it expects.
+A query that fails is answered with {"ErrStatus": ...}, but an edge of KubeEdge before v1.13 would store that as if it were the object:
+it gets such an answer for its node only, where it helps, and otherwise none, as it expects.
 
 Errors  ApiError of the API goes to the edge; nothing leaves.
 Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11.
@@ -28,6 +28,7 @@ from edgesite.cloud.edgecontroller.requests import (
     create_mirror_pod,
     create_signing_request,
     query_signing_request,
+    services_for_pods,
 )
 from edgesite.cloud.edgecontroller.statuses import create_or_report_node, pod_reports, report_node, report_pod
 from edgesite.kube import json, resources
@@ -56,6 +57,7 @@ _QUERIED: Final[Mapping[str, Resource]] = {
     "persistentvolumeclaim": resources.PERSISTENT_VOLUME_CLAIMS,
     "volumeattachment": next(one for one in resources.BUILTIN if one.plural == "volumeattachments"),
     "lease": resources.LEASES,
+    "runtimeclass": resources.RUNTIME_CLASSES,
 }
 _AS_OBJECT_RESP: Final = frozenset(
     {
@@ -95,7 +97,7 @@ class Upstream:
         rules: NodeRules,
         bus: Bus,
         maker: MessageMaker,
-        is_own: Callable[[str], bool],
+        knows_errors: Callable[[str], bool],
         monotonic: Callable[[], float],
         log: Log,
     ) -> None:
@@ -103,7 +105,7 @@ class Upstream:
         self._rules = rules
         self._bus = bus
         self._maker = maker
-        self._is_own = is_own  #: whether a node is one of ours
+        self._knows_errors = knows_errors  #: whether a node understands that a query is answered with an error
         self._monotonic = monotonic
         self._renewed: dict[
             str, tuple[float, str]
@@ -129,6 +131,7 @@ class Upstream:
             ("certificatesigningrequest", "insert"): self._create_signing_request,
             ("certificatesigningrequest", "query"): self._query_signing_request,
             ("ca.crt", "query"): self._query_ca,
+            ("servicelist", "query"): self._query_services,
             **{(type_, "query"): self._query for type_ in _QUERIED},
         }
 
@@ -138,7 +141,7 @@ class Upstream:
         work = self._works.get((path.type, message.operation))
         if work is None:
             self._log.info("left alone: node=%s operation=%s resource=%s", node, message.operation, message.resource)
-            if self._is_own(node) and not message.parent_msg_id:
+            if self._knows_errors(node) and not message.parent_msg_id:
                 await self._refuse(node, path, message, bad_request(f"no {message.operation} of {path.type!r} here"))
             return
         try:
@@ -172,7 +175,7 @@ class Upstream:
         content = error_content(error.status())
         if (path.type, request.operation) in _AS_OBJECT_RESP:
             await self._send(request, {"Object": None if path.type == "lease" else {}, "Err": content})
-        elif self._is_own(node) or path.type == "node":
+        elif self._knows_errors(node) or path.type == "node":
             await self._send(request, content)
 
     async def _send(self, request: Message, content: Any, version: str = "") -> None:
@@ -307,6 +310,9 @@ class Upstream:
 
     async def _query_signing_request(self, path: ResourcePath, message: Message) -> Object:
         return await query_signing_request(self._client, resource.node_of(message.resource), path.name)
+
+    async def _query_services(self, path: ResourcePath, message: Message) -> Object:
+        return await services_for_pods(self._client, path.name)
 
     async def _query_ca(self, path: ResourcePath, message: Message) -> str:
         return await cluster_ca(self._client)

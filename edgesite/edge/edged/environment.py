@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -65,9 +66,13 @@ def environment(
     container: Mapping[str, Any],
     objects: Mapping[tuple[str, str], Mapping[str, Any] | None],
     facts: Facts,
+    services: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the variables in order. ``objects`` holds what `references` named, None where missing. Raises ConfigError."""
+    """Return the variables in order. ``objects`` holds what `references` named, None where missing; ``services`` what is told of
+    services (`serviceenv`), where the container does not say otherwise. Raises ConfigError."""
+    told = services or {}
     found: dict[str, str] = {}
+    known = ChainMap(found, dict(told))
     for source in container.get("envFrom") or ():
         found.update(_from_source(pod, source, objects))
     for variable in container.get("env") or ():
@@ -78,8 +83,8 @@ def environment(
             if value is not None:
                 found[name] = value
         else:
-            found[name] = expand(variable.get("value") or "", found)
-    return found
+            found[name] = expand(variable.get("value") or "", known)
+    return found | {name: value for name, value in told.items() if name not in found}
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

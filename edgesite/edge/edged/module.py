@@ -15,6 +15,7 @@ import anyio
 from edgesite.context import Context, Section
 from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
+from edgesite.edge.edged.clusterfacts import ClusterFacts
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.hostcheck import check_host, is_wanted
 from edgesite.edge.edged.images import Images
@@ -90,8 +91,7 @@ class Edged:
         events = Events(meta, ctx.clock, ctx.node_name, ctx.log)
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
-        link = ctx.services.find(Link)  # type: ignore[type-abstract]
-        objects = Objects(meta, lambda: link is None or link.own_peer)
+        objects = Objects(meta, lambda: (link := ctx.services.find(Link)) is None or link.own_peer)  # type: ignore[type-abstract]
         plugins = NodePlugins(ctx, paths, meta, objects, lambda *work: services.beside(*work))
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
@@ -100,6 +100,7 @@ class Edged:
             runtime=runtime,
             meta=meta,
             objects=objects,
+            cluster=ClusterFacts(objects, lambda *work: services.beside(*work)),
             events=events,
             images=Images(
                 runtime,

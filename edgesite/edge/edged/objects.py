@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Objects"]
 
 QUERY_S: Final = 10.0
+OURS_ALONE: Final = frozenset({"csidriver", "runtimeclass", "servicelist"})  #: KubeEdge's cloud never answers for these
 
 
 class Objects:
@@ -43,9 +44,10 @@ class Objects:
     async def newest(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return the object as the cloud has it now, without a link as it was stored; None when there is none. Raises ApiError.
 
-        For "csidriver", "volumeattachment" and secrets of volumes. A cloud of another make knows no "csidriver": then None.
+        For "csidriver", "runtimeclass", "servicelist", "volumeattachment" and secrets of volumes. A cloud of another make does not
+        know the first three: then None.
         """
-        if kind == "csidriver" and self._meta.connected and not self.cloud_is_ours:
+        if kind in OURS_ALONE and self._meta.connected and not self.cloud_is_ours:
             return None
         if not self._meta.connected:
             return await self._meta.get(kind, namespace, name)

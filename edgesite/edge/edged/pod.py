@@ -129,7 +129,8 @@ def amount_nano(container: dict[str, Any], kind: str, resource: str) -> int:
 
 
 def effective_requests(pod: Pod, resource: str) -> int:
-    """Billionths of a resource that the pod takes on the node: the main containers together, or the largest init container."""
+    """Billionths of a resource that the pod takes on the node: the main containers together, or the largest init container; and
+    what its runtime class costs on top."""
     running = sum(_request(one, resource) for one in pod.containers)
     sidecars = largest = 0
     for one in pod.init_containers:
@@ -137,7 +138,8 @@ def effective_requests(pod: Pod, resource: str) -> int:
             sidecars += _request(one, resource)
         else:
             largest = max(largest, sidecars + _request(one, resource))
-    return max(running + sidecars, largest)
+    overhead = amount_nano({"resources": pod.spec}, "overhead", resource)
+    return max(running + sidecars, largest) + overhead
 
 
 def _request(container: dict[str, Any], resource: str) -> int:

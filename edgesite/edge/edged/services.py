@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from edgesite.context import Clock, Net, Threads
 from edgesite.edge.edged.backoff import Backoff
+from edgesite.edge.edged.clusterfacts import ClusterFacts
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.images import Images
@@ -57,6 +58,7 @@ class PodServices:
     runtime: Runtime
     meta: Meta
     objects: Objects
+    cluster: ClusterFacts
     events: Events
     images: Images
     csi: CsiVolumes

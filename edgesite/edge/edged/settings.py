@@ -70,6 +70,7 @@ class EdgedSettings:
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
     interface: str = ""
+    master_namespace: str = "default"  #: of the service of the API
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> EdgedSettings:
@@ -126,4 +127,5 @@ class EdgedSettings:
             seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
             seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",
             interface=section.get("customInterfaceName") or "",
+            master_namespace=section.get("masterServiceNamespace") or "default",
         )

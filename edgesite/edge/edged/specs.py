@@ -145,7 +145,6 @@ def sandbox_config(
             namespaces=_namespaces(pod),
             seccomp=SeccompProfile("RuntimeDefault"),
         ),
-        runtime_handler=pod.spec.get("runtimeClassName") or "",
     )
 
 

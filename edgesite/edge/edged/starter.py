@@ -16,6 +16,7 @@ from edgesite.edge.edged.environment import ConfigError, Reference, environment,
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
 from edgesite.edge.edged.images import Pull
+from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.runtime import (
     ContainerConfig,
@@ -27,6 +28,7 @@ from edgesite.edge.edged.runtime import (
     RuntimeFault,
     RuntimeUnavailable,
 )
+from edgesite.edge.edged.serviceenv import service_environment
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config, noted_resources, resizable
 from edgesite.edge.edged.state import PodState, Seen, Unhealthy, Waiting
@@ -160,9 +162,16 @@ class ContainerStarter:
         self, state: PodState, container: Mapping[str, Any], attempt: int, image: Image
     ) -> ContainerConfig:
         services, pod = self._services, state.pod
-        env = environment(
-            pod, container, await self._objects(state, container), services.node.seen_by(_ips(state, services))
-        )
+        objects, told = {}, {}
+
+        async def get_objects() -> None:
+            objects.update(await self._objects(state, container))
+
+        async def get_services() -> None:
+            told.update(await self._services_of(pod))
+
+        await together(get_objects, get_services)
+        env = environment(pod, container, objects, services.node.seen_by(_ips(state, services)), told)
         message_file = services.paths.termination_message(pod.uid, container["name"], attempt)
         mounts = await services.threads.run(self._mounts, state, container, env, message_file)
         settings = services.settings
@@ -184,6 +193,14 @@ class ContainerStarter:
             seccomp_root=settings.seccomp_root,
             target=_target(state, container),
         )
+
+    async def _services_of(self, pod: Pod) -> dict[str, str]:
+        if pod.is_static:
+            return {}  # it starts with no cloud at all, and alike each time
+        found = await self._services.cluster.services(pod.namespace)
+        links = pod.spec.get("enableServiceLinks") is not False
+        master = self._services.settings.master_namespace
+        return service_environment(found, pod.namespace, links=links, master_namespace=master)
 
     async def _objects(
         self, state: PodState, container: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 Errors  ApiError, as the interface says. A disk that fails is 500 InternalError.
 State   Whether there is a link; everything else is in the store and the outbox.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3, 6.8 and 7.2.
+Source  KubeEdge v1.12.7, edge/pkg/metamanager and its client.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = ["MetaService", "key_for", "object_in_answer"]
 
 HUB: Final = "websocket"  #: EdgeHub's name on the bus
 _PATCH_TYPES: Final = {"pod": "podpatch", "node": "nodepatch"}
+_ASKED_OFTEN: Final = frozenset({"runtimeclass", "servicelist"})
 _TOKEN_MOST_S: Final = 24 * 3600.0
 
 
@@ -123,11 +124,13 @@ class MetaService:
         return found
 
     async def _keep(self, answer: Message, found: dict[str, Any]) -> None:
-        """Store what the cloud answered, then acknowledge it. A lease is worth nothing later and spares the disk."""
+        """Store what the cloud answered, then acknowledge it. A lease is worth nothing later and spares the disk, as does what is
+        asked for again and again and seldom changes."""
         path = resource.parse(answer.resource)
         if path.type not in ("lease", "serviceaccounttoken"):
             try:
-                await self._store.apply([Arrival(answer.resource, found)])
+                if path.type not in _ASKED_OFTEN or await self._store.get(answer.resource) != found:
+                    await self._store.apply([Arrival(answer.resource, found)])
             except StoreError as exc:
                 raise internal(str(exc)) from exc
         try:

@@ -283,8 +283,12 @@ def _entry(key: str, type_: str, value: Any) -> _Entry:
 
 
 #: cluster-scoped, though KubeEdge's edge asks for them with the namespace word "default"
-CLUSTER_TYPES: Final = frozenset({"node", "persistentvolume", "volumeattachment", "csidriver", "csinode"})
-_NO_IDENTITY: Final = frozenset({"lease", "nodepatch", "podpatch", "serviceaccounttoken"})
+CLUSTER_TYPES: Final = frozenset(
+    {"node", "persistentvolume", "volumeattachment", "csidriver", "csinode", "runtimeclass"}
+)
+_NO_IDENTITY: Final = frozenset(
+    {"lease", "nodepatch", "podpatch", "runtimeclass", "serviceaccounttoken", "servicelist"}
+)
 
 
 def _object(value: str | None) -> dict[str, Any] | None:

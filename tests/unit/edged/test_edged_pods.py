@@ -279,7 +279,10 @@ async def test_what_nobody_wants_is_ended_at_start(machine: Machine, tmp_path: P
 
 @pytest.mark.parametrize("remembers", [True, False])
 async def test_folders_of_ended_pods_are_removed_at_start(machine: Machine, tmp_path: Path, remembers: bool) -> None:
-    folders = [tmp_path / "edged" / name for name in ("pods/ghost/volumes/v", "subpaths/ghost/c", "logs/d_web_ghost/c")]
+    folders = [
+        tmp_path / "edged" / name
+        for name in ("pods/ghost/volumes/v", "pods/ghost/volume-subpaths/v/c/0", "logs/d_web_ghost/c")
+    ]
     for folder in folders:
         folder.mkdir(parents=True)
     cloud = FakeCloud("edge-1")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from edgesite.edge.edged import dns
 from edgesite.edge.edged.cgroups import remove_cgroup
+from edgesite.edge.edged.clusterfacts import ClusterUnknown
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.resources import cgroup_parent, cgroup_parents
 from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig
@@ -67,20 +69,30 @@ class SandboxStage:
                 "Pod sandbox changed, it will be killed and re-created.",
             )
             await self.stop(state)
-        config = self._config(state, attempt)
+        config = replace(self._config(state, attempt), runtime_handler=await self._handler(state))
         try:
             sandbox_id = await runtime.run_sandbox(config)
             status = await runtime.sandbox_status(sandbox_id)
         except RuntimeUnavailable:
             raise
         except RuntimeFault as exc:
-            text = f"Failed to create pod sandbox: {exc}"
-            events.report(state.pod.reference(), WARNING, "FailedCreatePodSandBox", text)
-            raise StageWait(text, RETRY_S) from exc
+            raise self._failed(state, exc) from exc
         state.sandboxes.insert(0, status)
         state.sandbox_config, state.ips = config, status.ips
         self._forget_old(state)
         await self._write_hosts(state)
+
+    async def _handler(self, state: PodState) -> str:
+        """What the runtime calls the pod's runtime class. Raises StageWait."""
+        try:
+            return await self._services.cluster.handler(state.pod.spec.get("runtimeClassName") or "")
+        except ClusterUnknown as exc:
+            raise self._failed(state, exc) from exc
+
+    def _failed(self, state: PodState, why: Exception) -> StageWait:
+        text = f"Failed to create pod sandbox: {why}"
+        self._services.events.report(state.pod.reference(), WARNING, "FailedCreatePodSandBox", text)
+        return StageWait(text, RETRY_S)
 
     def _forget_old(self, state: PodState) -> None:
         """Let go of sandboxes before the last: each reboot makes one. The last holds how its containers ended."""

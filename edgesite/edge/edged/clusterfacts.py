@@ -1,0 +1,81 @@
+"""What pods need to know of the cluster beside the objects that they name: runtime classes, and where services are.
+
+Only a cloud of ours answers for these. A cloud of another make knows nothing of them: there a runtime class stands for the handler of
+its own name, and no services are told of. Without a link the last answer serves.
+
+Errors  ClusterUnknown where a pod cannot be run without knowing.
+State   Questions that are under way: pods that start at the same time share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from edgesite.kube.errors import ApiError
+
+if TYPE_CHECKING:
+    from edgesite.edge.edged.objects import Objects
+
+__all__ = ["ClusterFacts", "ClusterUnknown"]
+
+Object = Mapping[str, Any]
+
+
+class ClusterUnknown(Exception):
+    """The text is for the pod's events."""
+
+
+class ClusterFacts:
+    """``beside`` runs a function in a task of the module's."""
+
+    def __init__(self, objects: Objects, beside: Callable[..., None]) -> None:
+        self._objects = objects
+        self._beside = beside
+        self._asking: dict[str, _Question] = {}
+
+    async def services(self, namespace: str) -> Sequence[Object]:
+        """Return the services that pods of a namespace are told of, as they are now if there is a link."""
+        question = self._asking.get(namespace)
+        if question is None or question.sent:
+            question = self._asking[namespace] = _Question()
+            self._beside(self._ask, namespace, question)
+        await question.answered.wait()
+        return question.found
+
+    async def _ask(self, namespace: str, question: _Question) -> None:
+        await anyio.lowlevel.checkpoint()  # whoever asks in the same moment is answered, too
+        question.sent = True
+        try:
+            found = await self._objects.newest("servicelist", namespace, namespace)
+            question.found = (found or {}).get("items") or ()
+        except ApiError:  # an older cloud of ours: pods start all the same
+            question.found = ()
+        finally:
+            question.answered.set()
+            if self._asking.get(namespace) is question:
+                del self._asking[namespace]
+
+    async def handler(self, runtime_class: str) -> str:
+        """Return the runtime's own name for what a runtime class means; "" is its default. Raises ClusterUnknown."""
+        if not runtime_class:
+            return ""
+        try:
+            found = await self._objects.newest("runtimeclass", "", runtime_class)
+        except ApiError as exc:
+            raise ClusterUnknown(f'failed to get RuntimeClass "{runtime_class}": {exc.message}') from exc
+        if found is not None:
+            return str(found.get("handler") or "")
+        if not self._objects.cloud_is_ours:
+            return runtime_class
+        raise ClusterUnknown(f'RuntimeClass.node.k8s.io "{runtime_class}" not found')
+
+
+class _Question:
+    def __init__(self) -> None:
+        self.sent = False
+        self.found: Sequence[Object] = ()
+        self.answered = anyio.Event()
