@@ -8,8 +8,8 @@
 
 Import these only where QUIC is configured: aioquic costs some 16 MiB.
 
-A connection has two lanes, each a bidirectional stream of the client: lane 0 (stream 0) for what must not wait, lane 1
-(stream 4) for the bulk. Loss or congestion of one lane's data does not hold up the other. ALPN is ``edgesite-link/1``.
+A connection has two lanes: lane 0 (stream 0, both ways) for what must not wait, lane 1 for the bulk (stream 2 from the client,
+stream 3 from the server). Loss or congestion of one lane's data does not hold up the other. ALPN is ``edgesite-link/1``.
 
 Source  RFC 9000 (QUIC), RFC 9001 (TLS), RFC 9002 (loss). KubeEdge's own QUIC is a draft of 2019 that nothing else speaks.
 """

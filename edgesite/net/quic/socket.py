@@ -39,7 +39,8 @@ __all__ = ["LANES", "WINDOW_BYTES", "QuicClosed", "QuicSocket"]
 LANES: Final = 2
 WINDOW_BYTES: Final = 1 << 20
 HELLO_BYTES: Final = 4096  #: a greeting; anything may be at the other end yet
-_STREAMS: Final = tuple(4 * lane for lane in range(LANES))  #: the client's bidirectional streams
+_CLIENT_STREAMS: Final = (0, 2)  #: by lane: one for both ways, then one of each end's own, which either may begin
+_SERVER_STREAMS: Final = (0, 3)
 _HIGH_BYTES: Final = 256 * 1024
 _LOW_BYTES: Final = 64 * 1024
 _MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
@@ -69,6 +70,9 @@ class QuicSocket:
         self.on_ready: Callable[[], None] | None = None  #: called when the peer is verified
         self.on_cid: Callable[[bytes, bool], None] | None = None  #: an id of ours was made known, or is no longer used
         self.heard_at = 0.0  #: when the last datagram came
+        is_client = connection.configuration.is_client
+        self._out = _CLIENT_STREAMS if is_client else _SERVER_STREAMS
+        self._in = _SERVER_STREAMS if is_client else _CLIENT_STREAMS
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._most_message_bytes = max_message_bytes
@@ -96,7 +100,7 @@ class QuicSocket:
     @property
     def buffered_bytes(self) -> int:
         """What was sent and not yet confirmed by the peer."""
-        return sum(self.connection.unacknowledged(stream) for stream in _STREAMS)
+        return sum(self.connection.unacknowledged(stream) for stream in self._out)
 
     @property
     def peer_address(self) -> Any:
@@ -125,7 +129,7 @@ class QuicSocket:
             raise self._over
         is_text = isinstance(data, str) if text is None else text
         payload = data.encode() if isinstance(data, str) else data
-        stream = _STREAMS[lane]
+        stream = self._out[lane]
         self.connection.send_stream_data(stream, encode(payload, text=is_text))
         if self.connection.unacknowledged(stream) > _HIGH_BYTES:
             self._behind[lane] = True
@@ -252,10 +256,10 @@ class QuicSocket:
     def _take_data(self, event: StreamDataReceived) -> None:
         if self.connection.ended is not None or not self._verified:
             return
-        if event.stream_id not in _STREAMS or event.end_stream:
+        if event.stream_id not in self._in or event.end_stream:
             raise ProtocolError(f"stream {event.stream_id} is no lane, or was ended")
         self._received += len(event.data)
-        messages = self._readers[_STREAMS.index(event.stream_id)].feed(event.data)
+        messages = self._readers[self._in.index(event.stream_id)].feed(event.data)
         for message in messages:
             if self.on_message is not None and not self._held and not self._queue:
                 self.on_message(message)
@@ -268,7 +272,7 @@ class QuicSocket:
 
     def _look_at_senders(self) -> None:
         freed = False
-        for lane, stream in enumerate(_STREAMS):
+        for lane, stream in enumerate(self._out):
             if self._behind[lane] and self.connection.unacknowledged(stream) <= _LOW_BYTES:
                 self._behind[lane] = False
                 freed = True
