@@ -21,31 +21,40 @@ class Endings:
     __slots__ = ("_deleted", "_deleting", "_unreadable")
 
     def __init__(self) -> None:
-        self._deleted: dict[str, None] = {}  # uids
-        self._unreadable: dict[str, int] = {}  # uid -> version
-        self._deleting: dict[str, str] = {}  # resources with a delete that is not confirmed -> uid
+        # None while empty, as they mostly are
+        self._deleted: dict[str, None] | None = None  # uids
+        self._unreadable: dict[str, int] | None = None  # uid -> version
+        self._deleting: dict[str, str] | None = None  # resources with a delete that is not confirmed -> uid
 
     def deleting(self, wire: str, uid: str) -> None:
         """A delete was queued."""
+        if self._deleting is None:
+            self._deleting = {}
         self._deleting[wire] = uid
 
     def is_deleting(self, wire: str) -> bool:
-        return wire in self._deleting
+        return self._deleting is not None and wire in self._deleting
 
     def deleted(self, wire: str, uid: str) -> None:
         """The edge has confirmed a delete."""
-        if self._deleting.get(wire) == uid:
+        if self._deleting is not None and self._deleting.get(wire) == uid:
             del self._deleting[wire]
+        if self._deleted is None:
+            self._deleted = {}
         self._deleted[uid] = None
         if len(self._deleted) > _KEPT:
             del self._deleted[next(iter(self._deleted))]
 
     def unreadable(self, ref: ObjectRef) -> None:
         """The edge cannot read this version."""
+        if self._unreadable is None:
+            self._unreadable = {}
         self._unreadable[ref.uid] = ref.version
         if len(self._unreadable) > _KEPT:
             del self._unreadable[next(iter(self._unreadable))]
 
     def is_useless(self, ref: ObjectRef) -> bool:
         """Whether sending this version cannot help."""
-        return ref.uid in self._deleted or 0 < ref.version <= self._unreadable.get(ref.uid, 0)
+        if self._deleted is not None and ref.uid in self._deleted:
+            return True
+        return self._unreadable is not None and 0 < ref.version <= self._unreadable.get(ref.uid, 0)

@@ -32,6 +32,7 @@ __all__ = [
     "FRAMES",
     "HOLDINGS",
     "NEAR_FEATURES",
+    "agree",
     "digest_of",
     "features_of",
     "greeting",
@@ -57,6 +58,11 @@ def greeting(features: Iterable[str] = FEATURES, *, spread_s: float = 0.0) -> di
     if spread_s:
         content["spread_s"] = round(spread_s, 3)
     return content
+
+
+def agree(theirs: frozenset[str], ours: frozenset[str]) -> frozenset[str]:
+    """Return what both ends can do; the very set of ours if that is all of it, which spares each session one."""
+    return ours if theirs >= ours else theirs & ours
 
 
 def spread_of(message: Message) -> float:

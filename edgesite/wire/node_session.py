@@ -24,7 +24,6 @@ Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/session and /dispatcher; the greeti
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -53,6 +52,7 @@ from edgesite.wire.events import (
     Removed,
     Sent,
 )
+from edgesite.wire.fifo import Fifo
 from edgesite.wire.frames import Frame, Lane
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
 from edgesite.wire.numbers import Outstanding
@@ -79,6 +79,15 @@ class NodeSession:
     shall come back after a loss of all links. ``features`` are what we offer; ``bases`` is shared by all sessions.
     """
 
+    # fmt: off
+    __slots__ = (
+        "_agreed", "_answered", "_bases", "_bytes", "_deletes", "_digest", "_due_from", "_endings", "_hold_until",
+        "_in_flight", "_jitter", "_lost_at", "_maker", "_numbers", "_offered", "_once", "_others", "_repeats",
+        "_slots", "_spread_s", "_version_at_edge", "closed", "counts", "dropped", "events", "limits", "node",
+        "own_peer", "refused",
+    )
+    # fmt: on
+
     def __init__(
         self,
         node: str,
@@ -98,7 +107,7 @@ class NodeSession:
         self.limits = limits or SessionLimits()
         self.closed = False
         self.own_peer: bool | None = None  #: None until known
-        self.events: deque[Event] = deque()
+        self.events: Fifo[Event] = Fifo()
         self.refused = 0  #: bad messages of the peer
         self.dropped = 0  #: messages sent once that were pushed out
         self.counts = counts if counts is not None else SessionCounts()
@@ -114,7 +123,7 @@ class NodeSession:
         self._bytes = 0  # in flight
         self._lost_at = now + self.limits.keepalive_s
         self._hold_until: float | None = now + self.limits.hold_s
-        self._once: deque[Message] = deque()
+        self._once: Fifo[Message] = Fifo()
         self._slots: dict[str, Slot] = {}
         self._deletes: dict[str, None] = {}  # uids in order
         self._others: dict[str, None] = {}
@@ -342,7 +351,7 @@ class NodeSession:
         features = greeting.features_of(message)
         if self.own_peer is None:
             self.own_peer = features is not None
-            self._agreed = (features or frozenset()) & self._offered
+            self._agreed = greeting.agree(features or frozenset(), self._offered)
             if greeting.FRAMES in self._agreed:
                 self._numbers = Outstanding()
             self.events.append(Greeted(self.own_peer, features or frozenset()))

@@ -36,6 +36,21 @@ class HubSide(Protocol):
 class NodeConnection:
     """``identity`` is the common name that the node has shown."""
 
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_held",
+        "_hub",
+        "_socket",
+        "_stall",
+        "identity",
+        "in_process",
+        "node",
+        "session",
+        "timer_at",
+        "waiting_upstream",
+    )
+
     def __init__(
         self,
         node: str,

@@ -64,6 +64,24 @@ class Refusal(NamedTuple):
     retry_after_s: float = 0.0
 
 
+class _Known:
+    """What a node is known to hold, for its session."""
+
+    __slots__ = ("_node", "_records")
+
+    def __init__(self, records: Callable[[], DeliveryRecords | None], node: str) -> None:
+        self._records = records
+        self._node = node
+
+    def version_at_edge(self, uid: str) -> int | None:
+        records = self._records()
+        return records.version_at_edge(self._node, uid) if records is not None else None
+
+    def digest(self) -> str:
+        records = self._records()
+        return records.digest(self._node) if records is not None else ""
+
+
 class Hub:
     """Implements `ConnectedNodes` and `HubSide`; ``handle`` is the HTTP handler of all its listeners."""
 
@@ -93,6 +111,7 @@ class Hub:
         self._log = log
         self.identities: Identities | None = None  #: set before the first listener for other machines opens
         self._maker = MessageMaker(clock.time, draw.getrandbits)
+        self._jitter, self._spread = draw.random, self._spread_s  # made once: each session has them
         self._connections: dict[str, NodeConnection] = {}
         self._open: dict[str, None] = {}
         self._bases = Bases()
@@ -191,15 +210,16 @@ class Hub:
         if old is not None:
             self._open.pop(node, None)
             old.drop("the node has connected again")
+        known = _Known(self._records, node)
         session = NodeSession(
             node,
             self._maker,
             now=self._clock.monotonic(),
-            version_at_edge=lambda uid: self._version_at_edge(node, uid),
-            jitter=self._random.random,
+            version_at_edge=known.version_at_edge,
+            jitter=self._jitter,
             limits=self._limits,
-            digest=lambda: self._digest(node),
-            spread_s=lambda: len(self._connections) * _SPREAD_PER_NODE_S,
+            digest=known.digest,
+            spread_s=self._spread,
             features=NEAR_FEATURES if peer.in_process else FEATURES,
             bases=self._bases,
             counts=self._metrics.sessions,
@@ -234,13 +254,8 @@ class Hub:
             return "" if peer.common_name in (NODE_PREFIX + node, LEGACY_NAME) else "the certificate is another node's"
         return self.identities.refusal(node, peer)
 
-    def _version_at_edge(self, node: str, uid: str) -> int | None:
-        records = self._records()
-        return records.version_at_edge(node, uid) if records is not None else None
-
-    def _digest(self, node: str) -> str:
-        records = self._records()
-        return records.digest(node) if records is not None else ""
+    def _spread_s(self) -> float:
+        return len(self._connections) * _SPREAD_PER_NODE_S
 
     # -- to the edges --------------------------------------------------------------------------------------------
 
