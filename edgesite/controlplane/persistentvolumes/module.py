@@ -126,11 +126,12 @@ class VolumeBinder:
             free = named is not None and (not named["spec"].get("claimRef") or is_claimed_by(named, claim))
             return named if free else None
         candidates = self._volumes.list()
+        if kept := next((one for one in candidates if is_claimed_by(one, claim)), None):
+            return kept  # also where the node is another one by now: a bind is never begun twice
         if self._waits_for_use(claim):
             nodes = self._nodes_of(claim)
             if not nodes:
-                kept = [one for one in candidates if is_claimed_by(one, claim)]
-                return kept[0] if kept else None
+                return None
             candidates = [one for one in candidates if all(reachable_from(one, *node) for node in nodes)]
         found = choose(claim, candidates)
         return dict(found) if found is not None else None

@@ -26,7 +26,7 @@ from edgesite.controlplane.scheduler.filters import NodeFilter
 from edgesite.controlplane.scheduler.queue import Entry, SchedulingQueue
 from edgesite.controlplane.scheduler.refusal import Refusal, refused_message
 from edgesite.controlplane.scheduler.scores import rate
-from edgesite.controlplane.scheduler.volumes import Volumes
+from edgesite.controlplane.scheduler.volumes import Volumes, selected_before
 from edgesite.kube.errors import ApiError
 from edgesite.kube.quantity import InvalidQuantity
 from edgesite.kube.resources import (
@@ -200,7 +200,7 @@ class Scheduler:
         fitting, refusals = self._look(pod, nodes, judge)
         if not fitting:
             return self._refused(entry, pod, nodes, judge, refusals)
-        chosen = self._choose(pod, fitting, nodes, labels)
+        chosen = self._choose(pod, selected_before(needs, fitting) or fitting, nodes, labels)
         if needs.unbound:
             self._queue.park(entry)
             return partial(self._select_node, needs.unbound, chosen.name)

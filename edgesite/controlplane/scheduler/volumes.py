@@ -10,7 +10,7 @@ Source  kube-scheduler's VolumeBinding (rules and messages); storage/v1 StorageC
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from edgesite.controlplane.persistentvolumes.matching import (
     SELECTED_NODE,
     choose,
     class_of,
+    is_claimed_by,
     provisioner_of,
     reachable_from,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from edgesite.client import Informer
     from edgesite.controlplane.scheduler.cache import NodeState
 
-__all__ = ["VolumeNeeds", "Volumes"]
+__all__ = ["VolumeNeeds", "Volumes", "selected_before"]
 
 Object = Mapping[str, Any]
 _AFFINITY: Final = "node(s) didn't match PersistentVolume's node affinity"
@@ -43,6 +44,12 @@ class VolumeNeeds:
     problem: str = ""  #: why it can run nowhere now
     bound: list[Object] = field(default_factory=list)  #: PersistentVolumes of its claims
     unbound: list[Object] = field(default_factory=list)  #: claims that are bound when their node is known
+
+
+def selected_before(needs: VolumeNeeds, nodes: Sequence[NodeState]) -> list[NodeState]:
+    """The node for which claims are being bound already, if it is among ``nodes``: a choice is not made twice."""
+    chosen = {(one["metadata"].get("annotations") or {}).get(SELECTED_NODE) for one in needs.unbound}
+    return [one for one in nodes if one.name in chosen]
 
 
 class Volumes:
@@ -99,6 +106,9 @@ class Volumes:
     def _can_be_had(self, claim: Object, node: NodeState) -> bool:
         """Whether a volume that is there suits, or one can be made for the node."""
         storage_class = self.classes.get(class_of(claim)) or {}
+        kept = next((one for one in self.volumes.list() if is_claimed_by(one, claim)), None)
+        if kept is not None:  # it is being bound
+            return reachable_from(kept, node.name, node.labels)
         if choose(claim, (one for one in self.volumes.list() if reachable_from(one, node.name, node.labels))):
             return True
         if not provisioner_of(storage_class):
