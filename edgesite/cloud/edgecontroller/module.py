@@ -17,7 +17,7 @@ from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
 from edgesite.cloud.edgecontroller.inorder import InOrder
-from edgesite.cloud.edgecontroller.objects import EdgeObjects
+from edgesite.cloud.edgecontroller.objects import EdgeObjects, takes_errors
 from edgesite.cloud.edgecontroller.upstream import Upstream
 from edgesite.context import Context, Section
 from edgesite.wire.message import MessageMaker
@@ -46,9 +46,11 @@ class EdgeController:
         maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         inbox = ctx.bus.join("edgecontroller", "edgecontroller")
 
-        def is_own(node: str) -> bool:
+        def knows_errors(node: str) -> bool:
             nodes = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
-            return nodes is not None and nodes.is_own(node)
+            if nodes is not None and nodes.is_own(node):
+                return True
+            return takes_errors(objects.nodes.get(node) or {})
 
         def holders(uid: str) -> Iterable[str]:
             records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
@@ -66,7 +68,7 @@ class EdgeController:
             await objects.wait_synced()
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders).run)
             ctx.services.provide(EdgeObjects, objects)
-            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, is_own, ctx.clock.monotonic, ctx.log)
+            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, knows_errors, ctx.clock.monotonic, ctx.log)
             requests = InOrder(tasks, upstream.handle, _AT_ONCE)
             ctx.ready()
             async for message in inbox:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgesite.client import Informer, SharedInformers
     from edgesite.kube.resources import Resource
 
-__all__ = ["EdgeObject", "EdgeObjects", "typed", "wants_node"]
+__all__ = ["EdgeObject", "EdgeObjects", "takes_errors", "typed", "wants_node"]
 
 Object = dict[str, Any]
 _BY_NODE: Final = "edge-node"
@@ -40,6 +40,7 @@ _BY_CLAIM: Final = "edge-claim"
 _VOLUME_ATTACHMENTS: Final = next(one for one in BUILTIN if one.plural == "volumeattachments")
 _EDGE_VERSION: Final = re.compile(r"-kubeedge-v(\d+)\.(\d+)")
 _ASKED_BELOW_DEFAULT: Final = frozenset({"persistentvolume", "volumeattachment"})
+_ERRORS_SINCE: Final = (1, 13)
 _NODE_PUSHED_SINCE: Final = (1, 23)
 
 
@@ -76,9 +77,18 @@ def typed(obj: Object, resource: Resource) -> Object:
 
 def wants_node(node: Object) -> bool:
     """Whether this node's edge waits to be sent its Node: KubeEdge since v1.23 does, which its version tells."""
+    return _is_since(node, _NODE_PUSHED_SINCE)
+
+
+def takes_errors(node: Object) -> bool:
+    """Whether this node's edge knows an error when a query is answered with one: an older one stores it as the object."""
+    return _is_since(node, _ERRORS_SINCE)
+
+
+def _is_since(node: Object, version: tuple[int, int]) -> bool:
     info = (node.get("status") or {}).get("nodeInfo") or {}
     found = _EDGE_VERSION.search(str(info.get("kubeletVersion") or ""))
-    return found is not None and (int(found[1]), int(found[2])) >= _NODE_PUSHED_SINCE
+    return found is not None and (int(found[1]), int(found[2])) >= version
 
 
 def _node_of(pod: Object) -> Iterable[str]:
