@@ -4,6 +4,8 @@ A stream is opened as KubeEdge's type EXEC whatever it asks for: with it the edg
 headers included, where LOGS and METRICS give the body alone. So a failure at the node is told to the client in the node's words,
 with edges of KubeEdge too.
 
+A node that is connected to the hub, but whose tunnel is not there yet, as just after its join or after a lost link, is waited for.
+
 Errors  ApiError 503: the node has no tunnel; 504: it does not answer in time. ClosedByPeer while a body is read: the tunnel broke.
 State   The newest tunnel of each node; a node that dials again replaces its old one.
 Source  `edgesite.wire.tunnel`; KubeEdge v1.12.7 cloud/pkg/cloudstream (sessions by node name).
@@ -27,6 +29,7 @@ from edgesite.wire.tunnel import Connect, FrameType
 __all__ = ["Nodes", "TunnelAnswer"]
 
 _ANSWER_S: Final = 30.0  #: for the head of an answer
+_TUNNEL_S: Final = 3.0  #: for the tunnel of a node that is connected to the hub
 
 
 class TunnelAnswer:
@@ -52,10 +55,16 @@ class TunnelAnswer:
 
 
 class Nodes:
-    """Implements `edgesite.context.NodeConnector`."""
+    """Implements `edgesite.context.NodeConnector`. ``is_expected(node)`` tells whether a tunnel of the node should come soon."""
 
-    def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+    def __init__(
+        self,
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        is_expected: Callable[[str], bool] = lambda node: False,
+    ) -> None:
         self._log = log
+        self._is_expected = is_expected
+        self._arrived = anyio.Event()  # replaced at each tunnel that comes
         self._tunnels: dict[str, Tunnel] = {}
         self._proven: set[str] = set()
         self.on_connected: Callable[[str], None] | None = None  #: told of each node that dials
@@ -83,6 +92,8 @@ class Nodes:
         (self._proven.add if proven else self._proven.discard)(node)
         old = self._tunnels.get(node)
         self._tunnels[node] = tunnel
+        self._arrived.set()
+        self._arrived = anyio.Event()
         if old is not None:
             old.close("the node has dialled again")
         self._log.info("stream tunnel of node=%s is open", node)
@@ -96,6 +107,16 @@ class Nodes:
             self._proven.discard(node)
             self._log.info("stream tunnel of node=%s ended: %s", node, reason)
 
+    async def _tunnel(self, node: str) -> Tunnel:
+        """Raises ApiError."""
+        with anyio.move_on_after(_TUNNEL_S):
+            while node not in self._tunnels and self._is_expected(node):
+                await self._arrived.wait()
+        tunnel = self._tunnels.get(node)
+        if tunnel is None:
+            raise unavailable(f'node "{node}" cannot be reached: it has no stream tunnel to the cloud now', None)
+        return tunnel
+
     async def open(
         self,
         node: str,
@@ -105,9 +126,7 @@ class Nodes:
         body: bytes = b"",
     ) -> TunnelAnswer:
         """See `edgesite.context.NodeConnector`. Raises ApiError."""
-        tunnel = self._tunnels.get(node)
-        if tunnel is None:
-            raise unavailable(f'node "{node}" cannot be reached: it has no stream tunnel to the cloud now', None)
+        tunnel = await self._tunnel(node)
         sent = {name.title(): list(values) for name, values in (headers or {}).items()}  # as Go's edges look for them
         sent["Connection"] = ["Upgrade" if "Upgrade" in sent else "close"]
         if body or method in ("POST", "PUT", "PATCH"):

@@ -17,7 +17,7 @@ import anyio
 from prometheus_client import Gauge
 
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME
-from edgesite.cloud.cloudhub.records import NodeGate
+from edgesite.cloud.cloudhub.records import ConnectedNodes, NodeGate
 from edgesite.cloud.cloudstream.certificates import tunnel_context
 from edgesite.cloud.cloudstream.clusterside import serve_cluster, wants_cluster_side
 from edgesite.cloud.cloudstream.connector import Nodes
@@ -56,7 +56,11 @@ class CloudStream:
         self._gauge: Gauge | None = None  # kept over restarts: a registry takes each name once
 
     async def run(self, ctx: Context) -> None:
-        nodes = Nodes(ctx.log)
+        def is_expected(node: str) -> bool:
+            hub = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
+            return hub is not None and bool(hub.identity(node))
+
+        nodes = Nodes(ctx.log, is_expected)
         self._gauge = self._gauge or Gauge(
             "edgesite_stream_tunnels", "Nodes whose kubelet API can be reached", registry=ctx.metrics
         )
@@ -81,7 +85,7 @@ class CloudStream:
 def _joinable(ctx: Context) -> bool:
     """Whether edges on other machines can connect to the hub at all: only then is there a tunnel to take."""
     hub = ctx.settings.get("modules", {}).get("cloudHub", {})
-    return bool(hub.get("websocket", {}).get("enable", True))
+    return bool(hub.get("websocket", {}).get("enable", True) or hub.get("quic", {}).get("enable", False))
 
 
 def _take(request: Request, nodes: Nodes, gate: NodeGate | None) -> Response | None:

@@ -3,7 +3,8 @@
     mem:cloudstream                              when the cloud role runs in this process
     wss://<server>/v1/kubeedge/connect           else, with the node's certificate; ``modules.edgeStream.server``
 
-Ready at once: an edge needs no cloud. A tunnel that is lost is dialled again, at first after 1 to 2 s, then up to 30 s apart.
+Ready at once: an edge needs no cloud. A tunnel that is lost is dialled again, at first after 1 to 2 s, then up to 30 s apart; at once
+when edgehub has a link to the cloud again.
 
 Source  KubeEdge v1.12.7 edge/pkg/edgestream (headers, path, ping every 5 s).
 """
@@ -17,14 +18,16 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import anyio
 
 from edgesite.edge.edged.server.source import api_address
+from edgesite.edge.edgehub.link import CONNECTED
 from edgesite.edge.edgestream.serving import StreamServer
 from edgesite.net import tls, websocket
 from edgesite.net.proxy import through_proxy
 from edgesite.net.tunnel import Tunnel
 from edgesite.wire import tunnel as wire
+from edgesite.wire.message import Operation
 
 if TYPE_CHECKING:
-    from edgesite.context import Context, Section
+    from edgesite.context import Context, Inbox, Section
     from edgesite.net.websocket import WebSocket
 
 __all__ = ["MEM_ADDRESS", "EdgeStream"]
@@ -54,11 +57,19 @@ class EdgeStream:
         return bool(settings.get("modules", {}).get("edgeStream", {}).get("enable", True))
 
     async def run(self, ctx: Context) -> None:
+        inbox = ctx.bus.join("edgestream", "edgestream")
+        linked = _Linked()
         ctx.ready()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(linked.follow, inbox)
+            await self._keep_open(ctx, linked)
+
+    async def _keep_open(self, ctx: Context, linked: _Linked) -> None:
         in_process = bool(ctx.site.get("single_process"))
         first_s, most_s = (_FIRST_IN_PROCESS_S, _FIRST_S) if in_process else (_FIRST_S, _MOST_S)
         wait_s, said, since = first_s, "", ctx.clock.monotonic()
         while True:
+            linked.dialled()
             try:
                 socket = await _dial(ctx)
             except (OSError, ValueError) as exc:
@@ -70,8 +81,29 @@ class EdgeStream:
                 reason = await _serve(ctx, socket)
                 ctx.log.warning("the stream tunnel to the cloud ended: %s", reason)
                 wait_s, said, since = first_s, "", ctx.clock.monotonic()
-            await ctx.clock.sleep(wait_s * (0.5 + ctx.random.random() / 2))
-            wait_s = min(wait_s * 2, most_s)
+            with anyio.move_on_after(wait_s * (0.5 + ctx.random.random() / 2)) as waited:
+                await linked.wait()
+            wait_s = min(wait_s * 2, most_s) if waited.cancelled_caught else first_s
+
+
+class _Linked:
+    """Whether edgehub has got a link since the tunnel was last dialled."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    async def follow(self, inbox: Inbox) -> None:
+        """Run until cancelled."""
+        async for message in inbox:
+            if message.operation == Operation.CONNECT and message.content == CONNECTED:
+                self._event.set()
+
+    async def wait(self) -> None:
+        """Wait for a new link, unless one has come meanwhile."""
+        await self._event.wait()
+
+    def dialled(self) -> None:
+        self._event = anyio.Event()
 
 
 async def _dial(ctx: Context) -> WebSocket:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from edgesite.cloud.cloudhub.records import ConnectedNodes
 from edgesite.cloud.cloudstream.module import CloudStream
 from edgesite.context import Context, NodeConnector, Section
 from edgesite.edge.edged.server.module import KubeletApiServer
@@ -195,6 +196,22 @@ async def test_a_nodes_refusal_comes_in_its_words(tmp_path: Path) -> None:
         assert await text(connector, "n1", "/run/d/web/app?cmd=true+x", "POST") == (200, b"true x")
         assert (await text(connector, "n1", "/run/d/web/app?cmd=false", "POST"))[0] == 500
         assert (await text(connector, "n1", "/run/d/web/app?cmd=false"))[0] == 405
+
+
+async def test_a_node_whose_tunnel_is_about_to_come_is_waited_for(tmp_path: Path) -> None:
+    log_file(tmp_path, "n1", b"one")
+    net, threads = RealNet(), RealThreads()
+    joined = SimpleNamespace(identity=lambda node: "system:node:n1" if node == "n1" else "")
+    async with running(cloud_host(net, threads, tmp_path, single=True)) as cloud, anyio.create_task_group() as tasks:
+        cloud.services.provide(ConnectedNodes, joined)  # type: ignore[type-abstract, arg-type]
+        connector = cloud.services.get(NodeConnector)  # type: ignore[type-abstract]
+        with pytest.raises(ApiError, match="cannot be reached"):  # it is not connected: at once
+            await connector.open("n2", "GET", "/healthz")
+        tasks.start_soon(edge_host(net, threads, tmp_path, "n1", single=True).run)
+        with anyio.fail_after(10):
+            assert await text(connector, "n1", "/containerLogs/default/web/app") == (200, b"one\n")
+        tasks.cancel_scope.cancel()
+    await threads.close()
 
 
 async def test_a_node_without_a_tunnel_is_a_clear_503(tmp_path: Path) -> None:
