@@ -3,7 +3,7 @@
     python -m conformance.external PROGRAMS [--etcd FILE] [--kubectl FILE] [--only NAME] [--outage SECONDS] [--out FOLDER]
 
 PROGRAMS is a folder with kube-apiserver, kube-controller-manager and kube-scheduler of any version, see README.md. Run it in a
-network namespace of its own (``unshare --net``): rules for the stream server are written with iptables. Prints a line for each
+network and a mount namespace of its own (``unshare --net --mount``): firewall rules are written, volumes mounted. Prints a line for each
 scenario, and ends with 1 if one failed.
 
 Units   Seconds.
@@ -114,9 +114,10 @@ class Site:
         return pods
 
     def close(self) -> None:
-        for program in (*self.edges.values(), *self.clouds.values()):
-            with suppress(Exception):
-                program.close()
+        for edge in self.edges.values():
+            edge.close()
+        for cloud in self.clouds.values():
+            cloud.close()
 
 
 class Cloud:
@@ -253,7 +254,8 @@ def join(site: Site) -> None:
 def deploy(site: Site) -> None:
     """A Deployment with a nodeSelector, ConfigMap and Secret; their changes reach the pod; then it is scaled and deleted."""
     site.edge("edge-1", site.cloud())
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"word": "one"}}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}}
+    config_one, config_three = config | {"data": {"word": "one"}}, config | {"data": {"word": "three"}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}, "stringData": {"key": "two"}}
     volumes = [
         {"name": "config", "configMap": {"name": "web"}},
@@ -261,11 +263,10 @@ def deploy(site: Site) -> None:
     ]
     marks = [{"name": "config", "mountPath": "/etc/web"}, {"name": "secret", "mountPath": "/etc/web-secret"}]
     made = deployment("web", "edge-1", 2, volumes=volumes, container={"volumeMounts": marks})
-    site.kubectl.apply(config, secret, made)
+    site.kubectl.apply(config_one, secret, made)
     site.running("web", 2)
     site.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
-    config["data"]["word"] = "three"
-    site.kubectl.apply(config)
+    site.kubectl.apply(config_three)
     data = site.edges["edge-1"].data
     eventually(lambda: _holds(data, "word", "three"), "the change reaches the edge's volumes", 120)
     site.kubectl("scale", "deployment/web", "--replicas=5")
@@ -404,7 +405,7 @@ def two_clouds(site: Site) -> None:
         if not known <= now:
             raise Failed(f"containers were started anew: {known} {now}")
         known = now
-        eventually(lambda to=alive: "node edge-3 connected" in to.log.read_text(), "the node has moved", 60)
+        eventually(_has_connected(alive, "edge-3"), "the node has moved", 60)
         dead.start()
     if edge.log.read_text().count("Traceback"):
         raise Failed("the edge's log has a traceback")
@@ -414,6 +415,10 @@ def two_clouds(site: Site) -> None:
         raise Failed("a container was started anew")
     site.kubectl("delete", "deployment/both")
     eventually(lambda: not site.pods("both"), "the end of the pods", 60)
+
+
+def _has_connected(cloud: Cloud, node: str) -> Callable[[], bool]:
+    return lambda: f"node {node} connected" in cloud.log.read_text()
 
 
 def in_cluster(site: Site) -> None:

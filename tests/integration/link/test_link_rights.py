@@ -1,0 +1,194 @@
+"""The cloud role on a cluster gets by with the rights that packaging/kubernetes/cloud-rbac.yaml gives it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import yaml
+from link_site import (
+    DEADLINE_S,
+    Edge,
+    Site,
+    SiteMaker,
+    config_map,
+    create_account,
+    free_ports,
+    node_object,
+    pod_object,
+    until,
+)
+from test_link_tls import read_token
+
+from edgesite.apiserver.assembly import assemble, serve_kinds
+from edgesite.apiserver.authn import User
+from edgesite.apiserver.authz import Attributes, Decision
+from edgesite.apiserver.bootstrap import bootstrap
+from edgesite.apiserver.selection import indexer
+from edgesite.apiserver.transport import InProcessTransport
+from edgesite.client import Client
+from edgesite.cloud.cloudstream.module import CloudStream
+from edgesite.kube import schema
+from edgesite.kube.errors import ApiError
+from edgesite.kube.resources import CONFIG_MAPS, EVENTS, OBJECT_SYNCS, PODS, Resource
+from edgesite.net.http import HttpServer
+from edgesite.store.store import Store
+
+pytestmark = pytest.mark.anyio
+RIGHTS = Path(__file__).parents[3] / "packaging" / "kubernetes" / "cloud-rbac.yaml"
+#: what edges ask for by type and name; none of it need be there
+ASKED = (
+    ("node", "edge-1"),
+    ("configmap", "words"),
+    ("secret", "none"),
+    ("persistentvolume", "none"),
+    ("persistentvolumeclaim", "none"),
+    ("volumeattachment", "none"),
+    ("runtimeclass", "none"),
+    ("servicelist", "default"),
+    ("ca.crt", "none"),
+)
+ACCOUNT = User("system:serviceaccount:kubeedge:cloudcore", ("system:serviceaccounts", "system:authenticated"))
+
+
+class Rights:
+    """Grants what the file's roles grant, wherever they hold, and remembers what they do not."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.granted: set[str] = set()
+        self._rules: list[tuple[str, dict[str, Any]]] = []  # namespace ("" for all), rule
+        for obj in yaml.safe_load_all(RIGHTS.read_text()):
+            if obj["kind"] in ("ClusterRole", "Role"):
+                namespace = obj["metadata"].get("namespace", "")
+                self._rules += [(namespace, rule) for rule in obj["rules"]]
+
+    def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
+        if user.name != ACCOUNT.name:
+            return Decision.NO_OPINION, ""
+        what = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
+        for namespace, rule in self._rules:
+            if (
+                namespace in ("", wanted.namespace)
+                and wanted.group in rule["apiGroups"]
+                and what in rule["resources"]
+                and wanted.verb in rule["verbs"]
+            ):
+                self.granted.add(f"{wanted.verb} {what} {wanted.namespace}")
+                return Decision.ALLOW, ""
+        if wanted.path != "/version":
+            self.refused.append(f"{wanted.verb} {what} {wanted.namespace}")
+        return Decision.NO_OPINION, ""
+
+
+@asynccontextmanager
+async def cluster(site: Site, rights: Rights) -> AsyncIterator[Client]:
+    """An API server that holds the account to its rights; gives an administrator's client."""
+    schemas, world = schema.load(), site.world
+    kinds = serve_kinds(schemas, ())
+    store = await Store.open(
+        site.folder / "cluster.db", clock=world.clock, threads=world.threads, disk=world.disk, index=indexer(kinds)
+    )
+    async with store, anyio.create_task_group() as tasks:
+        made = assemble(
+            store,
+            kinds,
+            schemas,
+            clock=world.clock,
+            random=random.Random(7),
+            threads=world.threads,
+            version="0.1.0",
+            tokens={"letmein": ACCOUNT},
+            authorizers=[rights],
+        )
+        await bootstrap(made.registry, service_ip="10.96.0.1", address="127.0.0.1", port=6443)
+        tasks.start_soon(made.run)
+        async with HttpServer(made.server.handle) as server:
+            listener = await server.listen(world.net, "127.0.0.1:0")
+            site.values["api"]["adminKubeconfig"] = str(_kubeconfig(site.folder, listener.address))
+            yield Client(InProcessTransport(made.server, User("admin", ("system:masters",))))
+        tasks.cancel_scope.cancel()
+
+
+def _kubeconfig(folder: Path, address: str) -> Path:
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://{address}"}}],
+        "users": [{"name": "u", "user": {"token": "letmein"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    path = folder / "cloud.kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
+    rights = Rights()
+    async with make_site(single_process=False) as site, cluster(site, rights) as admin:
+        await create_account(admin)
+        ports = dict(zip(("tunnelPort", "streamPort"), free_ports(2), strict=True))
+        async with site.instance("one", CloudStream, settings={"cloudStream": ports}) as (port, _):
+            site.token = await read_token(admin)
+            async with site.edge(servers=f"127.0.0.1:{port}") as edge:
+                with anyio.fail_after(DEADLINE_S):
+                    await _play(edge, admin)
+                    await _appears(admin, CONFIG_MAPS, "kubeedge", name="tunnelport")
+            with anyio.fail_after(DEADLINE_S):  # records are written at once when the edge has left
+                await _appears(admin, OBJECT_SYNCS, "default")
+    assert [one for one in rights.refused if one != "create namespaces "] == []
+    assert rights.granted >= {"create objectsyncs default", "patch pods/status default", "delete pods default"}
+
+
+async def _play(edge: Edge, admin: Client) -> None:
+    """An edge's life: Node, lease, pod with what it refers to, what it may ask for, reports, and the end of the pod."""
+    meta = edge.meta
+    await meta.wait_connected()
+    await meta.insert("node", "", "edge-1", node_object("edge-1"))
+    await meta.update("node", "", "edge-1", node_object("edge-1"))
+    lease = {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "spec": {"holderIdentity": "edge-1"}}
+    lease["metadata"] = {"name": "edge-1", "namespace": "kube-node-lease"}
+    created = await meta.insert("lease", "kube-node-lease", "edge-1", lease)
+    await meta.update("lease", "kube-node-lease", "edge-1", created)
+    await admin.create(CONFIG_MAPS, config_map("words", word="one"))
+    claim = {"name": "c", "persistentVolumeClaim": {"claimName": "none"}}
+    volumes = [{"name": "w", "configMap": {"name": "words"}}, {"name": "s", "secret": {"secretName": "none"}}, claim]
+    pod = await admin.create(PODS, pod_object("web", volumes=volumes))
+    await until(lambda: edge.saw("insert", "default/pod/web"))
+    with_token = {"kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"]}
+    for type_, name in ASKED:
+        with suppress(ApiError):  # most are not there
+            await meta.query_remote(type_, "default", name, timeout_s=5)
+    with suppress(ApiError):
+        await meta.token("default", "default", {"spec": {"boundObjectRef": with_token, "audiences": ["api"]}})
+    status = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"phase": "Running"}}
+    await meta.patch("pod", "default", "web", status)
+    await meta.patch("node", "", "edge-1", {"status": {"conditions": []}})
+    await meta.report_event(_event(pod))
+    await _appears(admin, EVENTS, "default")
+    await admin.delete(PODS, "web", "default", grace_period_s=30)
+    await until(lambda: edge.saw("update", "default/pod/web"))
+    await meta.confirm_deleted("default", "web", pod["metadata"]["uid"])
+    await _ends(admin, PODS, "default")
+
+
+def _event(pod: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": "web.1", "namespace": "default"}
+    about = {"kind": "Pod", "name": "web", "namespace": "default", "uid": pod["metadata"]["uid"]}
+    return {"kind": "Event", "apiVersion": "v1", "metadata": metadata, "involvedObject": about, "reason": "Started"}
+
+
+async def _appears(admin: Client, kind: Resource, namespace: str, *, name: str = "") -> None:
+    """Wait until there is such an object, of that name if one is given."""
+    selector = f"metadata.name={name}" if name else ""
+    while not (await admin.list(kind, namespace, field_selector=selector))["items"]:  # noqa: ASYNC110
+        await anyio.sleep(0.01)
+
+
+async def _ends(admin: Client, kind: Resource, namespace: str) -> None:
+    while (await admin.list(kind, namespace))["items"]:  # noqa: ASYNC110
+        await anyio.sleep(0.01)
