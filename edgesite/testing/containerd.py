@@ -169,6 +169,11 @@ class Containerd:
         """The daemon, if it runs, and the shims of its sandboxes."""
         return ([self._process.pid] if self._process is not None else []) + self._shims()
 
+    def addresses(self) -> list[str]:
+        """Addresses that sandboxes hold: a network that was never released keeps its own."""
+        folder = self.root / "cni" / self.bridge
+        return sorted(one.name for one in folder.iterdir() if one.name[0].isdigit()) if folder.is_dir() else []
+
     def mounts(self) -> list[str]:
         """Mount points below the root, in the order in which they were made."""
         lines = Path("/proc/self/mountinfo").read_text().splitlines()

@@ -101,6 +101,7 @@ class PodState:
     resize: ResizeTrouble | None = None
     start_time: str = ""
     ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
+    released: bool = False  #: It has ended, and the cloud was told: all that may still be here is its sandbox.
     reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent
 
     @property

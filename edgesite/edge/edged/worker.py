@@ -324,21 +324,29 @@ class PodWorker:
         self._probes.stop()
         await self._refresh()
         await self._containers.teardown(state)
-        await self._sandbox.stop(state)
         await self._read_messages()
-        if not self._gone:
-            await self._reporter.report(state, ended=True)
+        # Releasing the network takes a runtime longer than all the rest, and nobody waits for it who waits for the pod's end.
+        await together(functools.partial(self._sandbox.stop, state), self._tell_end)
         await together(*(functools.partial(services.runtime.remove_container, one) for one in tuple(state.containers)))
         state.containers.clear()
         for stage in reversed(self._stages[:-1]):
             await stage.teardown(state)
+        self.done = True
+
+    async def _tell_end(self) -> None:
+        """With no container left: remove the pod's files, and let the cloud forget it. What is told twice does no harm."""
+        state, services = self.state, self._services
+        if not self._gone:
+            await self._reporter.report(state, ended=True)
+        await self._volumes.teardown(state)
         await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod))
         for name in _container_names(state.pod):
             services.restarts.forget((state.pod.uid, name))
+        state.released = True
         if not self._gone:
             await services.meta.confirm_deleted(state.pod.namespace, state.pod.name, state.pod.uid)
-        services.metrics.pod_end.observe(services.clock.monotonic() - self._end_at)
-        self.done = True
+        if self._end_at is not None:
+            services.metrics.pod_end.observe(services.clock.monotonic() - self._end_at)
 
 
 def _wants_the_same(one: Pod, other: Pod) -> bool:

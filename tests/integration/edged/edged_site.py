@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,20 @@ from edgesite.edge.edged.machine import Machine
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
-from edgesite.testing.runtime import running
+from edgesite.testing.runtime import running, until
 
-__all__ = ["FOREVER", "clean_rig", "container", "is_ready", "output", "pod", "rig_on", "state"]
+__all__ = [
+    "FOREVER",
+    "clean_rig",
+    "container",
+    "is_ready",
+    "none_runs",
+    "nothing_left",
+    "output",
+    "pod",
+    "rig_on",
+    "state",
+]
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
@@ -74,27 +86,42 @@ async def clean_rig(daemon: Containerd, path: Path, **options: Any) -> AsyncGene
             if kind == "pod":
                 await started.cloud.delete(name, namespace=namespace, grace_s=1)
         await started.cloud.until(lambda: not any(key[0] == "pod" for key in started.cloud.objects))
+        await until(functools.partial(none_runs, daemon), 15.0)  # a sandbox goes a moment after its pod
         for place in ("pods", "logs"):
             left = [str(one) async for one in anyio.Path(path, "edged", place).glob("*")]
             assert left == []
-    await nothing_left(daemon, path)
+        uids = tuple(started.cloud.history)
+        await until(functools.partial(_no_cgroups, uids), 5.0)  # and its cgroup after that
+    await nothing_left(daemon, path, uids)
 
 
-async def nothing_left(daemon: Containerd, path: Path) -> None:
-    """Neither sandboxes nor their network namespaces, mounts or cgroups."""
+async def none_runs(daemon: Containerd) -> bool:
+    """Whether the runtime has no sandbox any more."""
+    async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
+        return not await runtime.list_sandboxes()
+
+
+async def nothing_left(daemon: Containerd, path: Path, uids: Sequence[str] = ("uid-of-pod-",)) -> None:
+    """Neither sandboxes nor their addresses, nor mounts, nor cgroups of pods whose uid begins so."""
     async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
         assert list(await runtime.list_sandboxes()) == []
         assert list(await runtime.list_containers()) == []
+    assert daemon.addresses() == []
     assert not [line for line in _mounts() if str(path) in line]
-    assert await anyio.to_thread.run_sync(_pods_cgroups) == []
+    assert await anyio.to_thread.run_sync(_pods_cgroups, uids) == []
 
 
-def _pods_cgroups() -> list[str]:
+async def _no_cgroups(uids: Sequence[str]) -> bool:
+    return not await anyio.to_thread.run_sync(_pods_cgroups, uids)
+
+
+def _pods_cgroups(uids: Sequence[str]) -> list[str]:
     """``os.walk`` passes over folders that go away meanwhile: cgroups of others do."""
+    names = tuple(f"pod{one}" for one in uids)
     return [
         folder
         for folder, _, _ in os.walk("/sys/fs/cgroup")
-        if "/kubepods/" in folder and Path(folder).name.startswith("poduid-of-pod-")
+        if "/kubepods/" in folder and names and Path(folder).name.startswith(names)
     ]
 
 

@@ -158,4 +158,4 @@ async def test_a_container_that_cannot_be_stopped_yet_holds_up_nobody_else(
         with anyio.fail_after(15):
             await cloud.until(lambda: cloud.deleted == ["uid-of-pod-web", "uid-of-pod-stuck"])
         assert tries == 3
-        assert not machine.engine.sandboxes
+        await until(machine.is_empty, 5)

@@ -17,6 +17,7 @@ from edgesite.net.real import RealClock
 from edgesite.testing.edgedrig import NODE, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import FakeContainer, FakeEngine, FakeRuntime, Script
+from edgesite.testing.runtime import until
 
 pytestmark = pytest.mark.anyio
 IMAGE = "docker.io/library/busybox:1"
@@ -42,6 +43,9 @@ class Machine:
         ]
         if len(same) > 1:
             self.twice.append(container.config.name)
+
+    async def is_empty(self) -> bool:
+        return not self.engine.sandboxes
 
     def running(self) -> list[str]:
         self.engine.settle()
@@ -85,8 +89,8 @@ async def test_a_pod_comes_up_and_goes_down_over_any_row_of_crashes(seed: int, t
         await cut_after(machine, cloud, tmp_path, chance.uniform(0.005, 0.05))
     async with edged_rig(lambda ctx: FakeRuntime(machine.engine), tmp_path, cloud=cloud):
         await cloud.until(lambda: ("pod", "default", "web") not in cloud.objects)
+        await until(machine.is_empty, 10)
     assert machine.engine.containers == {}
-    assert machine.engine.sandboxes == {}
     left = [str(one) async for one in anyio.Path(tmp_path, "edged", "pods").glob("*")]
     assert left == []
 

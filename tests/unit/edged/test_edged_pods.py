@@ -175,8 +175,8 @@ async def test_deletion_stops_cleans_up_and_confirms(machine: Machine, tmp_path:
         uid = rig.cloud.pod("web")["metadata"]["uid"]
         await rig.cloud.delete("web")
         await rig.cloud.until(lambda: uid in rig.cloud.deleted)
+        await until(machine.is_empty, 5)
         assert machine.engine.containers == {}
-        assert machine.engine.sandboxes == {}
         assert rig.cloud.history[uid][-1]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
         assert await _left(tmp_path / "edged") == []
         assert "Killing" in rig.cloud.reasons()

@@ -18,7 +18,7 @@ from edgesite.edge.edged.specs import host_ports
 from edgesite.edge.edged.state import PodState, Rejection
 from edgesite.edge.edged.sysctls import forbidden_sysctl
 
-__all__ = ["AdmissionStage", "refusal"]
+__all__ = ["AdmissionStage", "ports_collide", "refusal"]
 
 MEMORY_TAINT: Final = "node.kubernetes.io/memory-pressure"
 _ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})
@@ -34,7 +34,9 @@ class AdmissionStage:
         known = state.sandboxes or state.containers or state.pod.status.get("startTime")
         if not known:
             others = [
-                one.pod for one in self._services.pods() if one is not state and one.admitted and not one.finished
+                one.pod
+                for one in self._services.pods()
+                if one is not state and one.admitted and not (one.finished or one.released)
             ]
             state.rejection = refusal(state.pod, self._services.node, others)
         if state.rejection is None:
@@ -63,7 +65,7 @@ def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
             unit = 10**6 if resource == "cpu" else 10**9
             return _out_of(resource, wanted // unit, used // unit, capacity // unit)
     taken = [port for one in others for port in host_ports(one)]
-    if any(_collide(port, other) for port in host_ports(pod) for other in taken):
+    if any(ports_collide(port, other) for port in host_ports(pod) for other in taken):
         return Rejection(
             "NodePorts",
             "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
@@ -94,7 +96,8 @@ def _out_of(resource: str, wanted: int, used: int, capacity: int) -> Rejection:
     return Rejection(f"OutOf{resource}", text)
 
 
-def _collide(one: PortMapping, other: PortMapping) -> bool:
+def ports_collide(one: PortMapping, other: PortMapping) -> bool:
+    """Whether two ports of the host cannot be had at the same time."""
     if (one.host_port, one.protocol) != (other.host_port, other.protocol) or not one.host_port:
         return False
     return one.host_ip == other.host_ip or bool({one.host_ip, other.host_ip} & _ANY_ADDRESS)

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Final
 
 from edgesite.edge.edged import dns
-from edgesite.edge.edged.cgroups import remove_cgroup
 from edgesite.edge.edged.clusterfacts import ClusterUnknown
 from edgesite.edge.edged.events import NORMAL, WARNING
-from edgesite.edge.edged.resources import cgroup_parent, cgroup_parents
-from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig
+from edgesite.edge.edged.runtime import RuntimeFault, RuntimeUnavailable, SandboxConfig
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.specs import sandbox_config
+from edgesite.edge.edged.specs import host_ports, sandbox_config
+from edgesite.edge.edged.stages.admission import ports_collide
 from edgesite.edge.edged.state import PodState, StageWait
 from edgesite.edge.edged.together import together
 
 __all__ = ["SandboxStage"]
 
 RETRY_S: Final = 5.0
+PORTS_S: Final = 0.05
 KEPT_OLD: Final = 1
 
 
@@ -46,10 +46,7 @@ class SandboxStage:
             await runtime.remove_sandbox(sandbox.id)
             state.sandboxes.remove(sandbox)
         state.sandbox_config, state.ips = None, ()
-        if self._cgroup(state):
-            # Of a pod that is known by its containers alone nobody knows the class, so all places are looked at.
-            for parent in cgroup_parents(state.pod.uid, self._services.settings.cgroup_root):
-                await self._services.threads.run(remove_cgroup, parent)
+        await self._services.cgroups.remove(state.pod.uid)
 
     async def stop(self, state: PodState) -> None:
         """Release what a pod that has come to its end does not need; its containers stay for their logs."""
@@ -57,7 +54,15 @@ class SandboxStage:
         await together(*(functools.partial(self._services.runtime.stop_sandbox, one) for one in running))
         self._stopped.update(running)
 
+    def _wait_for_ports(self, state: PodState) -> None:
+        """Let a pod that has just ended give up its ports of the host first: its sandbox is still being stopped. Raises StageWait."""
+        wanted = host_ports(state.pod)
+        for other in self._services.pods() if wanted else ():
+            if other.released and any(ports_collide(one, two) for one in wanted for two in host_ports(other.pod)):
+                raise StageWait(f"the ports of pod {other.pod.key} are being released", PORTS_S)
+
     async def _make(self, state: PodState) -> None:
+        self._wait_for_ports(state)
         runtime, events = self._services.runtime, self._services.events
         attempt = 0
         if state.sandboxes:
@@ -70,6 +75,7 @@ class SandboxStage:
             )
             await self.stop(state)
         config = replace(self._config(state, attempt), runtime_handler=await self._handler(state))
+        await self._services.cgroups.before_sandbox(state.pod)
         try:
             sandbox_id = await runtime.run_sandbox(config)
             status = await runtime.sandbox_status(sandbox_id)
@@ -80,6 +86,7 @@ class SandboxStage:
         state.sandboxes.insert(0, status)
         state.sandbox_config, state.ips = config, status.ips
         self._forget_old(state)
+        await self._services.cgroups.after_sandbox(state.pod)
         await self._write_hosts(state)
 
     async def _handler(self, state: PodState) -> str:
@@ -113,14 +120,8 @@ class SandboxStage:
             hostname="" if pod.host_network else dns.pod_hostname(pod, services.node.name),
             log_directory=str(services.paths.pod_logs(pod)),
             dns=dns.pod_dns(pod, services.node.dns, settings.cluster_dns, settings.cluster_domain),
-            cgroup_parent=self._cgroup(state),
+            cgroup_parent=services.cgroups.parent(pod),
         )
-
-    def _cgroup(self, state: PodState) -> str:
-        settings = self._services.settings
-        if not settings.cgroups_per_qos or self._services.runtime.isolation is not Isolation.CONTAINER:
-            return ""
-        return cgroup_parent(state.pod, settings.cgroup_driver, settings.cgroup_root)
 
     async def _write_hosts(self, state: PodState) -> None:
         services, pod = self._services, state.pod
