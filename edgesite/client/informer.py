@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 
 from edgesite.client.reflector import Reflector, Selection
+from edgesite.client.transforms import transform_of, without_managed_fields
 
 if TYPE_CHECKING:
     import random
@@ -47,12 +48,6 @@ class ObjectKey(NamedTuple):
 def key_of(obj: Mapping[str, Any]) -> ObjectKey:
     meta = obj["metadata"]
     return ObjectKey(meta.get("namespace") or "", meta["name"])
-
-
-def without_managed_fields(obj: Object) -> Object:
-    """The default transform: managedFields are often a third of an object, and no controller reads them."""
-    obj["metadata"].pop("managedFields", None)
-    return obj
 
 
 class Subscription:
@@ -309,6 +304,7 @@ class SharedInformers:
                 label_selector=label_selector,
                 field_selector=field_selector,
                 metadata_only=metadata_only,
+                transform=transform_of(resource),
                 on_failure=self._on_failure,
                 log=self._log,
             )

@@ -35,6 +35,7 @@ def server_context(
     """``client_ca`` asks clients for a certificate from it; ``require_client`` refuses those without one. Raises OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
+    context.num_tickets = 0  # each would hold the client's certificate; edges stay connected and come back rarely
     _load_chain(context, certificate, key)
     if client_ca is not None:
         _load_ca(context, client_ca)

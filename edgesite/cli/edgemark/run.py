@@ -65,6 +65,7 @@ class MarkRun:
         self._address = address
         self._pid = cloud_pid
         self._progress = Progress(clock)
+        self._rss_before = 0  # of the cloud role, without nodes
 
     async def run(self) -> None:
         """Raises ApiError, OSError, LookupError, TimeoutError."""
@@ -119,6 +120,7 @@ class MarkRun:
             "join_cpu_ms", (after.cpu_s - before.cpu_s) * 1000 / count, "CPU of the cloud per joined node (ms)"
         )
         if before.rss:
+            self._rss_before = before.rss
             self.report.add("rss_per_node", (after.rss - before.rss) / count, "memory of the cloud per node (bytes)")
 
     async def _idle(self, fleet: Fleet) -> None:
@@ -143,6 +145,8 @@ class MarkRun:
         )
         if after.rss:
             self.report.add("rss", after.rss, "memory of the cloud (bytes)")
+            idle = (after.rss - self._rss_before) / count
+            self.report.add("rss_per_idle_node", idle, "idle: memory of the cloud per node (bytes)")
 
     async def _pods(self, fleet: Fleet, names: list[str], tasks: Any) -> None:
         pods = Pods(self._client, self._clock, fleet.counters.started_at)
