@@ -27,6 +27,7 @@ from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.pleg import Pleg
 from edgesite.edge.edged.plugins.assembly import NodePlugins
+from edgesite.edge.edged.podgroups import PodGroups
 from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
@@ -88,7 +89,9 @@ class Edged:
         meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
         machine: Machine = ctx.site.get("machine") or LinuxMachine()
         node = NodeFacts(ctx.node_name, max_pods=settings.max_pods, allowed_sysctls=settings.allowed_sysctls)
-        events = Events(meta, ctx.clock, ctx.node_name, ctx.log)
+        events = Events(
+            meta, ctx.clock, ctx.node_name, ctx.log, rate=settings.event_rate, burst=settings.event_burst
+        )
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
         objects = Objects(meta, lambda: (link := ctx.services.find(Link)) is None or link.own_peer)  # type: ignore[type-abstract]
@@ -111,6 +114,14 @@ class Edged:
                 one_by_one=settings.serialize_image_pulls,
             ),
             csi=plugins.csi,
+            cgroups=PodGroups(
+                settings,
+                node,
+                runtime.isolation,
+                ctx.threads,
+                lambda: (one.pod for one in pods.states() if one.admitted and not one.finished),
+                ctx.log,
+            ),
             paths=paths,
             clock=ctx.clock,
             random=ctx.random,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from edgesite.kube.quantity import InvalidQuantity, parse
 
-__all__ = ["FINAL_PHASES", "Pod", "amount_nano", "effective_requests"]
+__all__ = ["FINAL_PHASES", "Pod", "amount_nano", "effective_amount", "effective_requests"]
 
 DEFAULT_GRACE_S: Final = 30.0
 MIRROR: Final = "kubernetes.io/config.mirror"  #: annotation of what stands in the API for a static pod
@@ -131,13 +132,18 @@ def amount_nano(container: dict[str, Any], kind: str, resource: str) -> int:
 def effective_requests(pod: Pod, resource: str) -> int:
     """Billionths of a resource that the pod takes on the node: the main containers together, or the largest init container; and
     what its runtime class costs on top."""
-    running = sum(_request(one, resource) for one in pod.containers)
+    return effective_amount(pod, lambda one: _request(one, resource), resource)
+
+
+def effective_amount(pod: Pod, of: Callable[[dict[str, Any]], int], resource: str) -> int:
+    """What the containers of a pod come to at the most at one time, with what ``of`` says of each, and its overhead."""
+    running = sum(map(of, pod.containers))
     sidecars = largest = 0
     for one in pod.init_containers:
         if pod.is_sidecar(one):
-            sidecars += _request(one, resource)
+            sidecars += of(one)
         else:
-            largest = max(largest, sidecars + _request(one, resource))
+            largest = max(largest, sidecars + of(one))
     overhead = amount_nano({"resources": pod.spec}, "overhead", resource)
     return max(running + sidecars, largest) + overhead
 

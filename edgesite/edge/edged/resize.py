@@ -42,8 +42,10 @@ class Resizer:
         if state.resize is not None:
             due(self._services.clock.monotonic() + RETRY_S)
             return
+        await self._services.cgroups.change(state.pod, only_more=True)
         for status, container in changed:
             await self._apply(state, status, container)
+        await self._services.cgroups.change(state.pod, only_more=False)
 
     def _changed(self, state: PodState) -> Changed:
         specs = {one["name"]: one for one in (*state.pod.containers, *state.pod.init_containers)}

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edgesite.edge.edged.pod import Pod, amount_nano
+from edgesite.edge.edged.pod import Pod, amount_nano, effective_amount, effective_requests
+from edgesite.edge.edged.podcgroups import CgroupLimits
 from edgesite.edge.edged.runtime import LinuxResources
 
-__all__ = ["cgroup_parent", "cgroup_parents", "is_critical", "linux_resources", "oom_score_adj", "qos_class"]
+__all__ = [
+    "cgroup_parent",
+    "cgroup_parents",
+    "cpu_shares",
+    "is_critical",
+    "linux_resources",
+    "oom_score_adj",
+    "pod_limits",
+    "qos_class",
+]
 
 GUARANTEED: Final = "Guaranteed"
 BURSTABLE: Final = "Burstable"
@@ -64,17 +74,42 @@ def linux_resources(
     """Return the limits of one container."""
     request = amount_nano(container, "requests", "cpu")
     limit = amount_nano(container, "limits", "cpu")
-    milli = -(-(request or limit) // 10**6)
-    shares = min(max(milli * 1024 // 1000, _MIN_SHARES), _MAX_SHARES)
-    quota = 0
-    if limit and cfs_quota:
-        quota = max(-(-limit // 10**6) * period_us // 1000, _MIN_QUOTA_US)
+    shares = cpu_shares(request or limit)
+    quota = _quota_us(limit, period_us) if cfs_quota else 0
     return LinuxResources(
         cpu_period_us=period_us if quota else 0,
         cpu_quota_us=quota,
         cpu_shares=shares,
         memory_bytes=amount_nano(container, "limits", "memory") // _NANO,
         oom_score_adj=oom_score_adj(pod, container, memory_capacity_bytes),
+    )
+
+
+def cpu_shares(nano: int) -> int:
+    """Return the shares that stand for billionths of a CPU."""
+    return min(max(-(-nano // 10**6) * 1024 // 1000, _MIN_SHARES), _MAX_SHARES)
+
+
+def _quota_us(nano: int, period_us: int) -> int:
+    return max(-(-nano // 10**6) * period_us // 1000, _MIN_QUOTA_US) if nano else 0
+
+
+def pod_limits(pod: Pod, *, cfs_quota: bool = True, period_us: int = 100_000, pids: int = 0) -> CgroupLimits:
+    """Return what a pod's containers may use together: no more than a limit where each of them has one."""
+    containers = (*pod.init_containers, *pod.containers)
+
+    def most(resource: str) -> int:
+        if not containers or not all(amount_nano(one, "limits", resource) for one in containers):
+            return 0
+        return effective_amount(pod, lambda one: amount_nano(one, "limits", resource), resource)
+
+    quota = _quota_us(most("cpu"), period_us) if cfs_quota else 0
+    return CgroupLimits(
+        cpu_shares=cpu_shares(effective_requests(pod, "cpu")),
+        cpu_quota_us=quota,
+        cpu_period_us=period_us,
+        memory_bytes=most("memory") // _NANO,
+        pids=pids,
     )
 
 

@@ -380,6 +380,7 @@ class RuntimeVersion:
     name: str  #: "containerd"
     version: str
     api_version: str = "v1"
+    cgroup_driver: str = ""  #: cgroupfs or systemd; "" where it does not tell
 
 
 @dataclass(frozen=True, slots=True)

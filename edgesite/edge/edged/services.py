@@ -19,6 +19,7 @@ from edgesite.edge.edged.images import Images
 from edgesite.edge.edged.metrics import EdgedMetrics
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
+from edgesite.edge.edged.podgroups import PodGroups
 from edgesite.edge.edged.runtime import DnsConfig, Runtime
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.state import PodState
@@ -38,6 +39,7 @@ class NodeFacts:
     runtime_name: str = ""  #: "containerd": what container ids in statuses begin with
     ips: tuple[str, ...] = ()
     memory_bytes: int = 0
+    cgroup_driver: str = ""  #: as the runtime tells it; "" where it does not
     allocatable_nano: Mapping[str, int] = field(default_factory=dict)  #: cpu, memory, ephemeral-storage
     max_pods: int = 110
     dns: DnsConfig = field(default_factory=DnsConfig)
@@ -62,6 +64,7 @@ class PodServices:
     events: Events
     images: Images
     csi: CsiVolumes
+    cgroups: PodGroups
     paths: Paths
     clock: Clock
     random: random.Random

@@ -48,6 +48,7 @@ class EdgedSettings:
     cgroup_root: str = ""
     cpu_cfs_quota: bool = True
     cpu_cfs_period_us: int = 100_000
+    pod_pids_limit: int = -1
     port: int = 10350
     reserved: tuple[Mapping[str, str], ...] = ()  #: systemReserved and kubeReserved
     eviction_hard: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +71,8 @@ class EdgedSettings:
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
     interface: str = ""
+    event_rate: float = 5.0  #: a second; 0: no limit
+    event_burst: int = 10
     master_namespace: str = "default"  #: of the service of the API
 
     @classmethod
@@ -104,7 +107,10 @@ class EdgedSettings:
             cgroups_per_qos=bool(kubelet.get("cgroupsPerQOS", True)),
             cgroup_root=kubelet.get("cgroupRoot") or "",
             cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
+            pod_pids_limit=kubelet.get("podPidsLimit", -1),
             cpu_cfs_period_us=round(parse_duration(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
+            event_rate=float(kubelet.get("eventRecordQPS", 5)),
+            event_burst=int(kubelet.get("eventBurst", 10)),
             port=kubelet.get("port") or kubelet.get("readOnlyPort", 10350),
             reserved=tuple(dict(kubelet.get(name) or {}) for name in ("systemReserved", "kubeReserved")),
             eviction_hard=dict(kubelet.get("evictionHard") or {}),

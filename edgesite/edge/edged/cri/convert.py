@@ -25,8 +25,10 @@ from edgesite.edge.edged.runtime import (
     SandboxState,
     SandboxStatus,
 )
+from edgesite.kube import json
 
 __all__ = [
+    "cgroup_driver",
     "container_config",
     "container_info",
     "container_stats",
@@ -304,3 +306,13 @@ def image(message: Mapping[str, Any]) -> Image:
 def _wrapped(message: Mapping[str, Any], name: str) -> int:
     value = message.get(name, {}).get("value", 0)
     return int(value)
+
+
+def cgroup_driver(settings: str) -> str:
+    """Read the driver of the default runtime out of the settings that containerd 1.x shows as JSON; "" if they say nothing of it."""
+    try:
+        containerd = json.loads(settings)["containerd"]
+        options = containerd["runtimes"][containerd["defaultRuntimeName"]]["options"]
+        return "systemd" if options.get("SystemdCgroup") else "cgroupfs"
+    except (json.InvalidJson, KeyError, TypeError, AttributeError):
+        return ""

@@ -105,8 +105,20 @@ class CriRuntime:
     async def version(self) -> RuntimeVersion:
         answer = await self._call("Version", {"version": "v1"}, timeout_s=5.0)
         return RuntimeVersion(
-            answer.get("runtime_name", ""), answer.get("runtime_version", ""), answer.get("runtime_api_version", "")
+            answer.get("runtime_name", ""),
+            answer.get("runtime_version", ""),
+            answer.get("runtime_api_version", ""),
+            await self._cgroup_driver(),
         )
+
+    async def _cgroup_driver(self) -> str:
+        """Ask for it; older containerds tell it among their settings, others not at all."""
+        try:
+            linux = (await self._call("RuntimeConfig", {}, timeout_s=5.0)).get("linux")
+            return "" if linux is None else "cgroupfs" if linux.get("cgroup_driver", 0) else "systemd"
+        except RuntimeUnsupported:
+            info = (await self._call("Status", {"verbose": True}, timeout_s=5.0)).get("info", {})
+            return convert.cgroup_driver(info.get("config", ""))
 
     async def status(self) -> Sequence[RuntimeCondition]:
         answer = await self._call("Status", {}, timeout_s=10.0)

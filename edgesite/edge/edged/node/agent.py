@@ -127,6 +127,9 @@ class NodeAgent:
             self._ctx.log.warning("the container runtime does not answer yet: %s", exc)
             return
         self._node.runtime_name = self._version.name
+        self._node.cgroup_driver = told = self._version.cgroup_driver
+        if told and told != self._settings.cgroup_driver:
+            self._ctx.log.info("the runtime's cgroup driver is %s: that is used, not the configured one", told)
         self._problem = None
 
     async def _keep_version(self) -> None:

@@ -1,0 +1,65 @@
+"""What holds pods on a real host: cgroups of pods and classes, runtime classes, OOM scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from edged_site import container, is_ready, output, pod
+
+from edgesite.testing.edgedrig import Rig
+from edgesite.testing.runtime import until
+
+pytestmark = pytest.mark.anyio
+ROOT = Path("/sys/fs/cgroup")
+HALF = {"requests": {"cpu": "100m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "32Mi"}}
+
+
+def cgroup(controller: str, path: str) -> anyio.Path:
+    unified = (ROOT / "cgroup.controllers").exists()
+    return anyio.Path(ROOT if unified else ROOT / controller, path)
+
+
+async def test_a_pod_is_held_by_a_cgroup_of_its_own_below_its_classs(rig: Rig) -> None:
+    await rig.cloud.apply("pod", pod("held", container(resources=HALF), container("second", resources=HALF)))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "held"))
+    path = "kubepods/burstable/poduid-of-pod-held"
+    unified = (ROOT / "cgroup.controllers").exists()
+    memory = cgroup("memory", path) / ("memory.max" if unified else "memory.limit_in_bytes")
+    assert int(await memory.read_text()) == 64 << 20
+    if not unified:
+        assert (await (cgroup("cpu", path) / "cpu.cfs_quota_us").read_text()).strip() == "40000"
+        assert (await (cgroup("cpu", path) / "cpu.shares").read_text()).strip() == "204"
+        assert (await (cgroup("cpu", "kubepods/besteffort") / "cpu.shares").read_text()).strip() == "2"
+    below = [one.name async for one in cgroup("memory", path).iterdir() if await one.is_dir()]
+    assert len(below) == 3, "two containers and the sandbox"
+
+
+async def test_a_runtime_class_names_a_handler_of_the_runtime(rig: Rig) -> None:
+    rig.cloud.objects["runtimeclass", "", "plain"] = {"metadata": {"name": "plain"}, "handler": "oci"}
+    rig.cloud.objects["runtimeclass", "", "kata"] = {"metadata": {"name": "kata"}, "handler": "kata-qemu"}
+    await rig.cloud.apply("pod", pod("usual", container(), runtimeClassName="plain"))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "usual"))
+    await rig.cloud.apply("pod", pod("other", container(), runtimeClassName="kata"))
+    await rig.cloud.until(lambda: "FailedCreatePodSandBox" in rig.cloud.reasons())
+    (said,) = [one["message"] for one in rig.cloud.events.values() if one["reason"] == "FailedCreatePodSandBox"]
+    assert "kata-qemu" in said
+
+
+async def test_services_are_in_the_environment_of_programs(rig: Rig) -> None:
+    services: list[dict[str, Any]] = [
+        {"name": "kubernetes", "namespace": "default", "clusterIP": "10.96.0.1", "ports": [{"port": 443}]}
+    ]
+    rig.cloud.objects["servicelist", "default", "default"] = {"metadata": {"name": "default"}, "items": services}
+    script = "echo $KUBERNETES_SERVICE_HOST $(URL); cat /proc/self/oom_score_adj; sleep 1000"
+    main = container(command=["/bin/sh", "-c", script], env=[{"name": "URL", "value": "at-$(KUBERNETES_PORT)"}])
+    await rig.cloud.apply("pod", pod("told", main, terminationGracePeriodSeconds=0))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "told"))
+
+    async def printed() -> bool:
+        return len((await output(rig, "told")).splitlines()) == 2
+
+    await until(printed)
+    assert (await output(rig, "told")).splitlines() == ["10.96.0.1 at-tcp://10.96.0.1:443", "1000"]
