@@ -1,6 +1,8 @@
 """Events about pods and about the node: made here, kept and delivered by metamanager.
 
-Whoever reports one does not wait: `Events.run` hands them on in order. The same thing said again within ten minutes raises the count of the first Event instead of making another.
+Whoever reports one does not wait: `Events.run` hands them on in order, so many a second as the kubelet's ``eventRecordQPS`` and
+``eventBurst`` say. The same thing said again within ten minutes raises the count of the first Event instead of making another; what
+has not left yet is replaced by it.
 
 State   The last `HELD` events, in memory, and up to `QUEUED` that are not handed on yet; beyond it new ones are dropped.
 Source  core/v1 Event; names as client-go makes them (object name, dot, hexadecimal nanoseconds).
@@ -9,7 +11,7 @@ Source  core/v1 Event; names as client-go makes them (object name, dot, hexadeci
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,12 +37,22 @@ class Events:
     """Reports events. `run` must be running for them to leave."""
 
     def __init__(
-        self, meta: Meta, clock: Clock, node_name: str, log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+        self,
+        meta: Meta,
+        clock: Clock,
+        node_name: str,
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        *,
+        rate: float = 0.0,
+        burst: int = 1,
     ) -> None:
+        """``rate`` events a second may leave, ``burst`` at once; 0 sets no limit."""
+        self._rate, self._burst = rate, max(1, burst)
+        self._tokens, self._tokens_at = float(self._burst), clock.monotonic()
         self._meta, self._clock, self._node_name, self._log = meta, clock, node_name, log
         self._recent: OrderedDict[tuple[str, ...], tuple[float, dict[str, Any]]] = OrderedDict()
         self._last_ns = 0
-        self._queue: deque[dict[str, Any]] = deque()
+        self._queue: OrderedDict[str, dict[str, Any]] = OrderedDict()  # by namespace and name
         self._filled = anyio.Event()
 
     async def run(self) -> None:
@@ -49,11 +61,23 @@ class Events:
             await self._filled.wait()
             self._filled = anyio.Event()
             while self._queue:
-                event = self._queue.popleft()
+                await self._may_send()
+                _, event = self._queue.popitem(last=False)
                 try:
                     await self._meta.report_event(event)
                 except Exception as exc:  # a full disk, say: events are the least that may then be lost
                     self._log.warning("event=%s cannot be kept: %s", event["metadata"]["name"], exc)
+
+    async def _may_send(self) -> None:
+        """Wait until another may leave."""
+        if self._rate <= 0:
+            return
+        now = self._clock.monotonic()
+        self._tokens = min(float(self._burst), self._tokens + (now - self._tokens_at) * self._rate)
+        self._tokens_at = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            await self._clock.sleep(-self._tokens / self._rate)
 
     def report(
         self,
@@ -86,8 +110,9 @@ class Events:
         self._recent[key] = (first_at, event)
         while len(self._recent) > HELD:
             self._recent.popitem(last=False)
-        if len(self._queue) < QUEUED:
-            self._queue.append(event)
+        place = f"{event['metadata']['namespace']}/{event['metadata']['name']}"
+        if place in self._queue or len(self._queue) < QUEUED:
+            self._queue[place] = event
             self._filled.set()
 
     def _new(self, reference: dict[str, Any], type: str, reason: str, message: str, now: float) -> dict[str, Any]:
