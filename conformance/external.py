@@ -159,28 +159,27 @@ class Edge:
 
     def start(self, token: str = "") -> None:
         """Raises Failed."""
-        hub = "modules.edgeHub"
-        settings = {
-            f"{hub}.websocket.server": ",".join(f"{_ADDRESS}:{one.hub}" for one in self._clouds),
-            f"{hub}.httpServer": ",".join(f"https://{_ADDRESS}:{one.bootstrap}" for one in self._clouds),
-            "modules.edgeStream.server": ",".join(f"{_ADDRESS}:{one.tunnel}" for one in self._clouds),
-            "modules.edged.tailoredKubeletConfig.readOnlyPort": "0",
-            "modules.edged.tailoredKubeletConfig.healthzPort": "0",
-        }
-        first = self._clouds[0]
         command = [
             *(str(EDGESITE), "edge", "--data-dir", str(self.data), "--node-name", self.name, "--runtime", "process"),
-            *("--cloud", _ADDRESS, "-v", "2"),
+            *("--config", str(self._config()), "-v", "2"),
             *(("--token", token) if token else ()),
         ]
-        if len(self._clouds) == 1:
-            command += ["--hub-port", str(first.hub), "--bootstrap-port", str(first.bootstrap)]
-            command += ["--tunnel-port", str(first.tunnel)]
-            settings = {key: value for key, value in settings.items() if "tailored" in key}
-        for key, value in settings.items():
-            command += ["--set", f"{key}={value}"]
         self.program = Program(self.log, command)
         self.program.wait_line(f"edge role of node {self.name}: ready after")
+
+    def _config(self) -> Path:
+        """A file that names all clouds."""
+        kubelet = {"readOnlyPort": 0, "healthzPort": 0}
+        hub = {
+            "websocket": {"server": ",".join(f"{_ADDRESS}:{one.hub}" for one in self._clouds)},
+            "httpServer": ",".join(f"https://{_ADDRESS}:{one.bootstrap}" for one in self._clouds),
+        }
+        stream = {"server": ",".join(f"{_ADDRESS}:{one.tunnel}" for one in self._clouds)}
+        modules = {"edgeHub": hub, "edgeStream": stream, "edged": {"tailoredKubeletConfig": kubelet}}
+        config = {"apiVersion": "edgecore.config.kubeedge.io/v1alpha2", "kind": "EdgeCore", "modules": modules}
+        path = self.site.folder / f"{self.name}.yaml"
+        path.write_text(json.dumps(config))  # JSON is YAML
+        return path
 
     def close(self) -> None:
         if self.program is not None:
@@ -373,7 +372,6 @@ def _containers(pods: list[Any]) -> set[tuple[str, int]]:
 
 
 def outage(site: Site, seconds: float) -> None:
-    """The API server is killed and is away for a while; then all goes on, with the same containers."""
     edge = site.edge("edge-1", site.cloud())
     site.kubectl.apply(deployment("rides", "edge-1", 3))
     before = _containers(site.running("rides", 3))
@@ -467,6 +465,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
 
     def ride(site: Site) -> None:
+        """The API server is killed and is away for a while; then all goes on, with the same containers."""
         outage(site, arguments.outage)
 
     scenarios: dict[str, Callable[[Site], None]] = {

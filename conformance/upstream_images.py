@@ -83,7 +83,9 @@ def e2e_images(agnhost: Path, nonewprivs: Path | None) -> dict[str, ImageParts]:
 
 def _base_layer() -> _Layer:
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
-    links = {f"bin/{one}": "busybox" for one in applets if one not in ("busybox", *_HOST_PROGRAMS)}
+    # This busybox looks for its own applets first: as a shell it would never run the programs of the host.
+    own = ("busybox", "sh", *_HOST_PROGRAMS)
+    links = {"bin/sh": "/usr/bin/bash"} | {f"bin/{one}": "busybox" for one in applets if one not in own}
     files = {"bin/busybox": _BUSYBOX}
     for name, where in _HOST_PROGRAMS.items():
         program = Path(shutil.which(where) or f"/usr/bin/{where}")

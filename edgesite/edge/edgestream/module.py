@@ -1,7 +1,7 @@
 """The module ``edgestream``: keeps a tunnel to the cloud, through which it reaches this node's kubelet API.
 
     mem:cloudstream                              when the cloud role runs in this process
-    wss://<server>/v1/kubeedge/connect           else, with the node's certificate; ``modules.edgeStream.server``
+    wss://<server>/v1/kubeedge/connect           else, with the node's certificate; ``modules.edgeStream.server``, of several in turn
 
 Ready at once: an edge needs no cloud. A tunnel that is lost is dialled again, at first after 1 to 2 s, then up to 30 s apart; at once
 when edgehub has a link to the cloud again.
@@ -12,12 +12,14 @@ Source  KubeEdge v1.12.7 edge/pkg/edgestream (headers, path, ping every 5 s).
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
 
 from edgesite.edge.edged.server.source import api_address
+from edgesite.edge.edgehub.dialling import addresses_of
 from edgesite.edge.edgehub.link import CONNECTED
 from edgesite.edge.edgestream.serving import StreamServer
 from edgesite.net import tls, websocket
@@ -68,10 +70,11 @@ class EdgeStream:
         in_process = bool(ctx.site.get("single_process"))
         first_s, most_s = (_FIRST_IN_PROCESS_S, _FIRST_S) if in_process else (_FIRST_S, _MOST_S)
         wait_s, said, since = first_s, "", ctx.clock.monotonic()
+        addresses = deque([MEM_ADDRESS] if in_process else addresses_of(str(ctx.config["server"])))
         while True:
             linked.dialled()
             try:
-                socket = await _dial(ctx)
+                socket = await _dial_one(ctx, addresses)
             except (OSError, ValueError) as exc:
                 reason = str(exc) or type(exc).__name__
                 if reason != said and ctx.clock.monotonic() - since > _PATIENCE_S:  # not each attempt
@@ -106,7 +109,22 @@ class _Linked:
         self._event = anyio.Event()
 
 
-async def _dial(ctx: Context) -> WebSocket:
+async def _dial_one(ctx: Context, addresses: deque[str]) -> WebSocket:
+    """Dial each address once, until one answers; it is the first to be dialled the next time. Raises OSError, ValueError."""
+    for _ in range(len(addresses) - 1):
+        try:
+            return await _dial(ctx, addresses[0])
+        except (OSError, ValueError) as exc:
+            ctx.log.debug("no stream tunnel to %s: %s", addresses[0], exc)
+            addresses.rotate(-1)
+    try:
+        return await _dial(ctx, addresses[0])
+    except (OSError, ValueError):
+        addresses.rotate(-1)
+        raise
+
+
+async def _dial(ctx: Context, address: str) -> WebSocket:
     """Raises OSError, ValueError."""
     config = ctx.config
     headers = {wire.NODE_HEADER: ctx.node_name, wire.FEATURES_HEADER: wire.WINDOW}
@@ -115,11 +133,7 @@ async def _dial(ctx: Context) -> WebSocket:
     ip = modules.get("edged", {}).get("nodeIP") or ""
     if ip:
         headers[wire.IP_HEADER] = str(ip)
-    if ctx.site.get("single_process"):
-        address, context = MEM_ADDRESS, None
-    else:
-        address = str(config["server"])
-        context = await ctx.threads.run(_tls_context, config)
+    context = None if ctx.site.get("single_process") else await ctx.threads.run(_tls_context, config)
     with anyio.fail_after(float(config.get("handshakeTimeout") or 30)):
         return await websocket.connect(
             net, address, wire.CONNECT_PATH, headers, tls=context, max_message_bytes=wire.MESSAGE_BYTES

@@ -358,6 +358,24 @@ async def certificates(folder: Path, *nodes: str) -> dict[str, dict[str, str]]:
     return named
 
 
+async def test_the_tunnel_goes_to_a_cloud_that_answers(tmp_path: Path) -> None:
+    log_file(tmp_path, "n1", b"over tls")
+    named = await certificates(tmp_path, "system:node:n1")
+    cloud_net, edge_net, threads = RealNet(), RealNet(), RealThreads()
+    probes = [await edge_net.listen(anyio.abc.SocketStream, "127.0.0.1:0") for _ in range(2)]  # type: ignore[arg-type]
+    for probe in probes:
+        await probe.close()
+    first, second = (int(one.address.rpartition(":")[2]) for one in probes)
+    servers = {"server": f"127.0.0.1:{first}, 127.0.0.1:{second}", **named["system:node:n1"]}
+    async with running(edge_host(edge_net, threads, tmp_path, "n1", single=False, **servers)):
+        for port in (second, first):
+            cloud = cloud_host(cloud_net, threads, tmp_path, single=False, port=port, **named["cloud"])
+            async with running(cloud):
+                connector = await connected(cloud, "n1")
+                assert await text(connector, "n1", "/containerLogs/default/web/app") == (200, b"over tls\n")
+    await threads.close()
+
+
 async def test_over_tls_a_node_is_who_its_certificate_says(tmp_path: Path) -> None:
     log_file(tmp_path, "n1", b"over tls")
     named = await certificates(tmp_path, "system:node:n1", "kubeedge.io")
