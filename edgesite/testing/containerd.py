@@ -101,8 +101,8 @@ class Containerd:
                 stdin=subprocess.DEVNULL,
             )
         deadline = time.monotonic() + 30
-        while self._ctr("plugins", "ls", "id==cri").returncode or not self._cri_serves():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        while (state := self._cri_state()) != "ok":
+            if state == "error" or self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"containerd does not come up:\n{(self.root / 'log').read_text()[-4000:]}")
             time.sleep(0.05)
 
@@ -232,8 +232,10 @@ class Containerd:
                 found.append(int(entry.name))
         return found
 
-    def _cri_serves(self) -> bool:
-        return b"ok" in self._ctr("plugins", "ls", "type==io.containerd.grpc.v1", "id==cri").stdout
+    def _cri_state(self) -> str:
+        """What became of containerd's CRI plugin: "ok", "error", or "" while nobody answers."""
+        rows = self._ctr("plugins", "ls", "type==io.containerd.grpc.v1,id==cri").stdout.decode().splitlines()[1:]
+        return next((row.split()[-1] for row in rows), "")
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(

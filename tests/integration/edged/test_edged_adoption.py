@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 from collections.abc import AsyncGenerator, Callable
@@ -13,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from edged_site import nothing_left
 from go_node import CONTAINER, CONTAINER_HASH, NODE, UID, GoNode
 
 from edgesite.context import Context, Section
@@ -91,17 +91,23 @@ async def runtime(daemon: Containerd) -> AsyncGenerator[Runtime]:
 @pytest.fixture
 async def node(daemon: Containerd, runtime: Runtime, tmp_path: Path) -> AsyncGenerator[GoNode]:
     made = GoNode(tmp_path, daemon.endpoint)
-    await anyio.to_thread.run_sync(made.lay_out)
-    image = await runtime.image_status(BUSYBOX)
-    assert image is not None
-    await made.start_pod(runtime, image.id)
     try:
+        await anyio.to_thread.run_sync(made.lay_out)
+        image = await runtime.image_status(BUSYBOX)
+        assert image is not None
+        await made.start_pod(runtime, image.id)
         yield made
-        await nothing_left(daemon, tmp_path)
+        assert list(await runtime.list_sandboxes()) == list(await runtime.list_containers()) == []
+        assert str(tmp_path) not in await anyio.Path("/proc/self/mountinfo").read_text()
+        assert await anyio.to_thread.run_sync(_cgroups) == []
         assert not made.pod_folder.exists()
     finally:
         await anyio.to_thread.run_sync(remove_tree, made.edged)  # of a test that failed
     assert (made.data / "sub/mine").read_text() == "mine\n", "what was bound into the pod is the host's"
+
+
+def _cgroups() -> list[str]:
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"/pod{UID}")]
 
 
 def status_of(host: RoleHost) -> dict[str, Any]:
