@@ -336,10 +336,11 @@ class PodWorker:
     async def _tell_end(self) -> None:
         """With no container left: remove the pod's files, and let the cloud forget it. What is told twice does no harm."""
         state, services = self.state, self._services
-        if not self._gone:
-            await self._reporter.report(state, ended=True)
-        await self._volumes.teardown(state)
-        await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod))
+        await together(
+            self._tell_last_status,
+            functools.partial(self._volumes.teardown, state),
+            functools.partial(services.threads.run, _remove_logs, services.paths.pod_logs(state.pod)),
+        )
         for name in _container_names(state.pod):
             services.restarts.forget((state.pod.uid, name))
         state.released = True
@@ -347,6 +348,10 @@ class PodWorker:
             await services.meta.confirm_deleted(state.pod.namespace, state.pod.name, state.pod.uid)
         if self._end_at is not None:
             services.metrics.pod_end.observe(services.clock.monotonic() - self._end_at)
+
+    async def _tell_last_status(self) -> None:
+        if not self._gone:
+            await self._reporter.report(self.state, ended=True)
 
 
 def _wants_the_same(one: Pod, other: Pod) -> bool:
