@@ -154,7 +154,7 @@ class Edge:
         self.name = name
         self.log = site.folder / f"{name}.log"
         self.data = site.folder / name
-        self._clouds = clouds
+        self.clouds = clouds
         self.program: Program | None = None
 
     def start(self, token: str = "") -> None:
@@ -171,10 +171,10 @@ class Edge:
         """A file that names all clouds."""
         kubelet = {"readOnlyPort": 0, "healthzPort": 0}
         hub = {
-            "websocket": {"server": ",".join(f"{_ADDRESS}:{one.hub}" for one in self._clouds)},
-            "httpServer": ",".join(f"https://{_ADDRESS}:{one.bootstrap}" for one in self._clouds),
+            "websocket": {"server": ",".join(f"{_ADDRESS}:{one.hub}" for one in self.clouds)},
+            "httpServer": ",".join(f"https://{_ADDRESS}:{one.bootstrap}" for one in self.clouds),
         }
-        stream = {"server": ",".join(f"{_ADDRESS}:{one.tunnel}" for one in self._clouds)}
+        stream = {"server": ",".join(f"{_ADDRESS}:{one.tunnel}" for one in self.clouds)}
         modules = {"edgeHub": hub, "edgeStream": stream, "edged": {"tailoredKubeletConfig": kubelet}}
         config = {"apiVersion": "edgecore.config.kubeedge.io/v1alpha2", "kind": "EdgeCore", "modules": modules}
         path = self.site.folder / f"{self.name}.yaml"
@@ -415,6 +415,26 @@ def two_clouds(site: Site) -> None:
     eventually(lambda: not site.pods("both"), "the end of the pods", 60)
 
 
+def moves(site: Site) -> None:
+    """With two instances alive an edge changes from one to the other and back; what each has told it is not told again."""
+    one, two = site.cloud("one"), site.cloud("two")
+    edge = site.edge("edge-5", one, two)
+    site.kubectl.apply(deployment("wander", "edge-5", 2))
+    known = _containers(site.running("wander", 2))
+    for replicas in (3, 2, 4, 3):
+        assert edge.program is not None
+        edge.program.kill()
+        edge.clouds = edge.clouds[::-1]
+        site.kubectl("scale", "deployment/wander", f"--replicas={replicas}")
+        edge.start()
+        now = _containers(site.running("wander", replicas, 120))
+        if not (known <= now or now <= known):
+            raise Failed(f"containers were started anew: {known} {now}")
+        known = now
+    site.kubectl("delete", "deployment/wander")
+    eventually(lambda: not site.pods("wander"), "the end of the pods", 60)
+
+
 def _has_connected(cloud: Cloud, node: str) -> Callable[[], bool]:
     return lambda: f"node {node} connected" in cloud.log.read_text()
 
@@ -469,7 +489,7 @@ def main() -> int:
         outage(site, arguments.outage)
 
     scenarios: dict[str, Callable[[Site], None]] = {
-        one.__name__: one for one in (join, deploy, streams, records, drain, restarts, two_clouds, in_cluster)
+        one.__name__: one for one in (join, deploy, streams, records, drain, restarts, two_clouds, moves, in_cluster)
     }
     scenarios["outage"] = ride
     failed = 0
