@@ -22,6 +22,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         from edgesite.client.kubeapi import KubeApiModule
 
         return [KubeApiModule]
+    from edgesite.controlplane.certificates.module import CertificatesModule
     from edgesite.controlplane.cluster import InformersModule
     from edgesite.controlplane.daemonset.module import DaemonSetModule
     from edgesite.controlplane.deployment.module import DeploymentModule
@@ -54,5 +55,6 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         PersistentVolumeModule,
         EphemeralVolumeModule,
         AttachModule,
+        CertificatesModule,
         GarbageCollectorModule,
     ]

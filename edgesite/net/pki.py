@@ -95,9 +95,18 @@ class Pki(Protocol):
         """Make a key and a request for a certificate."""
         ...
 
-    async def sign_csr(self, ca: KeyPair, csr: bytes, *, usages: Sequence[str] = CLIENT, days: int = 365) -> bytes:
-        """Sign a request (PEM or DER): only CN and O of its subject are taken over. Returns PEM. Raises PkiError, also for
-        a request whose signature does not fit or that has no common name."""
+    async def sign_csr(
+        self,
+        ca: KeyPair,
+        csr: bytes,
+        *,
+        usages: Sequence[str] = CLIENT,
+        days: int = 365,
+        allowed_names: Sequence[str] | None = None,
+    ) -> bytes:
+        """Sign a request (PEM or DER): CN and O of its subject are taken over, and with ``allowed_names`` its DNS names and
+        addresses, which must be among these. Returns PEM. Raises PkiError, also for a request whose signature does not fit
+        or that has no common name."""
         ...
 
     def session(self) -> AbstractAsyncContextManager[Pki]:
@@ -144,9 +153,19 @@ class _Requests:
         made = await self._ask("make_csr", common_name=common_name, organizations=list(organizations))
         return Csr(made["request"].encode(), made["key"].encode())
 
-    async def sign_csr(self, ca: KeyPair, csr: bytes, *, usages: Sequence[str] = CLIENT, days: int = 365) -> bytes:
+    async def sign_csr(
+        self,
+        ca: KeyPair,
+        csr: bytes,
+        *,
+        usages: Sequence[str] = CLIENT,
+        days: int = 365,
+        allowed_names: Sequence[str] | None = None,
+    ) -> bytes:
         request = base64.b64encode(csr).decode()
-        signed = await self._ask("sign_csr", **_ca(ca), request=request, usages=list(usages), days=days)
+        names = None if allowed_names is None else list(allowed_names)
+        wanted = {"request": request, "usages": list(usages), "days": days, "allowed_names": names}
+        signed = await self._ask("sign_csr", **_ca(ca), **wanted)
         return signed["certificate"].encode()
 
 

@@ -110,7 +110,15 @@ def _make_csr(now: int, common_name: str, organizations: list[str]) -> dict[str,
     return {"request": made.public_bytes(serialization.Encoding.PEM).decode("ascii"), "key": _key_pem(key)}
 
 
-def _sign_csr(now: int, ca_certificate: str, ca_key: str, request: str, usages: list[str], days: int) -> dict[str, str]:
+def _sign_csr(
+    now: int,
+    ca_certificate: str,
+    ca_key: str,
+    request: str,
+    usages: list[str],
+    days: int,
+    allowed_names: list[str] | None,
+) -> dict[str, str]:
     try:
         raw = base64.b64decode(request, validate=True)
     except binascii.Error as exc:
@@ -124,7 +132,22 @@ def _sign_csr(now: int, ca_certificate: str, ca_key: str, request: str, usages: 
     if not common or not common[0]:
         raise ValueError("the certificate request has no common name")
     subject = (common[0], organizations)
-    return {"certificate": _sign((ca_certificate, ca_key), csr.public_key(), subject, [], usages, now, days)}
+    names = [] if allowed_names is None else _names_of(csr, set(allowed_names))
+    return {"certificate": _sign((ca_certificate, ca_key), csr.public_key(), subject, names, usages, now, days)}
+
+
+def _names_of(csr: x509.CertificateSigningRequest, allowed: set[str]) -> list[x509.GeneralName]:
+    """The DNS names and addresses that a request asks for. Raises ValueError for others, and for those not allowed."""
+    try:
+        names = list(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
+    for name in names:
+        if not isinstance(name, x509.DNSName | x509.IPAddress):
+            raise ValueError(f"names of the kind {type(name).__name__} are not certified")
+        if str(name.value) not in allowed:
+            raise ValueError(f"the name {name.value} is not one of the node's")
+    return names
 
 
 def _sign(

@@ -9,6 +9,7 @@ from edgesite.apiserver.strategies.base import Strategy
 from edgesite.apiserver.strategies.namespaces import NamespaceStrategy
 from edgesite.apiserver.strategies.pods import PodStrategy
 from edgesite.apiserver.strategies.services import ServiceStrategy
+from edgesite.apiserver.strategies.signing import SigningRequestStrategy
 from edgesite.apiserver.strategies.simple import (
     DefinitionStrategy,
     DeploymentStrategy,
@@ -47,6 +48,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[], Strategy]]] = {
     ("coordination.k8s.io", "leases"): lambda: Strategy(
         volatile=True, create_on_update=True, unconditional_update=False
     ),
+    ("certificates.k8s.io", "certificatesigningrequests"): SigningRequestStrategy,
     (_RBAC, "roles"): lambda: Strategy(create_on_update=True),
     (_RBAC, "rolebindings"): lambda: Strategy(create_on_update=True),
     (_RBAC, "clusterroles"): lambda: Strategy(create_on_update=True),

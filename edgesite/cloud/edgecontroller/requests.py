@@ -59,7 +59,9 @@ async def create_mirror_pod(client: Client, node: str, path: ResourcePath, pod: 
 async def create_signing_request(client: Client, node: str, request: Object) -> Object:
     """Ask for a serving certificate of this node."""
     _check_signing_request(node, request)
-    request = {**request, "kind": "CertificateSigningRequest", "apiVersion": "certificates.k8s.io/v1"}
+    asker = {"username": f"system:node:{node}", "groups": ["system:nodes", "system:authenticated"]}
+    spec = {**request["spec"], **asker}  # a cluster's API server says there whose the account is that creates it
+    request = {**request, "spec": spec, "kind": "CertificateSigningRequest", "apiVersion": "certificates.k8s.io/v1"}
     return await client.create(_SIGNING_REQUESTS, request)
 
 

@@ -73,7 +73,15 @@ class SimPki:
         made = request.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
         return Csr(made.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
-    async def sign_csr(self, ca: KeyPair, csr: bytes, *, usages: Sequence[str] = CLIENT, days: int = 365) -> bytes:
+    async def sign_csr(
+        self,
+        ca: KeyPair,
+        csr: bytes,
+        *,
+        usages: Sequence[str] = CLIENT,
+        days: int = 365,
+        allowed_names: Sequence[str] | None = None,
+    ) -> bytes:
         try:
             request = x509.load_pem_x509_csr(csr) if b"-----BEGIN" in csr else x509.load_der_x509_csr(csr)
         except ValueError as exc:

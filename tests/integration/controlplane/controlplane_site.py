@@ -159,7 +159,7 @@ async def site_at(path: Path) -> AsyncIterator[Site]:
             tasks.start_soon(made.watches.run)
             for kind in plugin.edgesite_modules(SETTINGS):
                 ready = anyio.Event()
-                tasks.start_soon(kind().run, _context(path, kind.name, services, clock, ready.set))
+                tasks.start_soon(kind().run, _context(path, kind.name, services, clock, threads, ready.set))
                 with anyio.fail_after(10):
                     await ready.wait()
             site = Site(client, services.get(SharedInformers), clock)
@@ -169,7 +169,9 @@ async def site_at(path: Path) -> AsyncIterator[Site]:
     await threads.close()
 
 
-def _context(path: Path, name: str, services: LocalServices, clock: RealClock, ready: Callable[[], None]) -> Context:
+def _context(
+    path: Path, name: str, services: LocalServices, clock: RealClock, threads: RealThreads, ready: Callable[[], None]
+) -> Context:
     return Context(
         role="cloud",
         module=name,
@@ -180,7 +182,7 @@ def _context(path: Path, name: str, services: LocalServices, clock: RealClock, r
         clock=clock,
         random=random.Random(5),
         net=None,
-        threads=None,
+        threads=threads,
         disk=None,
         bus=None,
         services=services,

@@ -1,0 +1,1 @@
+"""Approves and signs certificates of nodes, with the embedded API server's CA."""
