@@ -2,12 +2,14 @@
 
 Units   Seconds.
 Errors  OSError when there is no answer, or none in time.
+        A server that is too busy (429 with Retry-After) is asked again after that time.
 State   A pool of idle connections; `HttpTransport.close` ends them.
 """
 
 from __future__ import annotations
 
 import base64
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
     from edgesite.client.kubeconfig import Access
     from edgesite.client.ratelimit import RateLimit
     from edgesite.context import Clock, Net
-    from edgesite.net.client import StreamAnswer
+    from edgesite.net.client import Answer, StreamAnswer
     from edgesite.net.headers import Headers
 
 __all__ = ["HttpTransport"]
 
 TOKEN_S: Final = 60.0  #: how long a token that was read from a file is used
+_TRIES: Final = 10  #: of a request that the server asks to send later
 ANSWER_S: Final = 120.0  #: for a whole answer, twice what API servers give themselves: a link that died silently must hold nobody for ever
 
 
@@ -46,10 +49,13 @@ class HttpTransport:
         *,
         answer_s: float = ANSWER_S,
         limit: RateLimit | None = None,
+        draw: random.Random | None = None,
     ) -> None:
         """``limit`` holds back requests, not watches. Raises OSError for certificates that cannot be used."""
         self._path = access.path
         self._limit = limit
+        self._clock = clock
+        self._random = draw or random.Random(access.port)  # spreads those who were asked to wait
         self._answer_s = answer_s
         headers = {}
         if access.basic:
@@ -70,10 +76,15 @@ class HttpTransport:
     async def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> tuple[int, Mapping[str, str], bytes]:
-        with anyio.fail_after(self._answer_s):  # TimeoutError is an OSError
-            if self._limit is not None:
-                await self._limit.take(headers.get("user-agent", ""))
-            answer = await self._client.request(method, self._path + target, headers, body)
+        with anyio.fail_after(self._answer_s) as scope:  # TimeoutError is an OSError
+            for tried in range(1, _TRIES + 1):
+                if self._limit is not None:
+                    await self._limit.take(headers.get("user-agent", ""))
+                answer = await self._client.request(method, self._path + target, headers, body)
+                wait_s = _wait_asked_for(answer) * (1 + self._random.random() / 2)
+                if not wait_s or tried == _TRIES or anyio.current_time() + wait_s >= scope.deadline:
+                    break
+                await self._clock.sleep(wait_s)
         return answer.status, _mapping(answer.headers), answer.body
 
     @asynccontextmanager
@@ -111,6 +122,12 @@ class _TokenFile:
                     raise
             self._until = now + TOKEN_S
         return self._token
+
+
+def _wait_asked_for(answer: Answer) -> float:
+    """Seconds for which an overloaded server has refused to look at a request; 0 for every other answer."""
+    text = answer.headers.get("retry-after") or ""
+    return float(text) if answer.status == 429 and text.isascii() and text.isdigit() else 0.0
 
 
 def _context(access: Access) -> ssl.SSLContext:

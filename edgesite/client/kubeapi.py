@@ -49,7 +49,7 @@ class KubeApiModule:
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled. Raises BadKubeconfig, OSError, ApiError."""
         limit = RateLimit(ctx.clock, ctx.config["qps"], ctx.config["burst"])
-        transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config), limit=limit)
+        transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config), limit=limit, draw=ctx.random)
         try:
             client = Client(transport)
             with anyio.fail_after(FIRST_ANSWER_S):
