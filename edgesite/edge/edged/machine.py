@@ -47,6 +47,8 @@ class MachineFacts:
     addresses: tuple[str, ...]
     resolv_conf: str
     hosts: str
+    swap_bytes: int = 0
+    unified_cgroups: bool = False  #: version 2 alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class LinuxMachine:
             addresses=_addresses(interface),
             resolv_conf=_read(resolv_conf),
             hosts=_read("/etc/hosts"),
+            swap_bytes=_meminfo("SwapTotal"),
+            unified_cgroups=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
         )
 
     def pressure(self, data_dir: Path) -> Pressure:

@@ -2,7 +2,7 @@
 
 Pods come from the edge's store and from its bus, never from the API server: with no cloud at all everything here goes on.
 
-Errors  ProviderGone: metamanager is another one now, and edged begins anew with that; containers go on meanwhile.
+Errors  ProviderGone: metamanager is another one now, and edged begins anew with that; containers go on meanwhile. SwapIsOn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from edgesite.wire.message import InvalidMessage, Message, Operation
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["Edged", "ProviderGone"]
+__all__ = ["Edged", "ProviderGone", "SwapIsOn"]
 
 GROUP: Final = "edged"
 PROVIDER_S: Final = 5.0  #: how often it is looked whether metamanager is still the same
@@ -50,6 +50,10 @@ PROVIDER_S: Final = 5.0  #: how often it is looked whether metamanager is still 
 
 class ProviderGone(RuntimeError):
     """What edged works with was withdrawn."""
+
+
+class SwapIsOn(RuntimeError):
+    """The configuration wants no swap on this host."""
 
 
 class Edged:
@@ -89,11 +93,11 @@ class Edged:
         meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
         machine: Machine = ctx.site.get("machine") or LinuxMachine()
         node = NodeFacts(ctx.node_name, max_pods=settings.max_pods, allowed_sysctls=settings.allowed_sysctls)
-        events = Events(
-            meta, ctx.clock, ctx.node_name, ctx.log, rate=settings.event_rate, burst=settings.event_burst
-        )
+        events = Events(meta, ctx.clock, ctx.node_name, ctx.log, rate=settings.event_rate, burst=settings.event_burst)
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
         await agent.learn()
+        if settings.fail_swap_on and node.swap_bytes:
+            raise SwapIsOn("this host uses swap, and the configuration forbids that (failSwapOn)")
         objects = Objects(meta, lambda: (link := ctx.services.find(Link)) is None or link.own_peer)  # type: ignore[type-abstract]
         plugins = NodePlugins(ctx, paths, meta, objects, lambda *work: services.beside(*work))
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edgesite.edge.edged.pod import effective_requests
-from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, RuntimeFault, RuntimeUnavailable
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import noted_resources, resizable
@@ -81,13 +80,7 @@ class Resizer:
         if _needs_restart(container, state.actual[status.id], wanted):
             await self._stopper.stop(state, status, f"Container {status.name} resize requires restart")
             return  # it is made again with what is wanted now
-        resources = linux_resources(
-            pod,
-            dict(container),
-            services.node.memory_bytes,
-            cfs_quota=services.settings.cpu_cfs_quota,
-            period_us=services.settings.cpu_cfs_period_us,
-        )
+        resources = services.resources_of(pod, container)
         try:
             await services.runtime.update_resources(status.id, resources)
         except RuntimeUnavailable:

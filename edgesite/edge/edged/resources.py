@@ -6,6 +6,7 @@ Source  Kubernetes: "Pod Quality of Service Classes"; kubelet's conversion of CP
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from edgesite.edge.edged.pod import Pod, amount_nano, effective_amount, effective_requests
@@ -13,6 +14,7 @@ from edgesite.edge.edged.podcgroups import CgroupLimits
 from edgesite.edge.edged.runtime import LinuxResources
 
 __all__ = [
+    "SwapRule",
     "cgroup_parent",
     "cgroup_parents",
     "cpu_shares",
@@ -68,10 +70,42 @@ def oom_score_adj(pod: Pod, container: dict[str, Any], memory_capacity_bytes: in
     return min(max(score, 3), 999)
 
 
+@dataclass(frozen=True, slots=True)
+class SwapRule:
+    """How containers may use the host's swap."""
+
+    behavior: str = ""  #: NoSwap, LimitedSwap; "" has no say
+    total_bytes: int = 0
+    unified: bool = False
+
+
+def swap_bytes(pod: Pod, container: dict[str, Any], rule: SwapRule, memory_capacity_bytes: int) -> int | None:
+    """Return how much swap a container may use; None has no say.
+
+    LimitedSwap gives containers of Burstable pods their memory request's part of it, except critical ones and those whose request
+    is their limit.
+    """
+    if not rule.total_bytes or rule.behavior not in ("NoSwap", "LimitedSwap"):
+        return None
+    request, limit = (amount_nano(container, kind, "memory") // _NANO for kind in ("requests", "limits"))
+    mild = rule.behavior == "NoSwap" or not rule.unified or qos_class(pod) != BURSTABLE or is_critical(pod)
+    if mild or not request or request == limit:
+        return 0
+    return rule.total_bytes * request // max(memory_capacity_bytes, 1)
+
+
 def linux_resources(
-    pod: Pod, container: dict[str, Any], memory_capacity_bytes: int, *, cfs_quota: bool = True, period_us: int = 100_000
+    pod: Pod,
+    container: dict[str, Any],
+    memory_capacity_bytes: int,
+    *,
+    cfs_quota: bool = True,
+    period_us: int = 100_000,
+    swap: SwapRule = SwapRule(),
 ) -> LinuxResources:
     """Return the limits of one container."""
+    memory = amount_nano(container, "limits", "memory") // _NANO
+    swapped = swap_bytes(pod, container, swap, memory_capacity_bytes)
     request = amount_nano(container, "requests", "cpu")
     limit = amount_nano(container, "limits", "cpu")
     shares = cpu_shares(request or limit)
@@ -80,8 +114,10 @@ def linux_resources(
         cpu_period_us=period_us if quota else 0,
         cpu_quota_us=quota,
         cpu_shares=shares,
-        memory_bytes=amount_nano(container, "limits", "memory") // _NANO,
+        memory_bytes=memory,
         oom_score_adj=oom_score_adj(pod, container, memory_capacity_bytes),
+        memory_swap_bytes=memory if swapped is not None and not swap.unified else 0,
+        unified={"memory.swap.max": str(swapped)} if swapped is not None and swap.unified else {},
     )
 
 

@@ -183,6 +183,8 @@ class LinuxResources:
     cpu_shares: int = 0
     memory_bytes: int = 0
     oom_score_adj: int = 0
+    memory_swap_bytes: int = 0  #: memory and swap together, under cgroup version 1
+    unified: Mapping[str, str] = field(default_factory=dict)  #: files of cgroup version 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
@@ -19,8 +19,10 @@ from edgesite.edge.edged.images import Images
 from edgesite.edge.edged.metrics import EdgedMetrics
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
+from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.podgroups import PodGroups
-from edgesite.edge.edged.runtime import DnsConfig, Runtime
+from edgesite.edge.edged.resources import SwapRule, linux_resources
+from edgesite.edge.edged.runtime import DnsConfig, LinuxResources, Runtime
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
@@ -39,6 +41,8 @@ class NodeFacts:
     runtime_name: str = ""  #: "containerd": what container ids in statuses begin with
     ips: tuple[str, ...] = ()
     memory_bytes: int = 0
+    swap_bytes: int = 0
+    unified_cgroups: bool = False
     cgroup_driver: str = ""  #: as the runtime tells it; "" where it does not
     allocatable_nano: Mapping[str, int] = field(default_factory=dict)  #: cpu, memory, ephemeral-storage
     max_pods: int = 110
@@ -75,6 +79,18 @@ class PodServices:
     metrics: EdgedMetrics
     restarts: Backoff[tuple[str, str]]  #: by pod uid and container
     pods: Callable[[], Iterable[PodState]]  #: of all workers
+
+    def resources_of(self, pod: Pod, container: Mapping[str, Any]) -> LinuxResources:
+        """What a container of a pod is limited to on this node."""
+        settings, node = self.settings, self.node
+        return linux_resources(
+            pod,
+            dict(container),
+            node.memory_bytes,
+            cfs_quota=settings.cpu_cfs_quota,
+            period_us=settings.cpu_cfs_period_us,
+            swap=SwapRule(settings.swap_behavior, node.swap_bytes, node.unified_cgroups),
+        )
 
     def beside(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run something beside the workers. What goes wrong in it is logged: one pod's trouble must not end the module."""

@@ -49,6 +49,8 @@ class EdgedSettings:
     cpu_cfs_quota: bool = True
     cpu_cfs_period_us: int = 100_000
     pod_pids_limit: int = -1
+    fail_swap_on: bool = False
+    swap_behavior: str = ""  #: NoSwap, LimitedSwap; "" leaves containers to the host
     port: int = 10350
     reserved: tuple[Mapping[str, str], ...] = ()  #: systemReserved and kubeReserved
     eviction_hard: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +109,8 @@ class EdgedSettings:
             cgroups_per_qos=bool(kubelet.get("cgroupsPerQOS", True)),
             cgroup_root=kubelet.get("cgroupRoot") or "",
             cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
+            fail_swap_on=bool(kubelet.get("failSwapOn", False)),
+            swap_behavior=(kubelet.get("memorySwap") or {}).get("swapBehavior") or "",
             pod_pids_limit=kubelet.get("podPidsLimit", -1),
             cpu_cfs_period_us=round(parse_duration(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
             event_rate=float(kubelet.get("eventRecordQPS", 5)),

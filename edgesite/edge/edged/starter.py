@@ -17,7 +17,6 @@ from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
 from edgesite.edge.edged.images import Pull
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.runtime import (
     ContainerConfig,
     ContainerState,
@@ -182,13 +181,7 @@ class ContainerStarter:
             image=image,
             env=env,
             mounts=mounts,
-            resources=linux_resources(
-                pod,
-                dict(container),
-                services.node.memory_bytes,
-                cfs_quota=settings.cpu_cfs_quota,
-                period_us=settings.cpu_cfs_period_us,
-            ),
+            resources=services.resources_of(pod, container),
             seccomp_default=settings.seccomp_default,
             seccomp_root=settings.seccomp_root,
             target=_target(state, container),

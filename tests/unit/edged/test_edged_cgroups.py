@@ -12,7 +12,7 @@ from edgesite.edge.edged.cri.convert import cgroup_driver
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.podcgroups import CgroupLimits, limit, slice_path
 from edgesite.edge.edged.podgroups import PodGroups
-from edgesite.edge.edged.resources import pod_limits
+from edgesite.edge.edged.resources import SwapRule, linux_resources, pod_limits
 from edgesite.edge.edged.runtime import Isolation
 from edgesite.edge.edged.services import NodeFacts
 from edgesite.edge.edged.settings import EdgedSettings
@@ -144,3 +144,20 @@ def test_containerd_tells_its_driver_among_its_settings() -> None:
     assert cgroup_driver(settings('{"SystemdCgroup": false}')) == cgroup_driver(settings("{}")) == "cgroupfs"
     for unknown in ("", "[]", "{}", settings("null"), "not json"):
         assert cgroup_driver(unknown) == ""
+
+
+def test_swap_is_given_as_the_configuration_says() -> None:
+    burstable = {"name": "c", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}}
+    pod = Pod({"metadata": {"uid": "u"}, "spec": {"containers": [burstable]}})
+
+    def unified(behavior: str, one: Pod = pod) -> str | None:
+        rule = SwapRule(behavior, 4 << 30, unified=True)
+        return linux_resources(one, one.containers[0], 16 << 30, swap=rule).unified.get("memory.swap.max")
+
+    assert (unified(""), unified("NoSwap"), unified("LimitedSwap")) == (None, "0", str(256 << 20))
+    assert unified("LimitedSwap", a_pod("b")) == "0", "of BestEffort pods nothing is known to give by"
+    critical = Pod({"metadata": {"uid": "u"}, "spec": {"containers": [burstable], "priority": 2_000_000_000}})
+    assert unified("LimitedSwap", critical) == "0"
+    first = linux_resources(pod, burstable, 16 << 30, swap=SwapRule("LimitedSwap", 4 << 30))
+    assert (first.memory_swap_bytes, first.unified) == (2 << 30, {}), "version 1 cannot tell them apart"
+    assert linux_resources(pod, burstable, 16 << 30, swap=SwapRule("NoSwap")).memory_swap_bytes == 0

@@ -133,6 +133,8 @@ def linux_resources(resources: LinuxResources) -> dict[str, Any]:
         "cpu_shares": resources.cpu_shares,
         "memory_limit_in_bytes": resources.memory_bytes,
         "oom_score_adj": resources.oom_score_adj,
+        "memory_swap_limit_in_bytes": resources.memory_swap_bytes,
+        "unified": resources.unified,
     }
 
 

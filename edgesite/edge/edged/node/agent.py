@@ -88,6 +88,7 @@ class NodeAgent:
         )
         before, node.ips = node.ips, (settings.node_ip,) if settings.node_ip else facts.addresses
         node.memory_bytes = facts.memory_bytes
+        node.swap_bytes, node.unified_cgroups = facts.swap_bytes, facts.unified_cgroups
         node.allocatable_nano = describe.allocatable_nano(facts, settings)
         node.labels = describe.node_labels(ctx.node_name, facts, settings)
         node.dns = dns.parse_resolv_conf(facts.resolv_conf)
