@@ -20,7 +20,7 @@ from typing import Final
 
 from edgesite.wire.hpack import Decoder, HpackError
 
-__all__ = ["Body", "Connection", "Event", "Headers", "Http2Error", "Reset"]
+__all__ = ["PREFACE", "REFUSED", "Body", "Connection", "Event", "Headers", "Http2Error", "Reset", "frame"]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_BYTES: Final = 16_384  #: of one frame, either way: the protocol's default
@@ -67,13 +67,15 @@ Event = Headers | Body | Reset
 class Connection:
     """Calls only fill a buffer: send what `take` returns after each of them."""
 
+    _ends_with_data = True  # our side of a stream ends with the last of its body
+
     def __init__(self) -> None:
         settings = b"".join(
             number.to_bytes(2, "big") + value.to_bytes(4, "big")
             for number, value in ((_SET_PUSH, 0), (_SET_WINDOW, WINDOW_BYTES))
         )
-        self._out = bytearray(PREFACE + _frame(_SETTINGS, 0, 0, settings))
-        self._out += _frame(_WINDOW, 0, 0, (WINDOW_BYTES - _FIRST_WINDOW).to_bytes(4, "big"))
+        self._out = bytearray(PREFACE + frame(_SETTINGS, 0, 0, settings))
+        self._out += frame(_WINDOW, 0, 0, (WINDOW_BYTES - _FIRST_WINDOW).to_bytes(4, "big"))
         self._in = bytearray()
         self._decoder = Decoder()
         self._next = 1
@@ -106,7 +108,7 @@ class Connection:
         pieces = [block[at : at + FRAME_BYTES] for at in range(0, len(block), FRAME_BYTES)]
         for number, piece in enumerate(pieces):
             flags = _END_HEADERS if number == len(pieces) - 1 else 0
-            self._out += _frame(_CONTINUATION if number else _HEADERS, flags, stream, piece)
+            self._out += frame(_CONTINUATION if number else _HEADERS, flags, stream, piece)
         self._unsent[stream] = body
         self._flush(stream)
         return stream
@@ -115,7 +117,7 @@ class Connection:
         """Tell the peer that nobody waits for this stream any more. What still comes on it is passed over."""
         if stream in self._streams:
             self._forget(stream)
-            self._out += _frame(_RST, 0, stream, _CANCEL.to_bytes(4, "big"))
+            self._out += frame(_RST, 0, stream, _CANCEL.to_bytes(4, "big"))
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes as they come; return what they say. Raises Http2Error."""
@@ -163,7 +165,7 @@ class Connection:
                 if len(payload) != 8:
                     raise Http2Error("a ping of the wrong size")
                 if not flags & _ACK:
-                    self._out += _frame(_PING, _ACK, 0, payload)
+                    self._out += frame(_PING, _ACK, 0, payload)
             case 7:
                 return self._take_goaway(payload)
             case 8:
@@ -188,12 +190,12 @@ class Connection:
         if self._taken > WINDOW_BYTES:
             raise Http2Error("more than the window allows")
         if self._taken >= WINDOW_BYTES // 2:
-            self._out += _frame(_WINDOW, 0, 0, self._taken.to_bytes(4, "big"))
+            self._out += frame(_WINDOW, 0, 0, self._taken.to_bytes(4, "big"))
             self._taken = 0
         if stream in self._streams:
             taken = self._taken_of.get(stream, 0) + count
             if taken >= WINDOW_BYTES // 2:
-                self._out += _frame(_WINDOW, 0, stream, taken.to_bytes(4, "big"))
+                self._out += frame(_WINDOW, 0, stream, taken.to_bytes(4, "big"))
                 taken = 0
             self._taken_of[stream] = taken
 
@@ -243,7 +245,7 @@ class Connection:
                 for stream in tuple(self._streams):
                     self._streams[stream] += more
                     self._flush(stream)
-        self._out += _frame(_SETTINGS, _ACK, 0, b"")
+        self._out += frame(_SETTINGS, _ACK, 0, b"")
 
     def _take_goaway(self, payload: bytes) -> list[Event]:
         self.closing = True
@@ -277,10 +279,17 @@ class Connection:
             piece, body = body[:count], body[count:]
             self._window -= count
             self._streams[stream] -= count
-            self._out += _frame(_DATA, 0 if body else _END_STREAM, stream, piece)
+            ends = not body and self._ends_with_data
+            if piece or ends:
+                self._out += frame(_DATA, _END_STREAM if ends else 0, stream, piece)
             if not body:
                 del self._unsent[stream]
+                if not ends:
+                    self._end_data(stream)
                 return
+
+    def _end_data(self, stream: int) -> None:
+        """All of a body is sent that something else follows."""
 
     def _forget(self, stream: int) -> None:
         del self._streams[stream]
@@ -288,7 +297,8 @@ class Connection:
         self._taken_of.pop(stream, None)
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Return one frame as it is sent."""
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
