@@ -15,6 +15,7 @@ from edgesite.edge.metamanager.database import Statement
 from edgesite.edge.metamanager.store import EdgeStore, StoreError
 from edgesite.testing.simulator.world import run
 from edgesite.testing.simulator.worlds import link
+from edgesite.wire import newer
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.events import Delivered
 from edgesite.wire.message import Message, Operation
@@ -43,10 +44,8 @@ def store_whatever_arrives(patch: pytest.MonkeyPatch) -> None:
 
 
 def bring_back_what_has_ended(patch: pytest.MonkeyPatch) -> None:
-    judge_update = store.judge_update
-
     def judge(held: Held | None, uid: str, version: int, is_deleted: Callable[[str], bool]) -> Verdict:
-        return judge_update(held, uid, version, lambda uid: False)
+        return newer.judge_update(held, uid, version, lambda uid: False)
 
     patch.setattr(store, "judge_update", judge)
 

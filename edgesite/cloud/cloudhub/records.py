@@ -23,7 +23,12 @@ class DeliveryRecords(Protocol):
         ...
 
     def holders(self, uid: str) -> Iterable[str]:
-        """The nodes that hold an object."""
+        """The nodes that hold an object, or that it is on its way to."""
+        ...
+
+    def on_its_way(self, node: str, uid: str) -> None:
+        """The object is about to be given to the hub for a node that asked for it or needs it: the node must hear of its end,
+        even if that comes before its acknowledgement. Forgotten when the session ends: the next one begins with a comparison."""
         ...
 
     def sent(self, node: str, ref: ObjectRef) -> None:

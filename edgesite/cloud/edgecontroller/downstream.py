@@ -61,13 +61,20 @@ class _Change:
 
 
 class Downstream:
-    """Turns changes of the caches into messages. ``run`` sends until cancelled. ``holders(uid)``: nodes that hold an object."""
+    """Turns changes of the caches into messages. ``run`` sends until cancelled. ``holders(uid)``: nodes that may hold an object;
+    ``on_its_way(node, uid)`` says that one more soon may. Of pods it is known without."""
 
     def __init__(
-        self, objects: EdgeObjects, bus: Bus, maker: MessageMaker, holders: Callable[[str], Iterable[str]]
+        self,
+        objects: EdgeObjects,
+        bus: Bus,
+        maker: MessageMaker,
+        holders: Callable[[str], Iterable[str]],
+        on_its_way: Callable[[str, str], None],
     ) -> None:
         self._objects = objects
         self._holders = holders
+        self._on_its_way = on_its_way
         self._bus = bus
         self._maker = maker
         self._waiting: dict[str, _Change] = {}  # by uid, in order
@@ -99,6 +106,8 @@ class Downstream:
         change = self._waiting.pop(next(iter(self._waiting)))
         for node in change.nodes:
             word = self._objects.word(node, change.object.type, change.object.namespace)
+            if change.operation != Operation.DELETE and change.object.type != "pod":
+                self._on_its_way(node, change.object.uid)
             await self._send(object_message(self._maker, node, change.operation, change.object, word))
 
     async def _send(self, message: Message) -> None:
@@ -110,9 +119,9 @@ class Downstream:
     def add(self, operation: str, one: EdgeObject, nodes: Iterable[str]) -> None:
         """Queue a change in place of an older one of the same object."""
         targets = dict.fromkeys(nodes)
-        if not targets or not one.uid:
-            return
         older = self._waiting.get(one.uid)
+        if not one.uid or not (targets or older):
+            return
         if older is None:
             self._waiting[one.uid] = _Change(operation, one, targets)
         else:

@@ -56,6 +56,11 @@ class EdgeController:
             records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
             return () if records is None else records.holders(uid)
 
+        def on_its_way(node: str, uid: str) -> None:
+            records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
+            if records is not None:
+                records.on_its_way(node, uid)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(while_provided, ctx, Client, provided)
             informers = ctx.services.find(SharedInformers)
@@ -66,9 +71,10 @@ class EdgeController:
                 tasks.start_soon(informers.run)
             objects = EdgeObjects(informers)
             await objects.wait_synced()
-            tasks.start_soon(Downstream(objects, ctx.bus, maker, holders).run)
+            tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way).run)
             ctx.services.provide(EdgeObjects, objects)
-            upstream = Upstream(client, NodeRules(objects), ctx.bus, maker, knows_errors, ctx.clock.monotonic, ctx.log)
+            rules, now = NodeRules(objects), ctx.clock.monotonic
+            upstream = Upstream(client, rules, ctx.bus, maker, knows_errors, on_its_way, now, ctx.log)
             requests = InOrder(tasks, upstream.handle, _AT_ONCE)
             ctx.ready()
             async for message in inbox:

@@ -98,6 +98,7 @@ class Upstream:
         bus: Bus,
         maker: MessageMaker,
         knows_errors: Callable[[str], bool],
+        on_its_way: Callable[[str, str], None],
         monotonic: Callable[[], float],
         log: Log,
     ) -> None:
@@ -106,6 +107,7 @@ class Upstream:
         self._bus = bus
         self._maker = maker
         self._knows_errors = knows_errors  #: whether a node understands that a query is answered with an error
+        self._on_its_way = on_its_way  #: (node, uid): the node may soon hold what it has asked for
         self._monotonic = monotonic
         self._renewed: dict[
             str, tuple[float, str]
@@ -248,6 +250,8 @@ class Upstream:
         node = resource.node_of(message.resource)
         if path.type in _JUDGED_BY_OBJECT and not self._rules.may_have(node, path.type, found):
             raise forbidden(kind.plural, path.name, f"node {node!r} has no part in it", kind.group)
+        if path.type != "node":
+            self._on_its_way(node, str(found["metadata"].get("uid") or ""))
         metadata = {name: value for name, value in found["metadata"].items() if name != "managedFields"}
         return {**found, "metadata": metadata}  # as it is sent when it changes
 

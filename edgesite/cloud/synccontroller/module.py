@@ -64,6 +64,7 @@ class SyncController:
                     if message.operation == Operation.CONNECTED:
                         proof.add(resource.node_of(message.resource))
                     elif message.operation == Operation.DISCONNECTED:
+                        records.left(resource.node_of(message.resource))
                         records.hurry()
             finally:
                 with anyio.move_on_after(5.0, shield=True):
@@ -158,6 +159,7 @@ class _Proof:
                 one = objects.get(ref.type, ref.namespace, ref.name)
                 if one is not None and ref.version < one.version:
                     sent += 1
+                    self._records.on_its_way(node, one.uid)
                     await self._send(object_message(self._maker, node, Operation.UPDATE, one, word))
         seen: set[str] = set()
         for one in objects.desired(node):
@@ -167,6 +169,7 @@ class _Proof:
             have = self._records.version_at_edge(node, one.uid)
             if have is None or have < one.version:
                 sent += 1
+                self._records.on_its_way(node, one.uid)
                 await self._send(object_message(self._maker, node, Operation.UPDATE, one))
         if sent:
             self._ctx.log.info("node %s: %d objects differ and were sent", node, sent)

@@ -82,6 +82,7 @@ class Records:
 
     def __init__(self) -> None:
         self._by_node: dict[str, dict[str, ObjectRef]] = {}
+        self._on_its_way: dict[str, dict[str, None]] = {}  # node -> uids that it may hold before it says so
         self.written: dict[tuple[str, str], ObjectRef] = {}  #: (node, uid) -> as it stands in the API
         self.changed: dict[tuple[str, str], None] = {}  #: what differs from that, in order
         self._filled = anyio.Event()
@@ -97,7 +98,16 @@ class Records:
         return digest_of((uid, ref.version) for uid, ref in self._by_node.get(node, {}).items() if ref.type != "node")
 
     def holders(self, uid: str) -> Iterator[str]:
-        return (node for node, held in self._by_node.items() if uid in held)
+        held = (node for node, refs in self._by_node.items() if uid in refs)
+        return iter({**dict.fromkeys(held), **{node: None for node, uids in self._on_its_way.items() if uid in uids}})
+
+    def on_its_way(self, node: str, uid: str) -> None:
+        if uid not in self._by_node.get(node, {}):
+            self._on_its_way.setdefault(node, {})[uid] = None
+
+    def left(self, node: str) -> None:
+        """The node's session has ended: what was on its way comes again, if it is still wanted."""
+        self._on_its_way.pop(node, None)
 
     def sent(self, node: str, ref: ObjectRef) -> None:
         held = self._by_node.setdefault(node, {})
@@ -108,12 +118,19 @@ class Records:
 
     def delivered(self, node: str, ref: ObjectRef) -> None:
         held = self._by_node.setdefault(node, {})
+        self._arrived(node, ref.uid)
         old = held.get(ref.uid)
         if old is None or old.version < ref.version:
             held[ref.uid] = ref
             self._mark(node, ref.uid)
 
+    def _arrived(self, node: str, uid: str) -> None:
+        under_way = self._on_its_way.get(node)
+        if under_way is not None:
+            under_way.pop(uid, None)
+
     def removed(self, node: str, uid: str) -> None:
+        self._arrived(node, uid)
         if self._by_node.get(node, {}).pop(uid, None) is not None:
             self._mark(node, uid)
 
@@ -163,6 +180,7 @@ class Records:
         return list(self._by_node)
 
     def forget_node(self, node: str) -> None:
+        self.left(node)
         for uid in self._by_node.pop(node, {}):
             self._mark(node, uid)
 

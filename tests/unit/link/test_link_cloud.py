@@ -15,7 +15,7 @@ from edgesite.cloud.cloudhub import jointoken
 from edgesite.cloud.cloudhub.timers import Timers
 from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
-from edgesite.cloud.edgecontroller.objects import EdgeObjects
+from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects
 from edgesite.cloud.edgecontroller.references import claims_of, references_of
 from edgesite.cloud.synccontroller.records import Records, from_sync, sync_object
 from edgesite.net.real import RealClock
@@ -100,6 +100,20 @@ def test_records_keep_the_newest_version_and_what_is_not_written() -> None:
     assert list(records.changed) == [], "what came and went between two writes is never written"
     records.removed("e1", "other")
     assert list(records.changed) == []
+
+
+def test_what_is_on_its_way_has_a_holder_until_it_arrives_or_the_session_ends() -> None:
+    records = Records()
+    records.on_its_way("e1", "u1")
+    records.on_its_way("e2", "u1")
+    assert sorted(records.holders("u1")) == ["e1", "e2"]
+    records.delivered("e1", ref("u1", 5))
+    records.left("e1")
+    records.left("e2")
+    assert list(records.holders("u1")) == ["e1"]
+    records.on_its_way("e1", "u1")
+    records.removed("e1", "u1")
+    assert list(records.holders("u1")) == []
 
 
 def test_what_an_edge_tells_replaces_what_was_recorded() -> None:
@@ -200,7 +214,10 @@ async def test_changes_that_wait_are_joined_by_object() -> None:
     bus = LocalBus()
     inbox = bus.join("cloudhub", "cloudhub")
     maker = MessageMaker(lambda: 0.0, random.Random(1).getrandbits)
-    downstream = Downstream(caches, bus, maker, lambda uid: ["e7"] if uid == "uc" else [])
+    on_its_way: list[tuple[str, str]] = []
+    downstream = Downstream(
+        caches, bus, maker, lambda uid: ["e7"] if uid == "uc" else [], lambda node, uid: on_its_way.append((node, uid))
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(downstream.run)
         await anyio.wait_all_tasks_blocked()
@@ -225,6 +242,33 @@ async def test_changes_that_wait_are_joined_by_object() -> None:
         ]
         assert sent[1].content["status"] == {"phase": "Running"}
         assert (sent[1].content["kind"], sent[1].content["apiVersion"]) == ("Pod", "v1")
+        tasks.cancel_scope.cancel()
+    inbox.close()
+
+
+async def test_the_end_of_an_object_follows_it_on_its_way() -> None:
+    """Neither acknowledged nor even sent: its end goes to whom it was for."""
+    caches, bus, records = await objects(), LocalBus(), Records()
+    inbox = bus.join("cloudhub", "cloudhub")
+    maker = MessageMaker(lambda: 0.0, random.Random(1).getrandbits)
+    downstream = Downstream(caches, bus, maker, records.holders, records.on_its_way)
+    configs = caches.configs["configmap"][0]
+
+    def config(uid: str) -> dict[str, Any]:
+        return {"metadata": {"name": f"m-{uid}", "namespace": "ns", "uid": uid, "resourceVersion": "5"}}
+
+    downstream.add("update", EdgeObject("configmap", config("waits")), ["e1"])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(downstream.run)
+        await anyio.wait_all_tasks_blocked()
+        configs.apply("ADDED", config("waits"))
+        downstream.add("update", EdgeObject("configmap", config("waits")), ["e2"])
+        configs.apply("DELETED", config("waits"))  # before it was sent to the second
+        await anyio.wait_all_tasks_blocked()
+        sent = [await inbox.receive() for _ in range(3)]
+        told = [(one.operation, one.resource.split("/")[1]) for one in sent]
+        assert told[0] == ("update", "e1")
+        assert sorted(told[1:]) == [("delete", "e1"), ("delete", "e2")]
         tasks.cancel_scope.cancel()
     inbox.close()
 

@@ -77,6 +77,8 @@ async def _play(site: Site, ledger: Ledger, seconds: float) -> None:
         while True:
             await _trouble(site, ledger, writer)
             site.mend()
+            await site.until("pairs deleted", lambda: _delete_pairs(site), EQUAL_S)
+            await site.until("nothing left behind", lambda: _left_behind(site), EQUAL_S)
             await site.until("converged", lambda: converged(site, watchers), EQUAL_S)
             await site.until("connected", lambda: _connected(site), EQUAL_S)
             await _fresh_changes(site)
@@ -95,6 +97,7 @@ async def _trouble(site: Site, ledger: Ledger, writer: CountingWriter) -> None:
         trouble.start_soon(Faults(site, rng, pause_s=pause_s, mend_s=mend_s, ledger=ledger).run)
         trouble.start_soon(change_deployment, site)
         trouble.start_soon(writer.run)
+        trouble.start_soon(_pairs, site)
         await anyio.sleep(rng.uniform(*ROUND_S))
         trouble.cancel_scope.cancel()
 
@@ -105,6 +108,67 @@ async def _connected(site: Site) -> str | None:
     hub = cloud.services.find(ConnectedNodes) if cloud is not None else None  # type: ignore[type-abstract]
     missing = set(site.edges) - set(hub.nodes() if hub is not None else ())
     return f"{sorted(missing)} are not connected" if missing else None
+
+
+async def _pairs(site: Site) -> None:
+    """Pods with a ConfigMap each that live for a moment: what is deleted may still be on its way to the edge."""
+    rng, number = site.world.rng, 0
+    async with site.client() as client:
+        while True:
+            number += 1
+            name = f"pair-{number}-{site.world.loop.time():.0f}"
+            await _make_pair(site, client, name, rng.choice(list(site.edges)))
+            await anyio.sleep(rng.choice([0.0, 0.05, 1.0, 10.0]) * rng.random())
+            patch = {"data": {"n": "2"}}
+            await site.call(functools.partial(client.patch, CONFIG_MAPS, name, patch, "default"))
+            await anyio.sleep(rng.choice([0.0, 0.05, 1.0, 10.0]) * rng.random())
+            await _delete_pair(site, client, name)
+            await anyio.sleep(rng.uniform(0.0, 5.0))
+
+
+async def _make_pair(site: Site, client: Client, name: str, node: str) -> None:
+    metadata = {"name": name, "namespace": "default", "labels": {"pair": "true"}}
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"n": "1"}}
+    await site.call(functools.partial(client.create, CONFIG_MAPS, data))
+    container = {
+        "name": "main",
+        "image": "registry/pair:1",
+        "env": [{"name": "N", "valueFrom": {"configMapKeyRef": {"name": name, "key": "n", "optional": True}}}],
+    }
+    spec = {"nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 1}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    await site.call(functools.partial(client.create, PODS, pod))
+
+
+async def _delete_pair(site: Site, client: Client, name: str) -> None:
+    await site.call(functools.partial(client.delete, PODS, name, "default", grace_period_s=0))
+    await site.call(functools.partial(client.delete, CONFIG_MAPS, name, "default"))
+
+
+async def _delete_pairs(site: Site) -> str | None:
+    """Those that were left when the trouble ended."""
+    async with site.client() as client:
+
+        async def look() -> str | None:
+            left: set[str] = set()
+            for kind in (PODS, CONFIG_MAPS):
+                for one in (await client.list(kind, "default", label_selector="pair=true"))["items"]:
+                    left.add(one["metadata"]["name"])
+            return f"{len(left)} are left: {sorted(left)[:3]}" if left else None
+
+        names = await site.call(functools.partial(client.list, CONFIG_MAPS, "default", label_selector="pair=true"))
+        pods = await site.call(functools.partial(client.list, PODS, "default", label_selector="pair=true"))
+        for one in [*(pods or {"items": []})["items"], *(names or {"items": []})["items"]]:
+            await _delete_pair(site, client, one["metadata"]["name"])
+        return await outcome_of(site, look)
+
+
+async def _left_behind(site: Site) -> str | None:
+    for name, edge in site.edges.items():
+        for kind, one in await stored(edge):
+            if one["metadata"]["name"].startswith("pair-"):
+                return f"{name} holds {kind} {one['metadata']['name']}, which is gone"
+    return None
 
 
 async def _fresh_changes(site: Site) -> None:
