@@ -62,7 +62,9 @@ def repositories(open_registry: str, closed_registry: str) -> dict[str, str]:
 def e2e_images(agnhost: Path, nonewprivs: Path | None) -> dict[str, ImageParts]:
     """Return the images by name and tag. Raises OSError, RuntimeError."""
     base = _base_layer()
-    tool = _layer({"agnhost": agnhost}, links={"agnhost-2": "agnhost", "pause": "agnhost"}, folders=("uploads",))
+    # Debian's busybox looks for its own applets first: as agnhost's shell it would never run the host's curl and nc.
+    links = {"agnhost-2": "agnhost", "pause": "agnhost", "bin/sh": "/usr/bin/bash"}
+    tool = _layer({"agnhost": agnhost}, links=links, folders=("uploads",))
     library = [base]
     with_agnhost = [base, tool]
     pause = _image(with_agnhost, entrypoint=("/agnhost", "pause"))
@@ -83,9 +85,8 @@ def e2e_images(agnhost: Path, nonewprivs: Path | None) -> dict[str, ImageParts]:
 
 def _base_layer() -> _Layer:
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
-    # This busybox looks for its own applets first: as a shell it would never run the programs of the host.
-    own = ("busybox", "sh", *_HOST_PROGRAMS)
-    links = {"bin/sh": "/usr/bin/bash"} | {f"bin/{one}": "busybox" for one in applets if one not in own}
+    own = ("busybox", *_HOST_PROGRAMS)
+    links = {f"bin/{one}": "busybox" for one in applets if one not in own}
     files = {"bin/busybox": _BUSYBOX}
     for name, where in _HOST_PROGRAMS.items():
         program = Path(shutil.which(where) or f"/usr/bin/{where}")
