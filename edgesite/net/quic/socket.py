@@ -45,6 +45,7 @@ _HIGH_BYTES: Final = 256 * 1024
 _LOW_BYTES: Final = 64 * 1024
 _MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
 _REASON_BYTES: Final = 200
+_LATE_S: Final = 1e-6
 
 Send = Callable[[bytes, Any], None]
 
@@ -306,7 +307,8 @@ class QuicSocket:
             self._timer_at = at
 
     def _on_timer(self) -> None:
-        now = max(self._timer_at or 0.0, self._loop.time())
+        # A moment late: at the very time, rounding can leave aioquic's loss detection with nothing to do, for ever.
+        now = max(self._timer_at or 0.0, self._loop.time()) + _LATE_S
         self._timer = self._timer_at = None
         self.connection.handle_timer(now=now)
         self._pump()
