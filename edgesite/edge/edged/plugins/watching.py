@@ -30,6 +30,7 @@ class FolderWatch:
 
     def __init__(self) -> None:
         """Raises OSError."""
+        self._descriptor = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
@@ -53,6 +54,9 @@ class FolderWatch:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()  # whoever is killed in the simulator runs no other clean-up, and a host has only 128 of these
 
 
 def _error(what: str) -> OSError:
