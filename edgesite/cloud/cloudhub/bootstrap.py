@@ -6,9 +6,11 @@
     POST /nodeupgrade    what became of an upgrade; always 200. It is passed on if the node has shown its certificate
 
 Who asks shows a join token, or the certificate that it has (renewal). A renewal keeps its identity; organizations other than
-those of edges are never signed; who may no longer connect gets no renewal either. Status codes are KubeEdge v1.12's: a request that cannot be signed is answered 200 without a body.
+those of edges are never signed; who may no longer connect gets no renewal either. A token is for any node that is not taken (it
+exists and has had a certificate), or for the one node that it names. Status codes are KubeEdge v1.12's: a request that cannot be signed
+is answered 200 without a body.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.3, 8.5 and 11.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/servers/httpserver; v1.20 (/node).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ _USAGES: Final = {1: "serverAuth", 2: "clientAuth"}  #: Go's numbers
 _ORGANIZATIONS: Final = frozenset({"kubeEdge", "KubeEdge", "system:nodes"})
 _CSR_BYTES: Final = 1 << 20
 _NODE_PATH: Final = "/node/"
+_BAD_TOKEN: Final = "Invalid authorization token"
 
 
 class Bootstrap:
@@ -78,32 +81,32 @@ class Bootstrap:
             return await self._take_upgrade(request)
         if request.path == "/ca.crt":
             return Response(200, _DER, self._authority.ca_der)
-        refusal = self._refusal(request)
-        return refusal if refusal is not None else await self._sign(request)
+        try:
+            return await self._sign(request, self._bound_to(request))
+        except _Refused as exc:
+            asker = request.peer.common_name or request.headers.get("nodename") or "an unnamed node"
+            self._log.warning("no certificate for %s: %s", asker, exc)
+            return Response(exc.status, _TEXT, exc.text.encode())
 
-    def _refusal(self, request: Request) -> Response | None:
-        """Return what to answer somebody who may not ask, None for who may."""
+    def _bound_to(self, request: Request) -> str | None:
+        """Return the node that a join token is for ("": any), None for who has shown a certificate. Raises _Refused."""
         if request.peer.certificate_der is not None:  # verified by TLS against our CA
-            why = self._identities.refusal(_node_of(request), request.peer)
-            if why:
-                self._log.warning("no certificate for %s: %s", request.peer.common_name, why)
-                return Response(401, _TEXT, why.encode())
+            if why := self._identities.refusal(_node_of(request), request.peer):
+                raise _Refused(401, why)
             return None
         header = request.headers.get("authorization")
-        refused = b"Invalid authorization token"
         if not header:
-            return Response(401, _TEXT, refused)
+            raise _Refused(401, _BAD_TOKEN, "no token")
         scheme, _, token = header.partition(" ")
         try:
             if scheme != "Bearer":
                 raise jointoken.InvalidToken("not a bearer token")
-            jointoken.check(token, self._authority.ca_key_der, self._clock.time())
+            return jointoken.check(token, self._authority.ca_key_der, self._clock.time())
         except jointoken.InvalidToken as exc:
-            self._log.warning("no certificate for %s: %s", request.headers.get("nodename") or "an unnamed node", exc)
-            return Response(400, _TEXT, refused)
-        return None
+            raise _Refused(400, _BAD_TOKEN, str(exc)) from exc
 
-    async def _sign(self, request: Request) -> Response:
+    async def _sign(self, request: Request, bound_to: str | None) -> Response:
+        """Raises _Refused."""
         node = request.headers.get("nodename") or ""
         try:
             if len(request.body) > _CSR_BYTES:
@@ -111,19 +114,25 @@ class Bootstrap:
             usages = _usages(request.headers.get("extkeyusages"))
             signed = await self._pki.sign_csr(self._authority.ca, request.body, usages=usages, days=self._days)
             self._check_identity(request, signed)
-            await self._note(request, signed)
+            named, is_legacy = _named(request, signed)
+            if bound_to is not None:
+                self._check_node(named, bound_to)
+            await self._identities.issued(named, signed, is_legacy=is_legacy)
         except (PkiError, ApiError, ValueError, OSError) as exc:
             self._log.warning("no certificate for node %r: %s", node, exc)
             return Response(200, _DER, b"")
         self._log.info("issued a certificate for node %r", node)
         return Response(200, _DER, pem.to_der(signed))
 
-    async def _note(self, request: Request, signed: bytes) -> None:
-        """Raises ApiError."""
-        name = pem.facts(signed).common_name
-        legacy = name == LEGACY_NAME
-        node = _node_of(request) if legacy else name.removeprefix(NODE_PREFIX)
-        await self._identities.issued(node, signed, is_legacy=legacy)
+    def _check_node(self, node: str, bound_to: str) -> None:
+        """Whether a token gives a certificate for this node. Raises _Refused, PkiError."""
+        if not node:
+            raise PkiError("the request does not say for which node")
+        if bound_to and bound_to != node:
+            raise _Refused(401, f"the token is for node {bound_to} alone")
+        if not bound_to and self._identities.is_taken(node):
+            how = f"delete the Node, or join with a token of its own (edgesite token create --node {node})"
+            raise _Refused(401, f"node {node} exists and has a certificate: {how}")
 
     def _tell_node(self, node: str) -> Response:
         exists = self._node_exists(node)
@@ -158,6 +167,23 @@ class Bootstrap:
             present = request.peer.common_name
             if present.startswith(NODE_PREFIX) and facts.common_name != present:
                 raise PkiError(f"{present} asks for the identity {facts.common_name!r}")
+
+
+class _Refused(Exception):
+    """``text`` is for who asks, ``why`` for the log if it says more."""
+
+    def __init__(self, status: int, text: str, why: str = "") -> None:
+        super().__init__(why or text)
+        self.status = status
+        self.text = text
+
+
+def _named(request: Request, signed: bytes) -> tuple[str, bool]:
+    """The node of a signed certificate, and whether only the request says which."""
+    name = pem.facts(signed).common_name
+    if name == LEGACY_NAME:
+        return _node_of(request), True
+    return name.removeprefix(NODE_PREFIX), False
 
 
 def _node_of(request: Request) -> str:

@@ -4,10 +4,13 @@ A node that is deleted is barred: of its certificates only those count that it g
 are renewed to. This holds also if it was deleted while nobody looked, for the uid of its Node is remembered. A node whose Node
 is annotated ``edgesite.kubeedge.io/barred: "true"`` is barred as long as it is.
 
-Certificates of KubeEdge before v1.16 name no node. Each is bound to the node that it was issued to, or that it first came as.
+A node that exists and has had a certificate is taken: who holds a join token for any node does not get another one in its name.
+
+Certificates of KubeEdge before v1.16 name no node. Each is bound to the node that it was issued to, or that it first came as if that is
+not taken.
 
 State   ConfigMaps ``kubeedge/edge-identities-0`` to ``-f`` (by a hash of the key), shared by all instances of the cloud role:
-        <node> -> {"uid", "barred", "certificates"}; _cert.<fingerprint> -> {"node"}. Read from the role's cache, written soon.
+        <node> -> {"uid", "barred", "certificates", "held"}; _cert.<fingerprint> -> {"node"}. Read from the role's cache, written soon.
 Errors  ApiError from `settle` alone; what could not be written is tried again.
 """
 
@@ -51,15 +54,17 @@ _AGAIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Of a node: ``uid`` of its Node as last seen, ``certificates`` that count though it is barred. Of a certificate: ``node``."""
+    """Of a node: ``uid`` of its Node as last seen, ``certificates`` that count though it is barred, whether it has ``held`` one. Of
+    a certificate: ``node``."""
 
     uid: str = ""
     barred: bool = False
     certificates: tuple[str, ...] = ()
     node: str = ""
+    held: bool = False
 
     def to_json(self) -> str:
-        members = {"uid": self.uid, "barred": self.barred, "certificates": self.certificates, "node": self.node}
+        members = {name: getattr(self, name) for name in ("uid", "barred", "certificates", "node", "held")}
         return json.dumps({name: value for name, value in members.items() if value}).decode()
 
 
@@ -97,6 +102,8 @@ class Identities:
             owner = self._read(_CERTIFICATE + shown).node
             if owner and owner != node:
                 return "the certificate is another node's"
+            if not owner and self.is_taken(node):
+                return "the certificate names no node, and this node has one of its own"
         entry = self._read(node)
         objects = self._objects()
         if objects is not None:
@@ -110,10 +117,23 @@ class Identities:
             return "the node was deleted: it needs a new certificate, by a join token"
         return ""
 
+    def is_taken(self, node: str) -> bool:
+        """Whether the node exists and has had a certificate."""
+        entry = self._read(node)
+        objects = self._objects()
+        if not (entry.held or entry.uid):
+            return False
+        if objects is None:
+            return not entry.barred  # better asked again than given to another
+        live = objects.nodes.get(node)
+        return live is not None and entry.uid in ("", live["metadata"].get("uid"))
+
     def came(self, node: str, peer: PeerInfo) -> None:
         """The node is admitted with what it has shown."""
         if peer.common_name == LEGACY_NAME:
             self._write(_CERTIFICATE + _fingerprint(peer), _Entry(node=node))
+        if not self._read(node).held:
+            self._write(node, replace(self._read(node), held=True))
         self.look(node)
 
     def look(self, node: str) -> None:
@@ -134,9 +154,11 @@ class Identities:
         shown = pem.fingerprint(certificate)
         if is_legacy and node:
             self._write(_CERTIFICATE + shown, _Entry(node=node))
-        entry = self._read(node)
+        entry = replace(self._read(node), held=True)
         if entry.barred:
-            self._write(node, replace(entry, certificates=(*entry.certificates, shown)[-_KEPT:]))
+            entry = replace(entry, certificates=(*entry.certificates, shown)[-_KEPT:])
+        if node:
+            self._write(node, entry)
         await self.settle()
 
     # -- where they are kept -------------------------------------------------------------------------------------
@@ -215,6 +237,7 @@ def _parsed(text: str) -> _Entry:
             barred=bool(members.get("barred")),
             certificates=tuple(str(one) for one in members.get("certificates", ())),
             node=str(members.get("node", "")),
+            held=bool(members.get("held")),
         )
     except (json.InvalidJson, AttributeError, TypeError):
         return _Entry()

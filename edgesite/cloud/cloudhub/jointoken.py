@@ -2,10 +2,11 @@
 
     <sha256 hex of the CA's DER> . <JWT header> . <JWT payload> . <JWT signature>
 
-The JWT is signed with HMAC; its key is the CA's private key (SEC 1 DER), its payload the end of its life.
+The JWT is signed with HMAC; its key is the CA's private key (SEC 1 DER), its payload the end of its life, and of ours perhaps the one
+node that it is for (``node``, which KubeEdge's ends do not look at).
 
 Units   ``now`` is seconds since the Unix epoch.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 3.2 and vector V3; RFC 7515, RFC 7519.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/servers/httpserver (token.go); RFC 7515, RFC 7519.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ class InvalidToken(ValueError):
     """The token is malformed, signed by somebody else, or over."""
 
 
-def make(ca_der: bytes, ca_key_der: bytes, expires_at: int) -> str:
-    """Return a token that is valid until ``expires_at``."""
-    signed = f"{_encode(_HEADER)}.{_encode(json.dumps({'exp': expires_at}))}"
+def make(ca_der: bytes, ca_key_der: bytes, expires_at: int, node: str = "") -> str:
+    """Return a token that is valid until ``expires_at``; with ``node`` for that name alone."""
+    claims = {"exp": expires_at, **({"node": node} if node else {})}
+    signed = f"{_encode(_HEADER)}.{_encode(json.dumps(claims))}"
     signature = hmac.digest(ca_key_der, signed.encode(), "sha256")
     return f"{hashlib.sha256(ca_der).hexdigest()}.{signed}.{_encode(signature)}"
 
 
-def check(jwt: str, ca_key_der: bytes, now: float) -> None:
-    """Check what a client sent: a token without the CA's hash. Raises InvalidToken."""
+def check(jwt: str, ca_key_der: bytes, now: float) -> str:
+    """Check what a client sent: a token without the CA's hash. Returns the node that it is for, "" for any. Raises InvalidToken."""
     parts = jwt.split(".")
     if len(parts) != 3:
         raise InvalidToken("a token has three parts here")
@@ -54,6 +56,10 @@ def check(jwt: str, ca_key_der: bytes, now: float) -> None:
     expires = payload.get("exp") if isinstance(payload, dict) else None
     if not isinstance(expires, int | float) or isinstance(expires, bool) or now >= expires:
         raise InvalidToken("expired")
+    node = payload.get("node", "")
+    if not isinstance(node, str):
+        raise InvalidToken("it is for no node that there could be")
+    return node
 
 
 def _encode(data: bytes) -> str:

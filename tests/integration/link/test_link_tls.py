@@ -149,7 +149,7 @@ async def test_what_an_edge_of_kubeedge_1_12_says_and_hears(make_site: SiteMaker
     """Messages with the members, order and content of the Go program's edge, modelled on recorded sessions."""
     async with make_site(single_process=False) as site, site.cloud() as client:
         await create_account(client)
-        pair = await certificate(site, client, "kubeedge.io", "kubeEdge")
+        pair = await certificate(site, client, "kubeedge.io", "kubeEdge", node="edge-1")
         socket = await dial(site, pair, {"Node_id": "edge-1", "Project_id": "p", "Connectionuse": "msg"})
 
         async def say(msg_id: str, operation: str, path: str, content: Any, parent: str = "", **route: str) -> None:
