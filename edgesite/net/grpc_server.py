@@ -153,8 +153,9 @@ class GrpcServer:
 
     async def listen(self, net: Net, address: str) -> Listener:
         """Take connections. Raises OSError."""
-        listener = await net.listen(lambda: _Peer(self), address)
-        self._listeners.append(listener)
+        with anyio.CancelScope(shield=True):  # cut off in the middle, it would leave a socket that nobody closes
+            listener = await net.listen(lambda: _Peer(self), address)
+            self._listeners.append(listener)
         return listener
 
     # For connections

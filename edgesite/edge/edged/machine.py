@@ -14,12 +14,16 @@ import platform
 import re
 import shutil
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from edgesite.kube.quantity import parse
+
 __all__ = ["LinuxMachine", "Machine", "MachineFacts", "Pressure"]
 
+UPLINK_RESOLV_CONF: Final = "/run/systemd/resolve/resolv.conf"  #: what systemd-resolved itself asks
 _ARCHITECTURES: Final = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -49,6 +53,7 @@ class MachineFacts:
     hosts: str
     swap_bytes: int = 0
     unified_cgroups: bool = False  #: version 2 alone
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  #: bytes by page size ("2Mi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +96,11 @@ class LinuxMachine:
             memory_bytes=_meminfo("MemTotal"),
             disk_bytes=shutil.disk_usage(data_dir).total,
             addresses=_addresses(interface),
-            resolv_conf=_read(resolv_conf),
+            resolv_conf=_resolv_conf(resolv_conf),
             hosts=_read("/etc/hosts"),
             swap_bytes=_meminfo("SwapTotal"),
             unified_cgroups=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+            huge_pages=_huge_pages(Path("/sys/kernel/mm/hugepages")),
         )
 
     def pressure(self, data_dir: Path) -> Pressure:
@@ -117,9 +123,28 @@ def _read(path: str) -> str:
         return ""  # not every kernel or container has every file
 
 
+def _resolv_conf(path: str) -> str:
+    """What a pod can use of a resolv.conf: a resolver on the host's own loopback, as systemd's is, it cannot reach."""
+    text = _read(path) if path else ""
+    servers = re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
+    if servers and all(one.startswith("127.") or one == "::1" for one in servers):
+        return _read(UPLINK_RESOLV_CONF) or text
+    return text
+
+
 def _meminfo(name: str) -> int:
     match = re.search(rf"^{name}:\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
+
+
+def _huge_pages(root: Path) -> dict[str, int]:
+    """Bytes in huge pages of each size; folders are called "hugepages-2048kB"."""
+    found = {}
+    for folder in sorted(root.glob("hugepages-*kB")):
+        kib = int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
+        count = _read(str(folder / "nr_hugepages"))
+        found[str(parse(f"{kib}Ki"))] = int(count or 0) * kib * 1024
+    return found
 
 
 def _tasks() -> int:

@@ -99,7 +99,16 @@ class Edged:
         if settings.fail_swap_on and node.swap_bytes:
             raise SwapIsOn("this host uses swap, and the configuration forbids that (failSwapOn)")
         objects = Objects(meta, lambda: (link := ctx.services.find(Link)) is None or link.own_peer)  # type: ignore[type-abstract]
-        plugins = NodePlugins(ctx, paths, meta, objects, lambda *work: services.beside(*work))
+        plugins = NodePlugins(
+            ctx,
+            settings,
+            paths,
+            meta,
+            objects,
+            active=lambda: {one.pod.uid for one in pods.states() if not one.finished},
+            beside=lambda *work: services.beside(*work),
+        )
+        node.devices = plugins.devices.amounts
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
             settings=settings,
@@ -118,6 +127,7 @@ class Edged:
                 one_by_one=settings.serialize_image_pulls,
             ),
             csi=plugins.csi,
+            devices=plugins.devices,
             cgroups=PodGroups(
                 settings,
                 node,
@@ -154,6 +164,7 @@ class Edged:
         upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
         await upkeep.prepare()
         static = StaticPods(services, pods, settings.static_pods)
+        await plugins.load(agent.report_soon)
         # Joined before the store is read, so that nothing falls between the two.
         inbox = ctx.bus.join(self.name, GROUP)
         try:

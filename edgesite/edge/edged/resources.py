@@ -6,6 +6,7 @@ Source  Kubernetes: "Pod Quality of Service Classes"; kubelet's conversion of CP
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,8 +103,9 @@ def linux_resources(
     cfs_quota: bool = True,
     period_us: int = 100_000,
     swap: SwapRule = SwapRule(),
+    huge_pages: Iterable[str] = (),
 ) -> LinuxResources:
-    """Return the limits of one container."""
+    """Return the limits of one container; ``huge_pages`` are the sizes that the node has ("2Mi")."""
     memory = amount_nano(container, "limits", "memory") // _NANO
     swapped = swap_bytes(pod, container, swap, memory_capacity_bytes)
     request = amount_nano(container, "requests", "cpu")
@@ -111,6 +113,7 @@ def linux_resources(
     shares = cpu_shares(request or limit)
     quota = _quota_us(limit, period_us) if cfs_quota else 0
     return LinuxResources(
+        huge_pages={one: amount_nano(container, "limits", f"hugepages-{one}") // _NANO for one in huge_pages},
         cpu_period_us=period_us if quota else 0,
         cpu_quota_us=quota,
         cpu_shares=shares,

@@ -185,6 +185,7 @@ class LinuxResources:
     oom_score_adj: int = 0
     memory_swap_bytes: int = 0  #: memory and swap together, under cgroup version 1
     unified: Mapping[str, str] = field(default_factory=dict)  #: files of cgroup version 2
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  #: bytes by page size ("2Mi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,7 @@ class ContainerConfig:
     envs: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
+    cdi_devices: tuple[str, ...] = ()  #: full names of the Container Device Interface
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""  #: below the sandbox's log directory; lines are written in the CRI log format

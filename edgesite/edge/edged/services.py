@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from edgesite.context import Clock, Net, Threads
 from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.clusterfacts import ClusterFacts
+from edgesite.edge.edged.devices.manager import DeviceManager
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.images import Images
@@ -48,6 +49,8 @@ class NodeFacts:
     max_pods: int = 110
     dns: DnsConfig = field(default_factory=DnsConfig)
     hosts_text: str = ""
+    #: extended resources that plugins offer: how many there are, and how many are well
+    devices: Callable[[], Mapping[str, tuple[int, int]]] = dict
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed_sysctls: tuple[str, ...] = ()  #: unsafe ones that the configuration allows; "net.*" is all below
     stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure
@@ -68,6 +71,7 @@ class PodServices:
     events: Events
     images: Images
     csi: CsiVolumes
+    devices: DeviceManager
     cgroups: PodGroups
     paths: Paths
     clock: Clock
@@ -89,6 +93,11 @@ class PodServices:
             node.memory_bytes,
             cfs_quota=settings.cpu_cfs_quota,
             period_us=settings.cpu_cfs_period_us,
+            huge_pages=[
+                name.removeprefix("hugepages-")
+                for name, amount in node.allocatable_nano.items()
+                if amount and name.startswith("hugepages-")
+            ],
             swap=SwapRule(settings.swap_behavior, node.swap_bytes, node.unified_cgroups),
         )
 

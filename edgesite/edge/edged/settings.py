@@ -73,6 +73,7 @@ class EdgedSettings:
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
     interface: str = ""
+    device_plugins: Path | None = None  #: folder of their sockets; None: below the root
     event_rate: float = 5.0  #: a second; 0: no limit
     event_burst: int = 10
     master_namespace: str = "default"  #: of the service of the API
@@ -137,5 +138,6 @@ class EdgedSettings:
             seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
             seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",
             interface=section.get("customInterfaceName") or "",
+            device_plugins=Path(section["devicePluginsDirectory"]) if section.get("devicePluginsDirectory") else None,
             master_namespace=section.get("masterServiceNamespace") or "default",
         )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
+from edgesite.edge.edged.devices.allocation import AllocationError
+from edgesite.edge.edged.devices.manager import ContainerDevices
 from edgesite.edge.edged.environment import ConfigError, Reference, environment, expand, references
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
@@ -80,7 +83,7 @@ class ContainerStarter:
         del self._pulls[name]  # the next start asks anew: pull policy Always means each start
         try:
             config = await self._config(state, container, attempt, image)
-        except (ConfigError, SpecError, VolumeError) as exc:
+        except (ConfigError, SpecError, VolumeError, AllocationError) as exc:
             return self._refused(state, name, "CreateContainerConfigError", str(exc))
         except OSError as exc:
             return self._refused(state, name, "CreateContainerConfigError", f"{exc.strerror}: {exc.filename}")
@@ -174,7 +177,7 @@ class ContainerStarter:
         message_file = services.paths.termination_message(pod.uid, container["name"], attempt)
         mounts = await services.threads.run(self._mounts, state, container, env, message_file)
         settings = services.settings
-        return container_config(
+        made = container_config(
             pod,
             container,
             attempt=attempt,
@@ -186,6 +189,7 @@ class ContainerStarter:
             seccomp_root=settings.seccomp_root,
             target=_target(state, container),
         )
+        return _with_devices(made, await services.devices.for_container(pod, container))
 
     async def _services_of(self, pod: Pod) -> dict[str, str]:
         if pod.is_static:
@@ -239,6 +243,21 @@ class ContainerStarter:
             message_file.chmod(0o666)  # whoever the container runs as may write its last words
             mounts.append(Mount(message_path, str(message_file)))
         return mounts
+
+
+def _with_devices(config: ContainerConfig, devices: ContainerDevices) -> ContainerConfig:
+    """Add what comes with the devices of a container; its own variables and mounts come first."""
+    if devices == ContainerDevices():
+        return config
+    taken = {one.container_path for one in config.mounts}
+    return replace(
+        config,
+        envs=tuple({**devices.envs, **dict(config.envs)}.items()),
+        mounts=(*config.mounts, *(one for one in devices.mounts if one.container_path not in taken)),
+        devices=(*config.devices, *devices.devices),
+        annotations={**devices.annotations, **config.annotations},
+        cdi_devices=devices.cdi,
+    )
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -231,6 +231,9 @@ class Edged(Model):
     keepTerminatedPodVolumes: bool = False
     seccompDefault: bool = False
     runtime: str = Field("auto", description="ours: auto, cri, process, or a plugin's runtime")
+    devicePluginsDirectory: str = Field(
+        "", description="ours: folder of device plugins' sockets; default: device-plugins below rootDirectory"
+    )
     podLogsDirectory: str = Field(
         "", description="ours: root of container logs; default: /var/log/pods as edgecore, else in the data directory"
     )

@@ -114,6 +114,7 @@ def container_config(config: ContainerConfig) -> dict[str, Any]:
             {"container_path": one.container_path, "host_path": one.host_path, "permissions": one.permissions}
             for one in config.devices
         ],
+        "CDI_devices": [{"name": name} for name in config.cdi_devices],
         "labels": config.labels,
         "annotations": config.annotations,
         "log_path": config.log_path,
@@ -135,7 +136,15 @@ def linux_resources(resources: LinuxResources) -> dict[str, Any]:
         "oom_score_adj": resources.oom_score_adj,
         "memory_swap_limit_in_bytes": resources.memory_swap_bytes,
         "unified": resources.unified,
+        "hugepage_limits": [
+            {"page_size": _page_size(size), "limit": limit} for size, limit in resources.huge_pages.items()
+        ],
     }
+
+
+def _page_size(size: str) -> str:
+    """Runtimes name page sizes as the kernel's controller does: "2MB" for "2Mi"."""
+    return size.replace("i", "B") if size.endswith(("Ki", "Mi", "Gi")) else size
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

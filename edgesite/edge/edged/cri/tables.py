@@ -29,10 +29,11 @@ enum ContainerEventType: CONTAINER_CREATED_EVENT 0, CONTAINER_STARTED_EVENT 1, C
 AttachRequest: container_id string = 1; stdin bool = 2; tty bool = 3; stdout bool = 4; stderr bool = 5
 AttachResponse: url string = 1
 AuthConfig: username string = 1; password string = 2; auth string = 3; server_address string = 4; identity_token string = 5; registry_token string = 6
+CDIDevice: name string = 1
 Capability: add_capabilities repeated string = 1; drop_capabilities repeated string = 2; add_ambient_capabilities repeated string = 3
 Container: id string = 1; pod_sandbox_id string = 2; metadata ContainerMetadata = 3; image ImageSpec = 4; image_ref string = 5; state ContainerState = 6; created_at int64 = 7; labels map<string, string> = 8; annotations map<string, string> = 9; image_id string = 10
 ContainerAttributes: id string = 1; metadata ContainerMetadata = 2; labels map<string, string> = 3; annotations map<string, string> = 4
-ContainerConfig: metadata ContainerMetadata = 1; image ImageSpec = 2; command repeated string = 3; args repeated string = 4; working_dir string = 5; envs repeated KeyValue = 6; mounts repeated Mount = 7; devices repeated Device = 8; labels map<string, string> = 9; annotations map<string, string> = 10; log_path string = 11; stdin bool = 12; stdin_once bool = 13; tty bool = 14; linux LinuxContainerConfig = 15; stop_signal Signal = 18
+ContainerConfig: metadata ContainerMetadata = 1; image ImageSpec = 2; command repeated string = 3; args repeated string = 4; working_dir string = 5; envs repeated KeyValue = 6; mounts repeated Mount = 7; devices repeated Device = 8; labels map<string, string> = 9; annotations map<string, string> = 10; log_path string = 11; stdin bool = 12; stdin_once bool = 13; tty bool = 14; linux LinuxContainerConfig = 15; CDI_devices repeated CDIDevice = 17; stop_signal Signal = 18
 ContainerEventResponse: container_id string = 1; container_event_type ContainerEventType = 2; created_at int64 = 3; pod_sandbox_status PodSandboxStatus = 4; containers_statuses repeated ContainerStatus = 5
 ContainerFilter: id string = 1; state ContainerStateValue = 2; pod_sandbox_id string = 3; label_selector map<string, string> = 4
 ContainerMetadata: name string = 1; attempt uint32 = 2

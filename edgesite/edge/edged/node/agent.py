@@ -215,6 +215,7 @@ class NodeAgent:
             runtime_version=f"{version.name}://{version.version}" if version else "",
             ips=self._node.ips,
             images=self._images,
+            devices=self._node.devices(),
             node_conditions=describe.conditions(
                 self._node.stress, await self._why_not_ready(), before, ctx.clock.time()
             ),

@@ -83,12 +83,14 @@ def _capacity_nano(facts: MachineFacts, settings: EdgedSettings) -> dict[str, in
         "memory": facts.memory_bytes * _NANO,
         "ephemeral-storage": facts.disk_bytes * _NANO,
         "pods": settings.max_pods * _NANO,
+        **{f"hugepages-{size}": amount * _NANO for size, amount in facts.huge_pages.items()},
     }
 
 
 def allocatable_nano(facts: MachineFacts, settings: EdgedSettings) -> dict[str, int]:
     """Return what pods may use: the capacity without reserves and without what evictions keep free."""
     left = _capacity_nano(facts, settings)
+    left["memory"] = max(left["memory"] - sum(facts.huge_pages.values()) * _NANO, 0)
     for reserve in settings.reserved:
         for resource, text in reserve.items():
             if resource in left:
@@ -171,12 +173,19 @@ def node_status(
     ips: Sequence[str],
     images: Iterable[Image],
     node_conditions: Sequence[Mapping[str, Any]],
+    devices: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
     """Return the Node's status, daemon endpoints aside: they are set once and then belong to the cloud."""
     kubelet = f"{KUBERNETES}-kubeedge-v{version}"
     return {
-        "capacity": _quantities(_capacity_nano(facts, settings)),
-        "allocatable": _quantities(allocatable_nano(facts, settings)),
+        "capacity": {
+            **_quantities(_capacity_nano(facts, settings)),
+            **{name: str(there) for name, (there, _) in devices.items()},
+        },
+        "allocatable": {
+            **_quantities(allocatable_nano(facts, settings)),
+            **{name: str(well) for name, (_, well) in devices.items()},
+        },
         "conditions": list(node_conditions),
         "addresses": [*({"type": "InternalIP", "address": ip} for ip in ips), {"type": "Hostname", "address": name}],
         "nodeInfo": {

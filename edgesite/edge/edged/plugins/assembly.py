@@ -6,13 +6,15 @@ State   See the parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesite.context import Context
+from edgesite.edge.edged.devices.manager import DeviceManager
+from edgesite.edge.edged.devices.server import RegistrationServer
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
-from edgesite.edge.edged.plugins.registry import PluginRegistry
+from edgesite.edge.edged.plugins.registry import PluginKind, PluginRegistry
+from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 from edgesite.edge.edged.volumes.csi.node import CsiNodeReport
 from edgesite.edge.edged.volumes.csi.records import Records
@@ -25,33 +27,53 @@ __all__ = ["NodePlugins"]
 
 
 class NodePlugins:
-    """Parts at once; `start` when pods can be told of drivers that come."""
+    """Parts at once; `load` before pods are looked at, `start` when they can be told of plugins that come."""
 
-    def __init__(self, ctx: Context, paths: Paths, meta: Meta, objects: Objects, beside: Callable[..., None]) -> None:
-        """``beside(function, *args)`` runs something beside, until edged ends."""
+    def __init__(
+        self,
+        ctx: Context,
+        settings: EdgedSettings,
+        paths: Paths,
+        meta: Meta,
+        objects: Objects,
+        *,
+        active: Callable[[], set[str]],
+        beside: Callable[..., None],
+    ) -> None:
+        """``active`` gives the uids of pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends."""
         self._folder = paths.root / "plugins_registry"
+        self._devices_folder = settings.device_plugins or paths.root / "device-plugins"
         self._threads, self._beside = ctx.threads, beside
         self._listeners: list[Callable[[], None]] = []
         self._report = CsiNodeReport(meta, ctx.node_name, ctx.clock, ctx.random, ctx.log, lambda: objects.cloud_is_ours)
         self.csi = CsiVolumes(
-            Records(paths), ctx.node_name, objects, ctx.threads, ctx.log, self._drivers_changed, beside
+            Records(paths), ctx.node_name, objects, ctx.net, ctx.threads, ctx.log, self._drivers_changed, beside
         )
+        self.devices = DeviceManager(
+            self._devices_folder, ctx.net, ctx.clock, ctx.threads, ctx.log, active=active, beside=beside
+        )
+        self._registrations = RegistrationServer(self._devices_folder, self.devices, ctx.net, ctx.threads, ctx.log)
+        kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
         self._registry = PluginRegistry(
-            self._folder, {"CSIPlugin": self.csi}, ctx.clock, ctx.random, ctx.threads, ctx.log, beside
+            self._folder, kinds, ctx.net, ctx.clock, ctx.random, ctx.threads, ctx.log, beside
         )
 
+    async def load(self, amounts_changed: Callable[[], None]) -> None:
+        """Read what plugins gave before; ``amounts_changed`` is told when there are more devices or fewer. Raises OSError."""
+        await self._threads.run(self._make_folders)
+        await self.devices.load(amounts_changed)
+
     async def start(self, changed: Callable[[], None]) -> None:
-        """Find plugins from now on; ``changed`` is told when what pods wait for may be there. Raises OSError."""
+        """Find plugins from now on; ``changed`` is told when what pods wait for may be there."""
         self._listeners.append(changed)
-        await self._threads.run(_make_folder, self._folder)
-        self._beside(self._report.run)
-        self._beside(self._registry.run)
+        for part in (self._report.run, self._registry.run, self._registrations.run):
+            self._beside(part)
 
     def _drivers_changed(self, drivers: Mapping[str, CsiDriver]) -> None:
         self._report.changed(drivers)
         for listener in self._listeners:
             listener()
 
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    def _make_folders(self) -> None:
+        for folder in (self._folder, self._devices_folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)

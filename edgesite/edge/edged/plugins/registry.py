@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from edgesite.context import Clock, Threads
+from edgesite.context import Clock, Net, Threads
 from edgesite.edge.edged.plugins.client import PluginClient, PluginError
 from edgesite.edge.edged.plugins.watching import FolderWatch
 from edgesite.kube.protowire import Messages
@@ -85,6 +85,7 @@ class PluginRegistry:
         self,
         folder: Path,
         kinds: Mapping[str, PluginKind],
+        net: Net,
         clock: Clock,
         random: random.Random,
         threads: Threads,
@@ -93,7 +94,7 @@ class PluginRegistry:
     ) -> None:
         """``beside(function, *args)`` runs something beside."""
         self._folder, self._kinds, self._log, self._beside = folder, kinds, log, beside
-        self._clock, self._random, self._threads = clock, random, threads
+        self._net, self._clock, self._random, self._threads = net, clock, random, threads
         self._known: dict[str, _Socket] = {}
 
     async def run(self) -> None:
@@ -142,7 +143,7 @@ class PluginRegistry:
         """Ask a socket until it has answered and its plugin is taken or refused."""
         delay_s = RETRY_FIRST_S
         with known.scope:
-            client = PluginClient(path, REGISTRATION)
+            client = PluginClient(self._net, path, REGISTRATION)
             try:
                 while not await self._once(path, known, client):
                     await self._clock.sleep(delay_s * (0.75 + self._random.random() / 2))

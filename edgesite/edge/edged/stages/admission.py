@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from edgesite.edge.edged.devices.allocation import AllocationError
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.pod import Pod, effective_requests
 from edgesite.edge.edged.resources import BEST_EFFORT, is_critical, qos_class
@@ -38,15 +39,23 @@ class AdmissionStage:
                 for one in self._services.pods()
                 if one is not state and one.admitted and not (one.finished or one.released)
             ]
-            state.rejection = refusal(state.pod, self._services.node, others)
+            state.rejection = await self._without_devices(state)
+            state.rejection = state.rejection or refusal(state.pod, self._services.node, others)
         if state.rejection is None:
             state.admitted = True
         else:
             reason, message = state.rejection.reason, state.rejection.message
             self._services.events.report(state.pod.reference(), WARNING, reason, message)
 
+    async def _without_devices(self, state: PodState) -> Rejection | None:
+        try:
+            await self._services.devices.allocate(state.pod)
+        except AllocationError as exc:
+            return Rejection("UnexpectedAdmissionError", f"Allocate failed due to {exc}, which is unexpected")
+        return None
+
     async def teardown(self, state: PodState) -> None:
-        """Nothing was made."""
+        """Nothing was made: devices are given on as soon as their pod has ended."""
 
 
 def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
@@ -57,11 +66,12 @@ def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
         return Rejection("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
     if len(others) >= node.max_pods:
         return _out_of("pods", 1, len(others), node.max_pods)
-    for resource in ("cpu", "memory", "ephemeral-storage"):
+    huge_pages = [name for name in node.allocatable_nano if name.startswith("hugepages-")]
+    for resource in ("cpu", "memory", "ephemeral-storage", *huge_pages):
         wanted = effective_requests(pod, resource)
         capacity = node.allocatable_nano.get(resource, 0)
         used = sum(effective_requests(one, resource) for one in others)
-        if wanted and capacity and used + wanted > capacity:
+        if wanted and (capacity or resource in huge_pages) and used + wanted > capacity:
             unit = 10**6 if resource == "cpu" else 10**9
             return _out_of(resource, wanted // unit, used // unit, capacity // unit)
     taken = [port for one in others for port in host_ports(one)]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edgesite.context import Net
 from edgesite.edge.edged.plugins.client import PluginClient
 from edgesite.kube.protowire import Messages
 
@@ -76,11 +77,11 @@ class VolumeUsage:
 class CsiDriver:
     """``about`` once after the start; the other calls any time after that."""
 
-    def __init__(self, name: str, endpoint: str) -> None:
+    def __init__(self, net: Net, name: str, endpoint: str) -> None:
         self.name, self.endpoint = name, endpoint
         self.capabilities: frozenset[str] = frozenset()
         self.info = NodeInfo("", {}, 0)
-        self._client = PluginClient(endpoint, CSI)
+        self._client = PluginClient(net, endpoint, CSI)
 
     async def close(self) -> None:
         await self._client.close()

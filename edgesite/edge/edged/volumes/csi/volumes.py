@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import anyio
 
-from edgesite.context import Threads
+from edgesite.context import Net, Threads
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.plugins.client import PluginError
 from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
@@ -83,6 +83,7 @@ class CsiVolumes:
         records: Records,
         node: str,
         objects: Objects,
+        net: Net,
         threads: Threads,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
         changed: Callable[[Mapping[str, CsiDriver]], None],
@@ -90,7 +91,7 @@ class CsiVolumes:
     ) -> None:
         """``changed`` is told of the drivers whenever one comes or goes; ``beside(function, *args)`` runs something beside."""
         self._records, self._node, self._objects, self._threads, self._log = records, node, objects, threads, log
-        self._changed, self._beside = changed, beside
+        self._changed, self._beside, self._net = changed, beside, net
         self._drivers: dict[str, CsiDriver] = {}
         self._staged: set[tuple[str, str]] = set()
         self._locks: dict[tuple[str, str], _Lock] = {}
@@ -102,7 +103,7 @@ class CsiVolumes:
         if not any(one.removeprefix("v").startswith(_VERSION) for one in info.versions):
             said = ", ".join(info.versions) or "none"
             raise PluginRefused(f"driver {info.name} has no version of CSI that is supported: {said}")
-        driver = CsiDriver(info.name, info.endpoint)
+        driver = CsiDriver(self._net, info.name, info.endpoint)
         try:
             await driver.about()
         except BaseException:
