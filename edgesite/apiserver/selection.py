@@ -31,6 +31,8 @@ _ABSENT: Final = {
     "status.replicas": "0",
     "status.succeeded": "0",
 }
+#: Where a selectable field is looked for that the object does not have: events name who reports in either.
+_ELSEWHERE: Final = {"source.component": "reportingComponent"}
 _NO_ATTRS: Final[Attrs] = (None, None)
 
 
@@ -79,8 +81,8 @@ def _text(obj: Mapping[str, Any], path: str) -> str:
     value: Any = obj
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None:
-        return _ABSENT.get(path, "")
+    if value is None or value == "":
+        return _text(obj, _ELSEWHERE[path]) if path in _ELSEWHERE else _ABSENT.get(path, "")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

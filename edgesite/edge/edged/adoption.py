@@ -27,7 +27,7 @@ from edgesite.edge.edged.runtime import ANNOTATION_HASH, LABEL_CONTAINER, Contai
 from edgesite.kube import json
 from edgesite.kube.gojson import go_json
 
-__all__ = ["LABEL_NODE", "container_annotations", "container_hash", "is_wanted", "stray_pod"]
+__all__ = ["ANNOTATION_SPEC", "LABEL_NODE", "container_annotations", "container_hash", "is_wanted", "stray_pod"]
 
 #: Which edge role a sandbox belongs to: several may share one runtime. A Go kubelet's sandboxes have none.
 LABEL_NODE: Final = "edgesite.kubeedge.io/node"

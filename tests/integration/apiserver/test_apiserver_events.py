@@ -63,3 +63,23 @@ async def test_the_oldest_go_when_there_are_too_many(site: Site, monkeypatch: py
         await site.post(EVENTS, event(f"e{number}", lastTimestamp=f"2026-01-01T00:00:0{number}Z"))
     async with sweeping(site, 1e9):
         await until_there_are(site, ["e3", "e4"])
+
+
+async def test_events_of_either_api_are_found_by_who_reports(site: Site) -> None:
+    new = {
+        "kind": "Event",
+        "apiVersion": "events.k8s.io/v1",
+        "metadata": {"name": "new"},
+        "reason": "R",
+        "type": "Normal",
+    }
+    new |= {"eventTime": "2026-01-01T00:00:00.000000Z", "action": "Do", "reportingInstance": "i", "note": "n"}
+    regarding = {"kind": "Pod", "name": "p", "namespace": "default"}
+    made = await site.post(
+        "/apis/events.k8s.io/v1/namespaces/default/events", {**new, "reportingController": "c", "regarding": regarding}
+    )
+    assert made.status == 201, made.body
+    await site.post(EVENTS, event("old", source={"component": "c"}))
+    await site.post(EVENTS, event("other", source={"component": "d"}, reportingComponent="c"))
+    found = (await site.get(f"{EVENTS}?fieldSelector=source%3Dc")).obj["items"]
+    assert [one["metadata"]["name"] for one in found] == ["new", "old"]

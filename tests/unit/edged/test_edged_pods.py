@@ -66,6 +66,19 @@ async def test_an_ended_program_is_restarted_with_back_off(machine: Machine, tmp
         assert machine.started == ["main", "main"]
 
 
+async def test_a_new_image_does_not_wait_for_the_crashes_of_the_old_one(machine: Machine, tmp_path: Path) -> None:
+    machine.scripts["main"] = Script(run_s=0.02, exit_code=2)
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: "CrashLoopBackOff" in str(container(rig.cloud)))
+        changed = rig.cloud.pod("web")
+        changed["spec"]["containers"][0]["image"] = "better:2"
+        machine.scripts["main"] = Script()
+        with anyio.fail_after(5):  # half of the back-off
+            await rig.cloud.apply("pod", changed)
+            await rig.cloud.until(lambda: container(rig.cloud)["restartCount"] == 2)
+
+
 @pytest.mark.parametrize(
     ("policy", "code", "phase"),
     [("Never", 0, "Succeeded"), ("Never", 3, "Failed"), ("OnFailure", 0, "Succeeded")],

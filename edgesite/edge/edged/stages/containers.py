@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from edgesite.edge.edged.adoption import is_wanted
+from edgesite.edge.edged.adoption import ANNOTATION_SPEC, container_hash, is_wanted
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import has_ended, restarts
 from edgesite.edge.edged.resize import Resizer
@@ -183,6 +183,10 @@ class ContainersStage:
         """Whether the container crashes too often to be started now; says so in its status."""
         services, name = self._services, container["name"]
         key, now = (state.pod.uid, name), services.clock.time()
+        made_from = ended.annotations.get(ANNOTATION_SPEC)
+        if made_from is not None and made_from != container_hash(container):
+            services.restarts.forget(key)  # what failed was another image
+            return False
         ended_at = ended.finished_ns / 1e9 or ended.created_ns / 1e9
         ran_s = max(ended_at - ended.started_ns / 1e9, 0.0) if ended.started_ns else 0.0
         if ran_s >= LONG_RUN_S:
