@@ -35,10 +35,10 @@ class HandshakeLimits:
     """Bounds of one listener."""
 
     backlog: int = 4096  #: peers that the kernel keeps waiting; it cuts this to net.core.somaxconn
-    at_once: int = 128  #: handshakes under way
+    at_once: int = 256  #: handshakes under way
     steps: int = 8  #: of handshakes in one turn of the loop, about a third of a millisecond each
     timeout_s: float = 30.0  #: for one handshake
-    patience_s: float = 3.0  #: after this one gives way if others wait for a place
+    patience_s: float = 10.0  #: after this one gives way if others wait for a place
 
 
 class TlsListener:

@@ -16,8 +16,9 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 4.3 and 4.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from edgesite.wire import resource
 from edgesite.wire.message import InvalidMessage, Message, Operation, error_status
@@ -47,8 +48,7 @@ _ONCE_OPERATIONS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(msgspec.Struct, frozen=True):
     """The object of a message. ``version`` is 0 when unknown; ``namespace`` is "" for cluster-scoped objects."""
 
     uid: str

@@ -24,9 +24,13 @@ class NoDelta(ValueError):
 
 def make_patch(old: Object, new: Object) -> Object:
     """Return the merge patch from ``old`` to ``new``. Raises NoDelta for a new null, which a merge patch cannot tell."""
-    patch: Object = {name: None for name in old if name not in new}
+    patch: Object = {}
+    if old.keys() != new.keys():
+        patch = {name: None for name in old if name not in new}
     for name, value in new.items():
         before = old.get(name)
+        if before is value and before is not None:
+            continue  # told from the same cache: most of an object is
         if isinstance(value, dict) and isinstance(before, dict):
             inner = make_patch(before, value)
             if inner:

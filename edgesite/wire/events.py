@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message
@@ -22,74 +22,64 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """A message for the modules on this side. At the edge: send its acknowledgement once it is stored."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A message that answers a request of this side; it is for the waiting call alone."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The first message about an object has left for a peer that will not tell what it holds: from now on it may have it,
     and must hear of its end, whatever becomes of this session."""
 
     ref: ObjectRef
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """The edge has stored this version of the object."""
 
     ref: ObjectRef
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True):
     """The edge has removed the object."""
 
     ref: ObjectRef
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The edge cannot read this version of the object: it is not sent again, a newer one is."""
 
     ref: ObjectRef
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Greeted:
+class Greeted(msgspec.Struct, frozen=True):
     """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session. ``spread_s``: over
     which time the cloud wants its edges to come back when it has lost them all."""
 
     own: bool
-    features: frozenset[str] = field(default_factory=frozenset)
+    features: frozenset[str] = frozenset()
     spread_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Holdings:
+class Holdings(msgspec.Struct, frozen=True):
     """The edge has told which versions it holds: the truth about it, whatever was recorded."""
 
     objects: tuple[ObjectRef, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """Objects may leave from now on: compare what the edge has with what it should have. Comes again if the edge tells late."""
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     """The session has ended; ``reason`` is for the log."""
 
     reason: str

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from edgesite.wire.delta import DELTA
 from edgesite.wire.message import InvalidMessage, Message
 
 __all__ = ["DICTIONARY", "MESSAGE_BYTES", "Batch", "Frame", "Lane", "Row", "decode", "encode", "encode_row"]
@@ -80,8 +80,7 @@ class Frame(NamedTuple):
     text: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """What a frame holds. ``numbers`` are the messages' own, 0 for one without."""
 
     floor: int
@@ -91,8 +90,8 @@ class Batch:
     numbers: tuple[int, ...]
 
 
-def encode_row(message: Message, number: int) -> Row:
-    """Return a message for `encode`."""
+def encode_row(message: Message, number: int, delta: dict[str, Any] | None = None) -> Row:
+    """Return a message for `encode`; with ``delta`` in place of its content if that is given."""
     fields: list[Any] = [
         _pack_id(message.msg_id),
         number,
@@ -100,10 +99,10 @@ def encode_row(message: Message, number: int) -> Row:
         message.group,
         str(message.operation),
         message.resource,
-        message.content,
-        _pack_id(message.parent_msg_id),
+        message.content if delta is None else delta,
+        _pack_id(message.parent_msg_id) if message.parent_msg_id else "",
         message.resource_version,
-        message.type,
+        message.type if delta is None else DELTA,
     ]
     while fields[-1] in (None, "", 0):
         fields.pop()
@@ -111,6 +110,8 @@ def encode_row(message: Message, number: int) -> Row:
         return _pack(fields)
     except OverflowError:  # msgpack has no integers beyond 64 bits: the JSON text of an object means the same
         fields[_CONTENT] = message.data().decode()
+        if delta is not None:
+            fields[-1] = message.type
         return _pack(fields)
 
 

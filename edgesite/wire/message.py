@@ -15,7 +15,6 @@ Source  KubeEdge v1.12.7 message model: reference/hub-and-metadata.md sections 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -50,8 +49,7 @@ class Operation(StrEnum):
     DISCONNECTED = "disconnected"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message. Content is shared between receivers: treat it as frozen."""
 
     msg_id: str
@@ -123,7 +121,7 @@ class Message:
         return value
 
     def with_resource(self, resource: str) -> Message:
-        return replace(self, resource=resource)
+        return msgspec.structs.replace(self, resource=resource)
 
 
 _ROUTE: Final = ("source", "destination", "group", "operation", "resource")

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from edgesite.wire import frames, greeting, resource
 from edgesite.wire.delivery import (
@@ -270,25 +271,23 @@ class NodeSession:
             return frames.encode_row(message, 0)
         slot = self._slots[uid]
         number = numbers.number(message.msg_id)
-        row = frames.encode_row(self._delta(slot, message), number)
+        row = frames.encode_row(message, number, self._delta(slot, message))
         self._bytes += len(row) - slot.size
         slot.size = len(row)
         return row
 
-    def _delta(self, slot: Slot, message: Message) -> Message:
-        """The message, as a change of what the edge holds if that is known and the change is small."""
-        if DELTA not in self._agreed or slot.is_delete or slot.whole:
-            return message
+    def _delta(self, slot: Slot, message: Message) -> dict[str, Any] | None:
+        """The message as a change of what the edge holds, if that is known."""
         have = slot.have
-        base = self._bases.find(slot.ref.uid, have) if have else None
+        if not have or slot.whole or DELTA not in self._agreed or slot.is_delete:
+            return None
+        base = self._bases.find(slot.ref.uid, have)
         if base is None or not isinstance(message.content, dict):
-            return message
+            return None
         try:
-            patch = make_patch(base, message.content)
+            return {"base": str(have), "uid": slot.ref.uid, "patch": make_patch(base, message.content)}
         except NoDelta:
-            return message
-        content = {"base": str(have), "uid": slot.ref.uid, "patch": patch}
-        return replace(message, content=content, type=DELTA)
+            return None
 
     def _landed(self, msg_id: str) -> str | None:
         """A message is no longer in flight; returns the uid of its object."""

@@ -8,8 +8,9 @@ The modules of the edge know nothing of it: `Renewals` makes the short request o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from edgesite.wire import resource
 from edgesite.wire.message import Message, Operation

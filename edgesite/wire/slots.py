@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.message import Message, Operation
 
@@ -45,8 +47,7 @@ class State(IntEnum):
     RESTING = 2  #: not acknowledged in all attempts; comes back at ``due``
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct):
     message: Message
     ref: ObjectRef
     state: State = State.WAITING

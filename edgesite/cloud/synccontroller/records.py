@@ -14,10 +14,10 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 4.5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import anyio
+from msgspec.structs import replace
 
 from edgesite.wire.delivery import ObjectRef, version_number
 from edgesite.wire.greeting import digest_of

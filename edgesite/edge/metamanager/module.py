@@ -10,11 +10,11 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 7.3.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import anyio
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from edgesite.context import Context, Section

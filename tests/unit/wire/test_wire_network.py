@@ -1,11 +1,11 @@
 """Two ends over a network that drops, delays, duplicates, reorders and cuts: in the end they agree, and no state ever goes back."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, object_of
