@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "NodeRules", "node_metadata", "node_patch", "pod_patch"]
 
 LEASES: Final = "kube-node-lease"
-_SHARED: Final = frozenset({"runtimeclass", "servicelist"})  #: that every node of a cluster may read
+_SHARED: Final = frozenset({"csidriver", "runtimeclass", "servicelist"})  #: that every node of a cluster may read
 _POD_TYPES: Final = frozenset({"pod", "podpatch", "podstatus"})
 #: labels by which operators keep pods from or on a node, whatever that node says of itself
 _RESERVED_LABELS: Final = "node-restriction.kubernetes.io"
@@ -44,7 +44,7 @@ class NodeRules:
     def may(self, node: str, path: ResourcePath, content: Any) -> Answer:
         """Whether ``node`` may send a request about ``path``."""
         namespace, name = path.object_namespace, path.name
-        if path.type in _NODE_TYPES:
+        if path.type in _NODE_TYPES or path.type == "csinode":
             return _yes(name == node)
         if path.type == "lease":
             return _yes(namespace == LEASES and name == node)
@@ -52,7 +52,9 @@ class NodeRules:
             return self._own_pod(node, namespace, name)
         if path.type in ("configmap", "secret"):
             needing = self._objects.nodes_needing(path.type, namespace, name)
-            return Answer.YES if node in needing else Answer.ASK
+            if node in needing or (path.type == "secret" and self._objects.mounts_with(node, namespace, name)):
+                return Answer.YES
+            return Answer.ASK
         if path.type == "serviceaccounttoken":
             return self._own_token(node, namespace, name, content)
         if path.type == "persistentvolumeclaim":

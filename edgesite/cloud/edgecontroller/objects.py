@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.edgecontroller.references import claims_of, references_of
+from edgesite.cloud.edgecontroller.storage import secrets_at_node
 from edgesite.kube.resources import (
     BUILTIN,
     CONFIG_MAPS,
@@ -144,6 +145,15 @@ class EdgeObjects:
     def nodes_claiming(self, namespace: str, claim: str) -> set[str]:
         """Nodes with a pod that mounts a claim."""
         return {node for pod in self.pods.by_index(_BY_CLAIM, f"{namespace}/{claim}") for node in _node_of(pod)}
+
+    def mounts_with(self, node: str, namespace: str, secret: str) -> bool:
+        """Whether a node has a pod whose claimed volume is mounted with the help of a secret."""
+        for volume in self.followed["persistentvolume"][0].list():
+            if (namespace, secret) in secrets_at_node(volume):
+                claim = (volume.get("spec") or {}).get("claimRef") or {}
+                if node in self.nodes_claiming(str(claim.get("namespace") or ""), str(claim.get("name") or "")):
+                    return True
+        return False
 
     def needed_by(self, pod: Object) -> Iterator[EdgeObject]:
         """The ConfigMaps and Secrets that exist and that the pod refers to."""

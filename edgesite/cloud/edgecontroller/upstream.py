@@ -31,6 +31,7 @@ from edgesite.cloud.edgecontroller.requests import (
     services_for_pods,
 )
 from edgesite.cloud.edgecontroller.statuses import create_or_report_node, pod_reports, report_node, report_pod
+from edgesite.cloud.edgecontroller.storage import create_csi_node, update_csi_node
 from edgesite.kube import json, resources
 from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
 from edgesite.wire import resource
@@ -58,6 +59,8 @@ _QUERIED: Final[Mapping[str, Resource]] = {
     "volumeattachment": next(one for one in resources.BUILTIN if one.plural == "volumeattachments"),
     "lease": resources.LEASES,
     "runtimeclass": resources.RUNTIME_CLASSES,
+    "csidriver": resources.CSI_DRIVERS,
+    "csinode": resources.CSI_NODES,
 }
 _AS_OBJECT_RESP: Final = frozenset(
     {
@@ -134,6 +137,8 @@ class Upstream:
             ("certificatesigningrequest", "query"): self._query_signing_request,
             ("ca.crt", "query"): self._query_ca,
             ("servicelist", "query"): self._query_services,
+            ("csinode", "insert"): self._create_csi_node,
+            ("csinode", "update"): self._update_csi_node,
             **{(type_, "query"): self._query for type_ in _QUERIED},
         }
 
@@ -317,6 +322,12 @@ class Upstream:
 
     async def _query_services(self, path: ResourcePath, message: Message) -> Object:
         return await services_for_pods(self._client, path.name)
+
+    async def _create_csi_node(self, path: ResourcePath, message: Message) -> Object:
+        return await create_csi_node(self._client, path, message.object())
+
+    async def _update_csi_node(self, path: ResourcePath, message: Message) -> Object:
+        return await update_csi_node(self._client, path, message.object())
 
     async def _query_ca(self, path: ResourcePath, message: Message) -> str:
         return await cluster_ca(self._client)

@@ -29,7 +29,7 @@ __all__ = ["MetaService", "key_for", "object_in_answer"]
 
 HUB: Final = "websocket"  #: EdgeHub's name on the bus
 _PATCH_TYPES: Final = {"pod": "podpatch", "node": "nodepatch"}
-_ASKED_OFTEN: Final = frozenset({"runtimeclass", "servicelist"})
+_ASKED_OFTEN: Final = frozenset({"csidriver", "csinode", "runtimeclass", "servicelist"})
 _TOKEN_MOST_S: Final = 24 * 3600.0
 
 

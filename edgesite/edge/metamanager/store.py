@@ -287,7 +287,7 @@ CLUSTER_TYPES: Final = frozenset(
     {"node", "persistentvolume", "volumeattachment", "csidriver", "csinode", "runtimeclass"}
 )
 _NO_IDENTITY: Final = frozenset(
-    {"lease", "nodepatch", "podpatch", "runtimeclass", "serviceaccounttoken", "servicelist"}
+    {"csidriver", "csinode", "lease", "nodepatch", "podpatch", "runtimeclass", "serviceaccounttoken", "servicelist"}
 )
 
 

@@ -50,6 +50,8 @@ ASKED = (
     ("persistentvolumeclaim", "none"),
     ("volumeattachment", "none"),
     ("runtimeclass", "none"),
+    ("csidriver", "none"),
+    ("csinode", "edge-1"),
     ("servicelist", "default"),
     ("ca.crt", "none"),
 )
@@ -168,6 +170,11 @@ async def _play(edge: Edge, admin: Client) -> None:
     status = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"phase": "Running"}}
     await meta.patch("pod", "default", "web", status)
     await meta.patch("node", "", "edge-1", {"status": {"conditions": []}})
+    drivers = {"metadata": {"name": "edge-1"}, "spec": {"drivers": []}}
+    made = await meta.insert("csinode", "", "edge-1", drivers)
+    one = {"name": "folders.test", "nodeID": "edge-1", "topologyKeys": []}
+    made = await meta.update("csinode", "", "edge-1", made | {"spec": {"drivers": [one]}})
+    assert made["spec"]["drivers"][0]["name"] == "folders.test"
     await meta.report_event(_event(pod))
     await _appears(admin, EVENTS, "default")
     await admin.delete(PODS, "web", "default", grace_period_s=30)

@@ -203,6 +203,13 @@ async def test_rules_know_a_nodes_own() -> None:
     assert set(no) == {Answer.NO}
     ask = [may("e2", "ns", "pod", "p"), may("e2", "ns", "secret", "s"), may("e1", "ns", "pod", "none")]
     assert set(ask) == {Answer.ASK}
+    source = {"driver": "d", "nodePublishSecretRef": {"namespace": "vault", "name": "key"}}
+    mounted = {"metadata": {"name": "pv"}, "spec": {"csi": source, "claimRef": {"namespace": "ns", "name": "c"}}}
+    rules._objects.followed["persistentvolume"][0].replace([mounted])
+    assert may("e1", "vault", "secret", "key") is Answer.YES
+    assert may("e2", "vault", "secret", "key") is Answer.ASK
+    assert may("e2", "default", "csinode", "e1") is Answer.NO
+    assert may("e1", "default", "csidriver", "d") is Answer.YES
     assert rules.may_have("e1", "persistentvolume", {"spec": {"claimRef": {"namespace": "ns", "name": "c"}}})
     assert not rules.may_have("e2", "persistentvolume", {"spec": {"claimRef": {"namespace": "ns", "name": "c"}}})
     assert not rules.may_have("e1", "persistentvolume", {"spec": {}})
