@@ -25,7 +25,7 @@ from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identit
 from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.records import DeliveryRecords
 from edgesite.cloud.cloudhub.timers import Timers
-from edgesite.kube.errors import unavailable
+from edgesite.cloud.cloudhub.unserved import unserved
 from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net.http import Request, Response
 from edgesite.net.websocket import HandshakeError, accept
@@ -34,7 +34,7 @@ from edgesite.wire.delivery import is_node_removal
 from edgesite.wire.delta import Bases
 from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Refused, Removed, Sent
 from edgesite.wire.greeting import FEATURES, NEAR_FEATURES
-from edgesite.wire.message import Message, MessageMaker, Operation, error_content
+from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
 _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
 _LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
+TASK_STATUS: Final = "UpdateNodeActionStatus"  #: how an edge (KubeEdge since v1.21) tells of a task of its node
 _SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
 _FULL_S: Final = 30.0  #: when a node shall ask again that found no room
 MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -336,6 +337,8 @@ class Hub:
         try:
             if message.operation == Operation.UPLOAD and message.group == "user":
                 await self._bus.send("router", message)
+            elif message.operation == TASK_STATUS:
+                await self._bus.send_group("taskmanager", message)
             elif message.source == "metaserver":
                 await self._bus.send("dynamiccontroller", message)
             elif message.source == "twin":
@@ -346,8 +349,8 @@ class Hub:
             self._refuse(connection, message)
 
     def _refuse(self, connection: NodeConnection, message: Message) -> None:
-        """No module takes it: tell an edge of ours, so that it does not wait. A Go edge would not understand."""
+        """No module takes it: who waits for an answer and understands one gets it."""
         self._log.debug("no module for a message: source=%s resource=%s", message.source, message.resource)
-        if connection.session.own_peer and not message.parent_msg_id:
-            status = unavailable("the cloud has no module for this request").status()
-            connection.send(self._maker.error(message, error_content(status)))
+        answer = unserved(self._maker, connection.node, message, is_own=bool(connection.session.own_peer))
+        if answer is not None:
+            connection.send(answer)
