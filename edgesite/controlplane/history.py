@@ -1,5 +1,8 @@
 """Revisions of a template, kept as ControllerRevisions: what ``kubectl rollout history`` and ``undo`` read.
 
+A pod says by its label controller-revision-hash of which revision it is: pods of DaemonSets by the digest alone, those of StatefulSets
+by the revision's whole name.
+
 Errors  ApiError from the API.
 State   None: the revisions are in the API.
 Source  apps/v1 ControllerRevision; kube-controller-manager (form of the data, label controller-revision-hash).
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from edgesite.client import Client
     from edgesite.kube.resources import Resource
 
-__all__ = ["HASH_LABEL", "History", "digest_of", "find", "outdated", "template_of"]
+__all__ = ["HASH_LABEL", "History", "digest_of", "find", "name_of", "outdated", "template_of"]
 
 HASH_LABEL: Final = "controller-revision-hash"
 Object = dict[str, Any]
@@ -51,6 +54,10 @@ def digest_of(revision: Object) -> str:
     return str((revision["metadata"].get("labels") or {}).get(HASH_LABEL, ""))
 
 
+def name_of(revision: Object) -> str:
+    return str(revision["metadata"]["name"])
+
+
 def make(owner: Object, resource: Resource, number: int, collisions: int) -> Object:
     """Return the revision of the current template, not yet written."""
     meta = owner["metadata"]
@@ -72,11 +79,11 @@ def make(owner: Object, resource: Resource, number: int, collisions: int) -> Obj
 
 
 def outdated(owner: Object, revisions: Sequence[Object], in_use: set[str]) -> list[Object]:
-    """Return the revisions beyond the limit, the oldest first; those that pods still have are kept."""
+    """Return the revisions beyond the limit, the oldest first; those that pods still have, by digest or name, are kept."""
     limit = owner["spec"].get("revisionHistoryLimit")
     if limit is None:
         return []
-    idle = sorted((one for one in revisions if digest_of(one) not in in_use), key=_number)
+    idle = sorted((one for one in revisions if not {digest_of(one), name_of(one)} & in_use), key=_number)
     return idle[: max(len(idle) - int(limit), 0)]
 
 

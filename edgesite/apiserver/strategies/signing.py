@@ -43,14 +43,15 @@ class SigningRequestStrategy(Strategy):
         _set_conditions(new, conditions)
 
     def prepare_other(self, write: Write, old: Object, new: Object) -> None:
-        """The approver's door: the judgement, which nobody takes back, and nothing else."""
+        """The approver's door: the conditions, of which nobody takes back a judgement, and nothing else."""
         told = list((new.get("status") or {}).get("conditions") or ())
         held = list((old.get("status") or {}).get("conditions") or ())
         Strategy.prepare_update(self, write, old, new)
         new["spec"] = old["spec"]
-        known = {one.get("type") for one in held}
+        kept = [one for one in held if one.get("type") in _JUDGED]
+        known = {one["type"] for one in kept}
         new["status"] = dict(old.get("status") or {})
-        _set_conditions(new, held + [one for one in told if one.get("type") in _JUDGED - known])
+        _set_conditions(new, kept + [one for one in told if one.get("type") not in known])
 
     def prepare_update(self, write: Write, old: Object, new: Object) -> None:
         Strategy.prepare_update(self, write, old, new)

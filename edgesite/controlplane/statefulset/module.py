@@ -15,7 +15,7 @@ from typing import Any
 from edgesite.client import Controller, ObjectKey, Result, TerminalError, key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.expectations import Expectations
-from edgesite.controlplane.history import HASH_LABEL, History, digest_of, template_of
+from edgesite.controlplane.history import HASH_LABEL, History, name_of, template_of
 from edgesite.controlplane.ownership import Claimer, index_by_controller
 from edgesite.controlplane.podcontrol import PodControl, namespace_is_ending
 from edgesite.controlplane.pods import controller_of, is_terminating
@@ -98,16 +98,16 @@ class StatefulSetController:
         newest = await self._history.settle(one, revisions)
         if newest is None:
             return None
-        digest, now = digest_of(newest), self._clock.time()
-        step = plan(one, pods, digest, now)
+        now = self._clock.time()
+        step = plan(one, pods, name_of(newest), now)
         for pod in step.delete:
             await self._control.delete(one, pod)
         current = self._current(one, revisions, newest)
         for ordinal, is_new in step.create:
             await self._create(key, one, ordinal, newest if is_new else current)
         in_use = {
-            digest,
-            digest_of(current),
+            name_of(newest),
+            name_of(current),
             *((pod["metadata"].get("labels") or {}).get(HASH_LABEL, "") for pod in pods),
         }
         await self._report(one, step.counts, newest if step.complete else current, newest)
@@ -125,7 +125,7 @@ class StatefulSetController:
         try:
             for claim in claims_for(one, ordinal):
                 await self._claim(claim)
-            template = template_for(one, template_of(revision), ordinal, digest_of(revision))
+            template = template_for(one, template_of(revision), ordinal, name_of(revision))
             await self._control.create(one, template, name=name)
         except ApiError as exc:
             if not namespace_is_ending(exc):
@@ -145,8 +145,8 @@ class StatefulSetController:
         status: Object = {
             **old,
             **counts,
-            "currentRevision": current["metadata"]["name"],
-            "updateRevision": newest["metadata"]["name"],
+            "currentRevision": name_of(current),
+            "updateRevision": name_of(newest),
             "observedGeneration": one["metadata"].get("generation", 0),
         }
         required = {"replicas", "availableReplicas"}

@@ -39,12 +39,12 @@ def ordinal_of(stateful_set: Object, pod: Mapping[str, Any]) -> int | None:
     return int(tail)
 
 
-def template_for(stateful_set: Object, template: Object, ordinal: int, digest: str) -> Object:
+def template_for(stateful_set: Object, template: Object, ordinal: int, revision: str) -> Object:
     """Return the template of one pod: with its labels, host name and the claims of its own."""
     made: Object = copy.deepcopy(template)
     name = f"{stateful_set['metadata']['name']}-{ordinal}"
     meta, spec = made.setdefault("metadata", {}), made["spec"]
-    own = {NAME_LABEL: name, INDEX_LABEL: str(ordinal), HASH_LABEL: digest}
+    own = {NAME_LABEL: name, INDEX_LABEL: str(ordinal), HASH_LABEL: revision}
     meta["labels"] = {**(meta.get("labels") or {}), **own}
     spec["hostname"] = name
     if stateful_set["spec"].get("serviceName"):
@@ -78,7 +78,7 @@ def claims_for(stateful_set: Object, ordinal: int) -> list[Object]:
     return made
 
 
-def plan(stateful_set: Object, pods: Iterable[Object], digest: str, now: float) -> Plan:
+def plan(stateful_set: Object, pods: Iterable[Object], revision: str, now: float) -> Plan:
     """Decide what to do next; in order, one thing at a time unless the set is Parallel."""
     spec = stateful_set["spec"]
     replicas = spec.get("replicas")
@@ -87,30 +87,30 @@ def plan(stateful_set: Object, pods: Iterable[Object], digest: str, now: float) 
     min_ready_s = int(spec.get("minReadySeconds") or 0)
     by_ordinal = {at: pod for pod in pods if (at := ordinal_of(stateful_set, pod)) is not None}
     made = Plan()
-    _count(made, by_ordinal, wanted, digest, min_ready_s, now)
+    _count(made, by_ordinal, wanted, revision, min_ready_s, now)
 
     def is_available(pod: Object) -> bool:
         at = available_at(pod, min_ready_s)
         return is_active(pod) and at is not None and at <= now
 
     parallel = spec.get("podManagementPolicy") == "Parallel"
-    busy = _fill(made, stateful_set, by_ordinal, wanted, digest, is_available, parallel)
+    busy = _fill(made, stateful_set, by_ordinal, wanted, revision, is_available, parallel)
     if not busy or parallel:
         busy = _shrink(made, by_ordinal, wanted, parallel) or busy
-    _update(made, stateful_set, by_ordinal, wanted, digest, is_available, only_broken=busy and not parallel)
+    _update(made, stateful_set, by_ordinal, wanted, revision, is_available, only_broken=busy and not parallel)
     return made
 
 
-def _is_new(pod: Mapping[str, Any], digest: str) -> bool:
-    return (pod["metadata"].get("labels") or {}).get(HASH_LABEL) == digest
+def _is_new(pod: Mapping[str, Any], revision: str) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(HASH_LABEL) == revision
 
 
 def _count(
-    made: Plan, by_ordinal: Mapping[int, Object], wanted: Sequence[int], digest: str, min_ready_s: int, now: float
+    made: Plan, by_ordinal: Mapping[int, Object], wanted: Sequence[int], revision: str, min_ready_s: int, now: float
 ) -> None:
     active = {at: pod for at, pod in by_ordinal.items() if is_active(pod)}
     times = [at for pod in active.values() if (at := available_at(pod, min_ready_s)) is not None]
-    updated = [pod for pod in active.values() if _is_new(pod, digest)]
+    updated = [pod for pod in active.values() if _is_new(pod, revision)]
     made.counts = {
         "replicas": len([pod for pod in by_ordinal.values() if not is_terminal(pod)]),
         "readyReplicas": len([pod for pod in active.values() if is_ready(pod)]),
@@ -119,7 +119,7 @@ def _count(
         "updatedReplicas": len(updated),
     }
     made.complete = set(active) == set(by_ordinal) == set(wanted) and all(
-        _is_new(pod, digest) and is_ready(pod) for pod in active.values()
+        _is_new(pod, revision) and is_ready(pod) for pod in active.values()
     )
     made.next_at = min((at for at in times if at > now), default=None)
 
@@ -137,7 +137,7 @@ def _fill(
     stateful_set: Object,
     by_ordinal: Mapping[int, Object],
     wanted: Sequence[int],
-    digest: str,
+    revision: str,
     is_available: Any,
     parallel: bool,
 ) -> bool:
@@ -150,7 +150,7 @@ def _fill(
         if pod is None:
             above = [other for number, other in by_ordinal.items() if number > at and number in wanted]
             # a rollout comes from above: a pod that it has not reached yet comes back as it was
-            reached = at >= partition and all(_is_new(other, digest) for other in above)
+            reached = at >= partition and all(_is_new(other, revision) for other in above)
             made.create.append((at, reached or strategy == "OnDelete"))
         elif is_terminal(pod) and not is_terminating(pod):
             made.delete.append(pod)
@@ -179,7 +179,7 @@ def _update(
     stateful_set: Object,
     by_ordinal: Mapping[int, Object],
     wanted: Sequence[int],
-    digest: str,
+    revision: str,
     is_available: Any,
     *,
     only_broken: bool,
@@ -193,7 +193,7 @@ def _update(
         pod = by_ordinal.get(at)
         if at < partition or pod is None:
             return
-        if not _is_new(pod, digest):
+        if not _is_new(pod, revision):
             if not is_terminating(pod) and pod not in made.delete and not (only_broken and is_available(pod)):
                 made.delete.append(pod)
             return

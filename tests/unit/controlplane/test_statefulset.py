@@ -98,6 +98,8 @@ async def test_rolls_from_the_last_to_the_first_one_at_a_time(world):
         assert order == ["db-2", "db-1", "db-0"]
         found = status(world, "statefulsets", "db")
         assert found["currentRevision"] == found["updateRevision"]
+        labels = [pod["metadata"]["labels"]["controller-revision-hash"] for pod in world.all("pods").values()]
+        assert labels == [found["updateRevision"]] * 3
         assert found["updatedReplicas"] == 3
 
 
