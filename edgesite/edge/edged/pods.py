@@ -222,6 +222,7 @@ class Pods:
             known = uid in self._workers or uid in self._inventory or uid in self._doubtful
             if not known and services.meta.has_ended(uid):
                 services.log.info("uid=%s has ended, its folders are removed", uid)
+                await services.cgroups.remove(uid)
                 try:
                     await services.csi.unmount(uid)
                     await services.threads.run(remove_leftovers, services.paths, uid)

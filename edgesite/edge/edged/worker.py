@@ -331,6 +331,8 @@ class PodWorker:
         state.containers.clear()
         for stage in reversed(self._stages[:-1]):
             await stage.teardown(state)
+        # The last, so that after a crash there is something by which the rest is found (`leftovers`).
+        await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod))
         self.done = True
 
     async def _tell_end(self) -> None:
@@ -339,7 +341,6 @@ class PodWorker:
         await together(
             self._tell_last_status,
             functools.partial(self._volumes.teardown, state),
-            functools.partial(services.threads.run, _remove_logs, services.paths.pod_logs(state.pod)),
         )
         for name in _container_names(state.pod):
             services.restarts.forget((state.pod.uid, name))

@@ -1,0 +1,169 @@
+"""A relay between edgesite and a container runtime, with faults at named calls: for tests of what a crash or a bad runtime leaves.
+
+    async with cri_proxy(path / "cri.sock", daemon.socket) as proxy:
+        proxy.act("CreateContainer", When.ANSWERED, kill)          # the runtime has done it, and nobody hears of it
+        proxy.refuse("StopContainer", "cannot be killed", times=3)
+
+It relays HTTP/2 frames and reads no more of them than it needs: edgesite's client sends its headers in plain text.
+
+Errors  OSError when the socket cannot be made.
+State   Faults that have not happened yet; each happens once, or as often as it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from edgesite.wire.hpack import indexed, literal
+from edgesite.wire.http2 import PREFACE
+
+__all__ = ["CriProxy", "When", "cri_proxy"]
+
+_HEADER: Final = 9
+_HEADERS: Final = 1
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+_PATH: Final = re.compile(rb"/runtime\.v1\.(?:Runtime|Image)Service/(\w+)")
+
+
+class When(Enum):
+    """The moment of a call at which something happens."""
+
+    ASKED = "asked"  #: before the runtime hears of it
+    UNDER_WAY = "under way"  #: as soon as the runtime has it
+    ANSWERED = "answered"  #: when the runtime has done it, before the answer is passed on
+
+
+@dataclass(slots=True)
+class _Fault:
+    method: str
+    when: When
+    action: Callable[[], Awaitable[None]] | None  #: None refuses the call
+    text: str = ""
+    times: int = 1
+
+
+@dataclass(slots=True)
+class CriProxy:
+    faults: list[_Fault] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)  #: names of all calls so far
+
+    def act(self, method: str, when: When, action: Callable[[], Awaitable[None]], *, times: int = 1) -> None:
+        """Do something at a call; it is held up meanwhile."""
+        self.faults.append(_Fault(method, when, action, times=times))
+
+    def refuse(self, method: str, text: str, *, times: int = 1) -> None:
+        """Answer a call with an error of the runtime's, which does not hear of it."""
+        self.faults.append(_Fault(method, When.ASKED, None, text, times))
+
+    def take(self, method: str, when: When) -> _Fault | None:
+        for fault in self.faults:
+            if fault.method == method and fault.when is when:
+                fault.times -= 1
+                if not fault.times:
+                    self.faults.remove(fault)
+                return fault
+        return None
+
+
+class _Relay:
+    """One connection."""
+
+    def __init__(self, proxy: CriProxy, client: asyncio.StreamWriter, runtime: asyncio.StreamWriter) -> None:
+        self._proxy, self._client, self._runtime = proxy, client, runtime
+        self._methods: dict[int, str] = {}
+        self._refused: set[int] = set()
+
+    async def to_runtime(self, reader: asyncio.StreamReader) -> None:
+        self._runtime.write(await reader.readexactly(len(PREFACE)))
+        while True:
+            kind, stream, frame = await _read_frame(reader)
+            fault = None
+            if kind == _HEADERS and (found := _PATH.search(frame)):
+                method = self._methods[stream] = found[1].decode()
+                self._proxy.calls.append(method)
+                if (fault := self._proxy.take(method, When.ASKED)) is not None:
+                    await self._asked(fault, stream)
+                fault = self._proxy.take(method, When.UNDER_WAY)
+            if stream not in self._refused:
+                self._runtime.write(frame)
+                await self._runtime.drain()
+            if fault is not None and fault.action is not None:
+                _, _, frame = await _read_frame(reader)  # the request itself
+                self._runtime.write(frame)
+                await self._runtime.drain()
+                await fault.action()
+
+    async def _asked(self, fault: _Fault, stream: int) -> None:
+        if fault.action is not None:
+            await fault.action()
+            return
+        self._refused.add(stream)
+        block = indexed(":status", "200") + literal("content-type", "application/grpc")
+        block += literal("grpc-status", "2") + literal("grpc-message", fault.text)
+        flags = bytes((_HEADERS, _END_HEADERS | _END_STREAM))
+        self._client.write(len(block).to_bytes(3, "big") + flags + stream.to_bytes(4, "big") + block)
+
+    async def to_client(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            kind, stream, frame = await _read_frame(reader)
+            if kind == _HEADERS and frame[4] & _END_STREAM and stream in self._methods:
+                fault = self._proxy.take(self._methods.pop(stream), When.ANSWERED)
+                if fault is not None and fault.action is not None:
+                    await fault.action()
+            self._client.write(frame)
+            await self._client.drain()
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
+    head = await reader.readexactly(_HEADER)
+    body = await reader.readexactly(int.from_bytes(head[:3], "big"))
+    return head[3], int.from_bytes(head[5:9], "big"), head + body
+
+
+@asynccontextmanager
+async def cri_proxy(path: Path, runtime: Path) -> AsyncGenerator[CriProxy]:
+    """Listen on the unix socket ``path`` and pass on to ``runtime``. Raises OSError."""
+    proxy = CriProxy()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_unix_connection(runtime)
+        except OSError:  # the runtime is down: so are we
+            writer.close()
+            return
+        relay = _Relay(proxy, writer, back)
+        # asyncio, not anyio: one side's end ends the other, and the streams are asyncio's own.
+        ways = [asyncio.create_task(relay.to_runtime(reader)), asyncio.create_task(relay.to_client(there))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (writer, back):
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
+
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_unix_server(accept, path)
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in tuple(connections):
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
