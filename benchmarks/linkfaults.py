@@ -2,6 +2,7 @@
 
     python -m benchmarks.linkfaults [--seconds 300] [--edges 2] [--seed N]
     python -m benchmarks.linkfaults --simulated 30m [--seed N]     in simulated time: see `linksim`
+    python -m benchmarks.linkfaults --namespaces [--seconds …]     in network namespaces, with books kept: see `linkspaces`
 
 The edges reach the cloud through a relay in this process, which cuts connections, lets them hang half-open, or delays them. While
 that happens ConfigMaps and the pods that refer to them are made, changed and deleted. At the end the faults stop, and what the API
@@ -212,7 +213,7 @@ async def _fault(site: Site, draw: random.Random, tally: Counter[str]) -> None:
     await asyncio.sleep(draw.uniform(0.5, 4.0))
 
 
-def _differences(load: Load, site: Site) -> list[str]:
+def differences(load: Load, site: Site) -> list[str]:
     """What the API says of each node against the database of its edge."""
     pods = load.call("GET", "/api/v1/namespaces/default/pods")["items"]
     maps = {one["metadata"]["name"]: one for one in load.call("GET", "/api/v1/namespaces/default/configmaps")["items"]}
@@ -237,7 +238,7 @@ def _differences(load: Load, site: Site) -> list[str]:
     return found
 
 
-async def _until(what: str, condition: Callable[[], bool], seconds: float) -> None:
+async def until(what: str, condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -249,20 +250,23 @@ async def _until(what: str, condition: Callable[[], bool], seconds: float) -> No
     raise rig.BenchmarkFailed(f"{what}: not in {seconds:g} s")
 
 
+async def start(site: Site, load: Load) -> None:
+    """Start all, and wait until pods can be made."""
+    site.start("cloud")
+    await until("the cloud role", lambda: bool(_token(load, site)), 60)
+    for name in site.names:
+        site.start(name)
+    nodes, account = "/api/v1/nodes", "/api/v1/namespaces/default/serviceaccounts/default"
+    await until("the nodes", lambda: len(load.call("GET", nodes)["items"]) == len(site.names), 60)
+    await until("the account", lambda: bool(load.call("GET", account)), 60)
+
+
 async def _run(folder: Path, seconds: float, edges: int, seed: int) -> int:
     draw, site = random.Random(seed), Site(folder, edges)
     await site.relay.start()
     load = Load(site, draw)
     try:
-        site.start("cloud")
-        await _until("the cloud role", lambda: bool(_token(load, site)), 60)
-        for name in site.names:
-            site.start(name)
-        nodes = "/api/v1/nodes"
-        await _until("the nodes", lambda: len(load.call("GET", nodes)["items"]) == edges, 60)
-        await _until(
-            "the account", lambda: bool(load.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")), 60
-        )
+        await start(site, load)
         ends = time.monotonic() + seconds
         faults = asyncio.create_task(_faults(site, draw, load.tally, ends))
         while not faults.done():
@@ -271,8 +275,8 @@ async def _run(folder: Path, seconds: float, edges: int, seed: int) -> int:
         await faults
         started = time.monotonic()
         with contextlib.suppress(rig.BenchmarkFailed):
-            await _until("agreement", lambda: not _differences(load, site), _SETTLE_S)
-        left = _differences(load, site)
+            await until("agreement", lambda: not differences(load, site), _SETTLE_S)
+        left = differences(load, site)
         for text, count in sorted(load.tally.items()):
             rig.line(text, str(count))
         rig.line("bytes through the relay", f"{site.relay.carried:,}")
@@ -284,7 +288,7 @@ async def _run(folder: Path, seconds: float, edges: int, seed: int) -> int:
     finally:
         for name in list(site.processes):
             site.kill(name)
-        _end_pods(folder)
+        end_pods(folder)
         site.relay.stuck = False
         site.relay.cut()
         await asyncio.sleep(0.5)  # its connections end
@@ -301,7 +305,7 @@ def _token(load: Load, site: Site) -> str:
     return site.token
 
 
-def _end_pods(folder: Path) -> None:
+def end_pods(folder: Path) -> None:
     """End the host processes of pods, which outlive their edge: those that run below our folder."""
     for proc in Path("/proc").iterdir():
         if not proc.name.isdigit():
@@ -326,11 +330,18 @@ def main() -> int:
     parser.add_argument(
         "--simulated", metavar="TIME", type=_duration, help="run so long in simulated time: 90s, 30m, 2h"
     )
+    parser.add_argument(
+        "--namespaces", action="store_true", help="in network namespaces: packets lost, clocks that jump, full disks"
+    )
     options = parser.parse_args()
     if options.simulated:
         from benchmarks import linksim
 
         return linksim.play(options.simulated, options.seed)
+    if options.namespaces:
+        from benchmarks import linkspaces
+
+        return linkspaces.play(options.seconds, options.edges, options.seed)
     print(f"seed {options.seed}", flush=True)
     with rig.folder() as folder:
         return asyncio.run(_run(folder, options.seconds, options.edges, options.seed))
