@@ -23,7 +23,7 @@ from typing import Final
 
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.connection import EPOCHS, QuicConnection
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode
 from cryptography import x509
@@ -44,6 +44,7 @@ _SUITES: Final = [
     tls.CipherSuite.AES_256_GCM_SHA384,
     tls.CipherSuite.CHACHA20_POLY1305_SHA256,
 ]
+_SHARED_EPOCHS: Final = {one: one for one in map(EPOCHS, ("1", "01", "IH1", "IH01"))}
 _GROUPS: Final = [tls.Group.X25519, tls.Group.SECP256R1]  #: each makes a key for every handshake
 
 
@@ -131,6 +132,9 @@ class Connection(QuicConnection):
         self._reset_key = reset_key
         self._window = _Window(self._local_max_data, window_bytes)
         self._local_max_data = self._window  # type: ignore[assignment]
+        handlers = self._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+        for frame_type, (handler, epochs) in handlers.items():
+            handlers[frame_type] = (handler, _SHARED_EPOCHS.get(epochs, epochs))  # 7 KB of every connection
         self._name_tokens()
 
     def _initialize(self, peer_cid: bytes) -> None:
@@ -183,6 +187,10 @@ class Connection(QuicConnection):
         tail = datagram[-_TOKEN_BYTES:]
         known = (self._peer_cid, *self._peer_cid_available)
         return any(one.stateless_reset_token and hmac.compare_digest(one.stateless_reset_token, tail) for one in known)
+
+    def settle(self) -> None:
+        """The handshake is over: let go of 48 KB that only it needs."""
+        self._crypto_buffers = {}
 
     @property
     def ended(self) -> ConnectionTerminated | None:

@@ -116,6 +116,7 @@ class QuicSocket:
         """The greeting is over: messages may be as large as they may."""
         for reader in self._readers:
             reader.limit = self._most_message_bytes
+        self.connection.settle()
 
     # Sending
 
