@@ -14,8 +14,7 @@ from edgesite.apiserver import metadata as meta
 from edgesite.apiserver.authn import StaticTokens, User
 from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import Call, answer
-from edgesite.apiserver.negotiate import body_format
-from edgesite.apiserver.reads import view_of
+from edgesite.apiserver.negotiate import body_format, negotiate
 from edgesite.apiserver.scheme import parse_body
 from edgesite.kube import errors, json, times
 
@@ -57,13 +56,14 @@ class Reviews:
 
     async def _answer(self, call: Call) -> Response:
         request = call.request
+        view = negotiate(request.headers.get("accept"), tables=False)  # nobody has columns for them
         value = parse_body(request.body, body_format(request.headers.get("content-type"))) if request.body else {}
         obj = meta.shape(value, call.kind.resource)
         obj = self._scheme.decode(call.kind, obj, "Ignore", call.warnings)
         spec = obj.get("spec") or {}
         obj["metadata"]["creationTimestamp"] = times.format_time(self._clock.time())
         obj["status"] = self._by_kind[call.kind.resource.kind](call, spec)
-        return answer(request, json.dumps(obj), status=201, view=view_of(request), warnings=call.warnings)
+        return answer(request, json.dumps(obj), status=201, view=view, warnings=call.warnings)
 
     def _token(self, call: Call, spec: Object) -> Object:
         token = spec.get("token") or ""

@@ -191,3 +191,12 @@ async def test_admission_plugins(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert "secret detail" not in broken.body.decode()
         assert "secret detail" in caplog.text
         assert len((await site.get(target)).obj["items"]) == 1
+
+
+async def test_reviews_have_no_tables(site: Site) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    body = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    refused = await site.post(path, body, accept=table)
+    assert (refused.status, refused.obj["reason"]) == (406, "NotAcceptable")
+    assert (await site.post(path, body, accept=f"{table},application/json")).status == 201
