@@ -1,6 +1,6 @@
 """What a pod's resolv.conf and /etc/hosts say.
 
-Source  Kubernetes: "DNS for Services and Pods" (dnsPolicy, dnsConfig), "Adding entries to Pod /etc/hosts".
+Source  Kubernetes: "DNS for Services and Pods" (dnsPolicy, dnsConfig, setHostnameAsFQDN, hostnameOverride), "Adding entries to Pod /etc/hosts".
 """
 
 from __future__ import annotations
@@ -11,11 +11,20 @@ from typing import Any, Final
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import DnsConfig
 
-__all__ = ["hosts_file", "parse_resolv_conf", "pod_dns", "pod_hostname"]
+__all__ = [
+    "MAX_KERNEL_NAME",
+    "full_name",
+    "hosts_file",
+    "kernel_name",
+    "parse_resolv_conf",
+    "pod_dns",
+    "pod_hostname",
+]
 
 MAX_SERVERS: Final = 3  #: More are not read by the C library.
 MAX_SEARCHES: Final = 32
 MAX_HOSTNAME: Final = 63
+MAX_KERNEL_NAME: Final = 64
 #: first lines by which programs (and Kubernetes' tests) know such a file
 _HOSTS_OF_POD: Final = "# Kubernetes-managed hosts file."
 _HOSTS_OF_NODE: Final = "# Kubernetes-managed hosts file (host network)."
@@ -68,11 +77,28 @@ def _unique(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def pod_hostname(pod: Pod, node_name: str) -> str:
-    """Return the host name that the pod's containers see."""
+    """Return the short host name of the pod, as /etc/hosts has it."""
+    if override := pod.spec.get("hostnameOverride"):
+        return str(override)
     if pod.host_network:
         return node_name
     name = pod.spec.get("hostname") or pod.name
     return name[:MAX_HOSTNAME].rstrip("-.")
+
+
+def full_name(pod: Pod, hostname: str, cluster_domain: str) -> str:
+    """Return the pod's name in the cluster's DNS; "" for one without a subdomain."""
+    subdomain = pod.spec.get("subdomain")
+    if not subdomain or not cluster_domain or pod.spec.get("hostnameOverride"):
+        return ""
+    return f"{hostname}.{subdomain}.{pod.namespace}.svc.{cluster_domain}"
+
+
+def kernel_name(pod: Pod, node_name: str, cluster_domain: str) -> str:
+    """Return what ``hostname`` says in the pod's containers; `MAX_KERNEL_NAME` is what the kernel takes."""
+    hostname = pod_hostname(pod, node_name)
+    full = full_name(pod, hostname, cluster_domain) if pod.spec.get("setHostnameAsFQDN") else ""
+    return full or hostname
 
 
 def hosts_file(pod: Pod, ips: Sequence[str], hostname: str, cluster_domain: str, host_text: str) -> str:
@@ -89,8 +115,7 @@ def hosts_file(pod: Pod, ips: Sequence[str], hostname: str, cluster_domain: str,
             "fe00::1\tip6-allnodes",
             "fe00::2\tip6-allrouters",
         ]
-        subdomain = pod.spec.get("subdomain")
-        full = f"{hostname}.{subdomain}.{pod.namespace}.svc.{cluster_domain}" if subdomain and cluster_domain else ""
+        full = full_name(pod, hostname, cluster_domain)
         lines += [f"{ip}\t{full}\t{hostname}" if full else f"{ip}\t{hostname}" for ip in ips]
     aliases: list[dict[str, Any]] = pod.spec.get("hostAliases") or []
     if aliases:

@@ -161,7 +161,9 @@ def _container(state: PodState, container: Mapping[str, Any], runtime_name: str,
         earlier = _told(state, name)
         shown: dict[str, Any] = {"waiting": _waiting(state, name, init)}
         last = dict((earlier or {}).get("lastState") or {})
-        if terminated := ((earlier or {}).get("state") or {}).get("terminated"):
+        past = (earlier or {}).get("state") or {}
+        terminated = past.get("terminated") or (_lost(past["running"], earlier or {}) if "running" in past else None)
+        if terminated:
             if state.finished or state.pod.deleting:
                 shown = {"terminated": terminated}  # the runtime has forgotten it, but what became of it is known
             else:
@@ -194,6 +196,18 @@ def _container(state: PodState, container: Mapping[str, Any], runtime_name: str,
         if resources := state.actual.get(latest.id):
             status["resources"] = resources
     return status
+
+
+def _lost(running: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """How a container ended that ran when it was last seen, and of which the runtime knows nothing any more."""
+    lost = {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was looked at again: it had been running",
+        "startedAt": running.get("startedAt"),
+        "finishedAt": None,
+    }
+    return lost | ({"containerID": told["containerID"]} if told.get("containerID") else {})
 
 
 def _ephemeral(state: PodState, container: Mapping[str, Any], runtime_name: str) -> dict[str, Any]:

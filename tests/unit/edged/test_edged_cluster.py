@@ -127,3 +127,11 @@ async def test_a_runtime_class_means_the_handler_that_it_names(machine: Machine,
         rig.cloud.objects["runtimeclass", "", "gvisor"] = {"metadata": {"name": "gvisor"}, "handler": "runsc"}
         await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
         assert [one.config.runtime_handler for one in machine.engine.sandboxes.values()] == ["runsc"]
+
+
+async def test_a_name_that_the_kernel_does_not_take_is_told(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path, tailoredKubeletConfig={"clusterDomain": "cluster.local"}) as rig:
+        long = pod(hostname="h" * 40, subdomain="s" * 20, setHostnameAsFQDN=True)
+        await rig.cloud.apply("pod", long)
+        await rig.cloud.until(lambda: "FailedCreatePodSandBox" in rig.cloud.reasons())
+        assert not machine.engine.sandboxes

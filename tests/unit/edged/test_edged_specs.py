@@ -349,3 +349,15 @@ def test_hosts_of_a_pod_with_subdomain_and_aliases() -> None:
     assert text.startswith("# Kubernetes-managed hosts file.\n")
     assert "10.0.0.2\tweb.sub.shop.svc.cluster.local\tweb\n" in text
     assert text.endswith("1.2.3.4\ta\tb\n")
+
+
+def test_a_pod_may_want_its_full_name_or_any_other() -> None:
+    named = a_pod(hostname="h", subdomain="sub")
+    assert dns.kernel_name(named, "n1", "cluster.local") == "h"
+    full = a_pod(hostname="h", subdomain="sub", setHostnameAsFQDN=True)
+    assert dns.kernel_name(full, "n1", "cluster.local") == "h.sub.shop.svc.cluster.local"
+    assert dns.kernel_name(full, "n1", "") == "h"
+    assert dns.kernel_name(a_pod(hostname="h", setHostnameAsFQDN=True), "n1", "cluster.local") == "h"
+    other = a_pod(hostnameOverride="old.example", subdomain="sub")
+    assert dns.kernel_name(other, "n1", "cluster.local") == "old.example"
+    assert "10.0.0.2\told.example\n" in dns.hosts_file(other, ["10.0.0.2"], "old.example", "cluster.local", "")

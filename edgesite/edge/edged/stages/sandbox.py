@@ -75,6 +75,9 @@ class SandboxStage:
             )
             await self.stop(state)
         config = replace(self._config(state, attempt), runtime_handler=await self._handler(state))
+        if len(config.hostname) > dns.MAX_KERNEL_NAME:
+            why = f"a name of {len(config.hostname)} characters is longer than the {dns.MAX_KERNEL_NAME} that the kernel takes"
+            raise self._failed(state, ValueError(f"setHostnameAsFQDN: {config.hostname}: {why}"))
         await self._services.cgroups.before_sandbox(state.pod)
         try:
             sandbox_id = await runtime.run_sandbox(config)
@@ -117,7 +120,7 @@ class SandboxStage:
             attempt,
             node_name=services.node.name,
             # In the host's network the name is the host's too, and a runtime refuses to set it.
-            hostname="" if pod.host_network else dns.pod_hostname(pod, services.node.name),
+            hostname="" if pod.host_network else dns.kernel_name(pod, services.node.name, settings.cluster_domain),
             log_directory=str(services.paths.pod_logs(pod)),
             dns=dns.pod_dns(pod, services.node.dns, settings.cluster_dns, settings.cluster_domain),
             cgroup_parent=services.cgroups.parent(pod),
