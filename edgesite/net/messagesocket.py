@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from edgesite.net.websocket import Message, SocketClosed
 
-__all__ = ["MessageSocket", "Stall"]
+__all__ = ["WRITE_BYTES", "MessageSocket", "Stall"]
 
+WRITE_BYTES: Final = (
+    128 * 1024
+)  #: beyond which more should wait for the peer: what is urgent stands behind it on a single lane
 _LOOK_S: Final = 5.0
 
 

@@ -124,6 +124,7 @@ class WebSocket(asyncio.Protocol):
         *,
         max_message_bytes: int = MESSAGE_BYTES,
         queue_bytes: int = QUEUE_BYTES,
+        write_bytes: int = 0,
         subprotocol: str = "",
     ) -> None:
         self.subprotocol = subprotocol  #: agreed in the handshake, or ""
@@ -142,6 +143,7 @@ class WebSocket(asyncio.Protocol):
         self._queue: deque[Message] | None = None
         self._queued = 0
         self._most_queued = queue_bytes
+        self._write_bytes = write_bytes  # beyond which the peer is behind; 0 leaves it to the transport (TLS: 512 KiB)
         self._paused = False  # we do not read
         self._held = False  # the owner asked us not to read
         self._write_paused = False
@@ -321,6 +323,8 @@ class WebSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        if self._write_bytes:
+            transport.set_write_buffer_limits(self._write_bytes)  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._over is not None:
@@ -424,6 +428,7 @@ def accept(
     subprotocols: Sequence[str] = (),
     max_message_bytes: int = MESSAGE_BYTES,
     queue_bytes: int = QUEUE_BYTES,
+    write_bytes: int = 0,
 ) -> WebSocket:
     """Answer a WebSocket handshake; the connection is then the socket's. Header lines that come twice are tolerated.
     ``subprotocols`` are ours in order of preference. Raises HandshakeError, ClosedByPeer."""
@@ -443,7 +448,13 @@ def accept(
     answer = {"Upgrade": "websocket", "Sec-WebSocket-Accept": _accept_key(key), **(headers or {})}
     if chosen:
         answer["Sec-WebSocket-Protocol"] = chosen
-    socket = WebSocket(Side.SERVER, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes, subprotocol=chosen)
+    socket = WebSocket(
+        Side.SERVER,
+        max_message_bytes=max_message_bytes,
+        queue_bytes=queue_bytes,
+        write_bytes=write_bytes,
+        subprotocol=chosen,
+    )
     request.upgrade(socket, answer)
     return socket
 
@@ -459,6 +470,7 @@ async def connect(
     subprotocols: Sequence[str] = (),
     max_message_bytes: int = MESSAGE_BYTES,
     queue_bytes: int = QUEUE_BYTES,
+    write_bytes: int = 0,
 ) -> WebSocket:
     """Open a WebSocket; the caller sets the deadline. Raises OSError, UpgradeRefused, HandshakeError."""
     key = base64.b64encode(os.urandom(16)).decode("ascii")
@@ -467,7 +479,9 @@ async def connect(
         lines["Sec-WebSocket-Protocol"] = ", ".join(subprotocols)
 
     def make() -> WebSocket:
-        return WebSocket(Side.CLIENT, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes)
+        return WebSocket(
+            Side.CLIENT, max_message_bytes=max_message_bytes, queue_bytes=queue_bytes, write_bytes=write_bytes
+        )
 
     async with HttpClient(net, address, tls=tls, server_hostname=server_hostname) as client:
         _, socket, answered = await client.connect_upgrade(path, lines, make)

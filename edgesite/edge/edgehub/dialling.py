@@ -18,6 +18,7 @@ import anyio
 from edgesite.edge.edgehub.certificates import Certificates, JoinError
 from edgesite.net import websocket
 from edgesite.net.errors import NetError
+from edgesite.net.messagesocket import WRITE_BYTES
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Net
@@ -105,7 +106,13 @@ class Dialler:
         try:
             with anyio.fail_after(float(self._websocket.get("handshakeTimeout") or 30)):
                 return await websocket.connect(
-                    self._net, address, path, headers, tls=tls, max_message_bytes=_MESSAGE_BYTES
+                    self._net,
+                    address,
+                    path,
+                    headers,
+                    tls=tls,
+                    max_message_bytes=_MESSAGE_BYTES,
+                    write_bytes=WRITE_BYTES,
                 )
         except websocket.UpgradeRefused as exc:
             reason = exc.answer.body[:_REASON_BYTES].decode("utf-8", "replace")
