@@ -108,6 +108,7 @@ class WebSocket(asyncio.Protocol):
         "_reader",
         "_readers",
         "_transport",
+        "_write_bytes",
         "_write_paused",
         "_writers",
         "headers",
