@@ -24,7 +24,7 @@ from edgesite.net import address as addresses
 from edgesite.net.mem import MemTransport, connect_pair
 from edgesite.net.threads import RealThreads, RealWorker
 from edgesite.net.tls_listener import HandshakeLimits, TlsListener, bind
-from edgesite.net.tls_transport import RECORD_BYTES
+from edgesite.net.tls_transport import RECORD_BYTES, TlsTransport, shake_hands
 
 if TYPE_CHECKING:
     import ssl
@@ -140,12 +140,15 @@ class RealNet:
         tls: ssl.SSLContext,
     ) -> TlsListener:
         sockets = await bind(loop, at.host, at.port, self._handshakes.backlog)
-        if self._shared is None:
-            self._shared = memoryview(bytearray(RECORD_BYTES))
         bound = addresses.join(at.host, sockets[0].getsockname()[1])
-        listener = TlsListener(loop, sockets, bound, tls, factory, self._shared, self._handshakes)
+        listener = TlsListener(loop, sockets, bound, tls, factory, self._buffer(), self._handshakes)
         listener.start()
         return listener
+
+    def _buffer(self) -> memoryview:
+        if self._shared is None:
+            self._shared = memoryview(bytearray(RECORD_BYTES))
+        return self._shared
 
     async def connect(
         self,
@@ -160,10 +163,17 @@ class RealNet:
         loop = asyncio.get_running_loop()
         if at.kind == "mem":
             return await self._connect_mem(loop, factory, at.host)
+        if tls is not None and at.kind == "tcp":
+            sock = await _connect_tcp(loop, at.host, at.port)
+            tls_sock = await shake_hands(loop, sock, tls, server_hostname or at.host, _HANDSHAKE_S)
+            protocol = factory()
+            transport = TlsTransport(loop, tls_sock, protocol, self._buffer())
+            transport.start()
+            return transport, protocol
         options: dict[str, Any] = {"ssl": tls}
         if tls is not None:
             options |= {
-                "server_hostname": server_hostname or (at.host if at.kind == "tcp" else "localhost"),
+                "server_hostname": server_hostname or "localhost",
                 "ssl_handshake_timeout": _HANDSHAKE_S,
                 "ssl_shutdown_timeout": _GOODBYE_S,
             }
@@ -199,6 +209,30 @@ class RealNet:
         client = factory()
         near, _ = connect_pair(loop, name, client, listener.factory())
         return near, client
+
+
+async def _connect_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """Try each address of the host in turn. Raises OSError, the last one."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, where in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as exc:  # a family that this kernel does not have
+            failure = exc
+            continue
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, where)
+        except OSError as exc:
+            sock.close()
+            failure = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure or OSError(f"{host!r} has no address")
 
 
 def _bind_unix(path: str) -> socket.socket:

@@ -15,13 +15,14 @@ Source  RFC 8446 section 6.1 (close_notify); asyncio's transport interface.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, Final
 
-__all__ = ["RECORD_BYTES", "Handshake", "TlsTransport"]
+__all__ = ["RECORD_BYTES", "Handshake", "TlsTransport", "shake_hands"]
 
 #: The most that one record holds (RFC 8446 section 5.1): a read of this size leaves nothing of it inside OpenSSL.
 RECORD_BYTES: Final = 16 * 1024
@@ -95,6 +96,34 @@ class Handshake:
         self._unwatch()
         if done is not None:
             done(self, error)
+
+
+async def shake_hands(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext, hostname: str, timeout_s: float
+) -> ssl.SSLSocket:
+    """The client's handshake on a connected socket, which is closed if it fails. Raises OSError."""
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def done(_: Handshake, error: OSError | None) -> None:
+        if not ended.done():
+            ended.set_result(None) if error is None else ended.set_exception(error)
+
+    try:
+        wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
+    except BaseException as exc:
+        sock.close()
+        if isinstance(exc, ValueError):  # a name that cannot be one, or the peer has left
+            raise OSError(str(exc)) from exc
+        raise
+    handshake = Handshake(loop, wrapped, timeout_s, Handshake.step, done)
+    handshake.step()
+    try:
+        await ended
+    except asyncio.CancelledError:
+        handshake.fail(ConnectionAbortedError("the handshake was given up"))
+        wrapped.close()
+        raise
+    return wrapped
 
 
 class TlsTransport(asyncio.Transport):
