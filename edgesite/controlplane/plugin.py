@@ -33,7 +33,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
     from edgesite.controlplane.persistentvolumes.ephemeral import EphemeralVolumeModule
     from edgesite.controlplane.persistentvolumes.module import PersistentVolumeModule
-    from edgesite.controlplane.replicaset.module import ReplicaSetModule
+    from edgesite.controlplane.replicaset.module import ReplicaSetModule, ReplicationControllerModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
     from edgesite.controlplane.statefulset.module import StatefulSetModule
@@ -43,6 +43,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         InformersModule,
         SchedulerModule,
         ReplicaSetModule,
+        ReplicationControllerModule,
         DeploymentModule,
         DaemonSetModule,
         StatefulSetModule,

@@ -1,4 +1,4 @@
-"""The ReplicaSet controller as a module.
+"""The ReplicaSet controller as a module, and the same for ReplicationControllers, its forerunners.
 
 Units   Times are seconds.
 Errors  ApiError from the API goes to the work queue, which retries.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesite.client import Controller, ObjectKey, Result, TerminalError, key_of
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
@@ -21,11 +21,15 @@ from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, nam
 from edgesite.controlplane.pods import available_at, condition, controller_of, is_active, is_ready, is_terminating
 from edgesite.controlplane.replicaset.deletion import to_delete
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import PODS, REPLICA_SETS
-from edgesite.kube.selectors import InvalidSelector, from_object
+from edgesite.kube.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
+from edgesite.kube.selectors import NOTHING, InvalidSelector, from_labels, from_object
 from edgesite.kube.times import format_time
 
-__all__ = ["ReplicaSetController", "ReplicaSetModule"]
+if TYPE_CHECKING:
+    from edgesite.kube.resources import Resource
+    from edgesite.kube.selectors import LabelSelector
+
+__all__ = ["ReplicaSetController", "ReplicaSetModule", "ReplicationControllerModule"]
 
 Object = dict[str, Any]
 
@@ -37,23 +41,48 @@ class ReplicaSetModule(ControlPlaneModule):
     component = "replicaset-controller"
 
     async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
-        await ReplicaSetController(cluster).run(ready)
+        await ReplicaSetController(cluster, REPLICA_SETS, _selector).run(ready)
+
+
+class ReplicationControllerModule(ControlPlaneModule):
+    """Keeps the pods of replication controllers."""
+
+    name = "replicationcontroller"
+    component = "replication-controller"
+
+    async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
+        await ReplicaSetController(cluster, REPLICATION_CONTROLLERS, _plain_selector).run(ready)
+
+
+def _selector(one: Object) -> LabelSelector:
+    """Raises InvalidSelector."""
+    return from_object(one["spec"].get("selector"))
+
+
+def _plain_selector(one: Object) -> LabelSelector:
+    labels = one["spec"].get("selector")
+    return from_labels(labels) if labels else NOTHING
 
 
 class ReplicaSetController:
-    """Reconciles one replica set at a time."""
+    """Reconciles one object at a time: a replica set, or another kind whose spec and status are as its."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, resource: Resource, selector_of: Callable[[Object], LabelSelector]) -> None:
+        """``selector_of`` reads the selector of an object and may raise InvalidSelector."""
         ctx = cluster.ctx
+        self._resource = resource
+        self._selector_of = selector_of
         self._clock = ctx.clock
         self._client = cluster.client
-        self._sets = cluster.informers.of(REPLICA_SETS)
+        self._sets = cluster.informers.of(resource)
         self._pods = cluster.informers.of(PODS)
         for informer in (self._sets, self._pods):
             index_by_controller(informer)
         self._own = OwnWrites(self._sets)
-        self._control = PodControl(cluster.client, cluster.recorder, REPLICA_SETS, self._pods, Expectations(ctx.clock))
-        self._controller = Controller("replicaset", self.reconcile, ctx.clock, ctx.random, workers=5, log=ctx.log)
+        self._control = PodControl(cluster.client, cluster.recorder, resource, self._pods, Expectations(ctx.clock))
+        self._controller = Controller(
+            resource.kind.lower(), self.reconcile, ctx.clock, ctx.random, workers=5, log=ctx.log
+        )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Control until cancelled."""
@@ -93,7 +122,7 @@ class ReplicaSetController:
         found = []
         for one in self._sets.list(pod["metadata"].get("namespace") or ""):
             try:
-                if from_object(one["spec"].get("selector")).matches(pod["metadata"].get("labels")):
+                if self._selector_of(one).matches(pod["metadata"].get("labels")):
                     found.append(key_of(one))
             except InvalidSelector:
                 continue
@@ -105,12 +134,14 @@ class ReplicaSetController:
         if one is None:
             return None
         try:
-            selector = from_object(one["spec"].get("selector"))
+            selector = self._selector_of(one)
         except InvalidSelector as exc:
             raise TerminalError(str(exc)) from exc
         waits_s = self._control.expectations.pending_s(key)
         pods = [
-            pod for pod in await Claimer(self._client, one, REPLICA_SETS, selector).claim(self._pods) if is_active(pod)
+            pod
+            for pod in await Claimer(self._client, one, self._resource, selector).claim(self._pods)
+            if is_active(pod)
         ]
         error = None
         if not waits_s and not is_terminating(one):
@@ -165,7 +196,7 @@ class ReplicaSetController:
             status["conditions"] = conditions
         if status != {name: value for name, value in old.items() if name in _OURS and (value or name == "replicas")}:
             others = {name: value for name, value in old.items() if name not in _OURS}
-            self._own.wrote(await self._client.update_status(REPLICA_SETS, {**one, "status": {**others, **status}}))
+            self._own.wrote(await self._client.update_status(self._resource, {**one, "status": {**others, **status}}))
         return min((at - now for at in times if at > now), default=0.0)
 
     def _conditions(self, one: Object, error: ApiError | None, count: int) -> list[Object]:

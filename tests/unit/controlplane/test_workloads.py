@@ -8,9 +8,9 @@ import pytest
 
 from edgesite.client import SharedInformers
 from edgesite.controlplane.deployment.module import DeploymentModule
-from edgesite.controlplane.replicaset.module import ReplicaSetModule
+from edgesite.controlplane.replicaset.module import ReplicaSetModule, ReplicationControllerModule
 from edgesite.kube.errors import forbidden, internal
-from edgesite.kube.resources import DEPLOYMENTS, PODS, REPLICA_SETS
+from edgesite.kube.resources import DEPLOYMENTS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
 from edgesite.kube.times import format_time
 from edgesite.testing.virtualtime import settle
 
@@ -48,7 +48,10 @@ async def ready(world, name, value="True"):
 @asynccontextmanager
 async def workloads(world):
     kubelet = Kubelet(world)
-    async with world.running(ReplicaSetModule, DeploymentModule), anyio.create_task_group() as tasks:
+    async with (
+        world.running(ReplicaSetModule, ReplicationControllerModule, DeploymentModule),
+        anyio.create_task_group() as tasks,
+    ):
         tasks.start_soon(kubelet.run)
         yield kubelet
         tasks.cancel_scope.cancel()
@@ -123,6 +126,25 @@ async def test_makes_the_pods_that_are_missing_and_reports_them(world):
             "observedGeneration": 1,
         }
         assert len(events(world, "SuccessfulCreate")) == 3
+
+
+async def test_replication_controllers_keep_pods_as_replica_sets_do(world):
+    async with workloads(world):
+        old = {"kind": "ReplicationController", "apiVersion": "v1", "metadata": {"name": "rc", "namespace": "d"}}
+        spec = {"replicas": 2, "selector": {"app": "web"}, "template": template()}
+        await world.client.create(REPLICATION_CONTROLLERS, {**old, "spec": spec})
+        await world.client.create(PODS, {"metadata": {"name": "other", "namespace": "d"}, "spec": template()["spec"]})
+        await anyio.sleep(10)
+        owned = {name: one for name, one in world.all("pods").items() if name != "other"}
+        owners = {one["metadata"]["ownerReferences"][0]["kind"] for one in owned.values()}
+        assert (len(owned), owners) == (2, {"ReplicationController"})
+        assert "ownerReferences" not in world.all("pods")["other"]["metadata"]
+        assert status(world, "replicationcontrollers", "rc")["readyReplicas"] == 2
+        released = next(iter(owned))
+        await world.client.patch(PODS, released, {"metadata": {"labels": {"app": "gone"}}}, "d")
+        await anyio.sleep(10)
+        assert not world.all("pods")[released]["metadata"].get("ownerReferences")
+        assert len(world.all("pods")) == 4
 
 
 async def test_a_slow_cache_makes_no_pod_twice(world):
