@@ -127,6 +127,18 @@ class Containerd:
         self.kill()
         self.start()
 
+    def reboot(self) -> None:
+        """What a reboot leaves: nothing that ran, nothing below the state folder, everything below the root folder."""
+        self.kill()
+        shims = self._shims()
+        for pid in (*_children(shims), *shims):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for mount in reversed(self.mounts()):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.start()
+
     def hang(self) -> None:
         """Stop the daemon from answering, until `resume`."""
         assert self._process is not None

@@ -51,11 +51,11 @@ class ContainerStopper:
             grace_s = self._grace(state)
         elif self._grace_s is not None:
             grace_s = min(grace_s, self._grace_s)
-        began = services.clock.monotonic()
-        await self._pre_stop(state, container, grace_s)
-        left_s = grace_s
-        if grace_s:
-            left_s = max(grace_s - (services.clock.monotonic() - began), min(LEAST_GRACE_S, grace_s))
+        ends_at = services.clock.monotonic() + grace_s
+        if await self._pre_stop(state, container, grace_s):
+            grace_s = self._grace(state)  # somebody hurried meanwhile; the hook has been given that much already
+            ends_at = services.clock.monotonic()
+        left_s = max(ends_at - services.clock.monotonic(), min(LEAST_GRACE_S, grace_s))
         await self._until_stopped(state, container.id, left_s)
         status = await services.runtime.container_status(container.id)
         if (seen := state.containers.get(container.id)) is not None:
@@ -80,19 +80,35 @@ class ContainerStopper:
     def _grace(self, state: PodState) -> float:
         return state.pod.grace_s if self._grace_s is None else min(self._grace_s, state.pod.grace_s)
 
-    async def _pre_stop(self, state: PodState, container: ContainerStatus, grace_s: float) -> None:
+    async def _pre_stop(self, state: PodState, container: ContainerStatus, grace_s: float) -> bool:
+        """Run the hook for as long as the grace period lets it; return whether somebody hurried and it had to be cut off."""
         specs = (*state.pod.containers, *state.pod.init_containers)
         spec = next((one for one in specs if one["name"] == container.name), {})
         handler = (spec.get("lifecycle") or {}).get("preStop")
         if not handler or not grace_s:
-            return
+            return False
         services = self._services
         ip = next(iter(services.node.ips if state.pod.host_network else state.ips), "127.0.0.1")
-        try:
-            await run_hook(services, state.pod, spec, container.id, handler, ip, grace_s)
-        except HookFailed as exc:
-            text = f"PreStopHook failed: {exc}"
+        failure, cut_off = "the grace period was shortened", True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._shorten, state, tasks.cancel_scope)
+            try:
+                await run_hook(services, state.pod, spec, container.id, handler, ip, grace_s)
+                failure = ""
+            except HookFailed as exc:
+                failure = str(exc)
+            cut_off = False
+            tasks.cancel_scope.cancel()
+        if failure:
+            text = f"PreStopHook failed: {failure}"
             services.events.report(state.pod.reference(), WARNING, "FailedPreStopHook", text, container.name)
+        return cut_off
+
+    async def _shorten(self, state: PodState, hook: anyio.CancelScope) -> None:
+        """Bring the hook's end forward each time somebody hurries."""
+        while True:
+            await self._hurried.wait()
+            hook.deadline = min(hook.deadline, anyio.current_time() + self._grace(state))
 
     async def _until_stopped(self, state: PodState, container_id: str, grace_s: float) -> None:
         """Ask the runtime to stop it; ask again with less grace each time somebody hurries."""

@@ -45,9 +45,12 @@ def rig_on(
     timeout_s: float = 30.0,
     settings: dict[str, Any] | None = None,
     machine: Machine | None = None,
+    endpoint: str = "",
 ) -> AbstractAsyncContextManager[Rig]:
+    """``endpoint`` stands between edged and the daemon."""
+
     def runtime(ctx: Context) -> CriRuntime:
-        return CriRuntime(daemon.endpoint, "", request_timeout_s=timeout_s, finish_s=finish_s)
+        return CriRuntime(endpoint or daemon.endpoint, "", request_timeout_s=timeout_s, finish_s=finish_s)
 
     return edged_rig(runtime, path, cloud=cloud, settings=settings, machine=machine)
 
@@ -82,17 +85,25 @@ async def clean_rig(daemon: Containerd, path: Path, **options: Any) -> AsyncGene
     """Edged on the shared containerd; at the end every pod is deleted, and nothing of them may be left."""
     async with rig_on(daemon, path, **options) as started:
         yield started
-        for kind, namespace, name in tuple(started.cloud.objects):
-            if kind == "pod":
-                await started.cloud.delete(name, namespace=namespace, grace_s=1)
-        await started.cloud.until(lambda: not any(key[0] == "pod" for key in started.cloud.objects))
-        await until(functools.partial(none_runs, daemon), 15.0)  # a sandbox goes a moment after its pod
-        for place in ("pods", "logs"):
-            left = [str(one) async for one in anyio.Path(path, "edged", place).glob("*")]
-            assert left == []
-        uids = tuple(started.cloud.history)
-        await until(functools.partial(_no_cgroups, uids), 5.0)  # and its cgroup after that
+        uids = await all_deleted(started, daemon)
     await nothing_left(daemon, path, uids)
+
+
+async def all_deleted(rig: Rig, daemon: Containerd) -> tuple[str, ...]:
+    """Delete every pod and wait until they are gone with all that they had; return their uids."""
+    for kind, namespace, name in tuple(rig.cloud.objects):
+        if kind == "pod":
+            await rig.cloud.delete(name, namespace=namespace, grace_s=1)
+    await rig.cloud.until(lambda: not any(key[0] == "pod" for key in rig.cloud.objects))
+    uids = tuple(rig.cloud.history)
+    await until(functools.partial(none_runs, daemon), 15.0)  # a sandbox goes a moment after its pod,
+    await until(functools.partial(_no_files, rig.data_dir), 5.0)  # its files after it,
+    await until(functools.partial(_no_cgroups, uids), 5.0)  # and then its cgroup
+    return uids
+
+
+async def _no_files(path: Path) -> bool:
+    return not [one for place in ("pods", "logs") async for one in anyio.Path(path, "edged", place).glob("*")]
 
 
 async def none_runs(daemon: Containerd) -> bool:
@@ -116,12 +127,14 @@ async def _no_cgroups(uids: Sequence[str]) -> bool:
 
 
 def _pods_cgroups(uids: Sequence[str]) -> list[str]:
-    """``os.walk`` passes over folders that go away meanwhile: cgroups of others do."""
-    names = tuple(f"pod{one}" for one in uids)
+    """``os.walk`` passes over folders that go away meanwhile: cgroups of others do. A uid that ends in "-" stands for all such."""
+    names = {f"pod{one}" for one in uids}
+    beginnings = tuple(one for one in names if one.endswith("-"))
     return [
         folder
         for folder, _, _ in os.walk("/sys/fs/cgroup")
-        if "/kubepods/" in folder and names and Path(folder).name.startswith(names)
+        if "/kubepods/" in folder
+        and ((name := Path(folder).name) in names or (beginnings and name.startswith(beginnings)))
     ]
 
 

@@ -28,7 +28,7 @@ from edgesite.testing.criproxy import CriProxy, When, cri_proxy
 from edgesite.testing.runtime import running, until
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from benchmarks import rig  # noqa: E402 - the folder of benchmarks is no installed package
+from benchmarks import rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 PODS = "/api/v1/namespaces/default/pods"
@@ -37,8 +37,12 @@ ENDING = ("StopContainer", "StopPodSandbox", "RemoveContainer", "RemovePodSandbo
 #: Kills on both sides of each call follow each other in one life of a pod; what comes of one that was cut off is the runtime's affair.
 AROUND = (
     [(method, when) for method in MAKING for when in (When.ASKED, When.ANSWERED)],
-    [(ENDING[0], When.ASKED), *((method, When.ANSWERED) for method in ENDING[:3])]
-    + [(ENDING[3], When.ASKED), (ENDING[3], When.ANSWERED)],
+    [
+        (ENDING[0], When.ASKED),
+        *((method, When.ANSWERED) for method in ENDING[:3]),
+        (ENDING[3], When.ASKED),
+        (ENDING[3], When.ANSWERED),
+    ],
 )
 AMIDST = ([(method, When.UNDER_WAY) for method in (*MAKING, *MAKING[1:])], [(one, When.UNDER_WAY) for one in ENDING])
 
