@@ -17,7 +17,15 @@ from typing import Any, Final
 from edgesite.edge.edged.runtime import RegistryAuth
 from edgesite.kube import json
 
-__all__ = ["InvalidImageName", "credentials", "default_pull_policy", "normalized"]
+__all__ = [
+    "InvalidImageName",
+    "credentials",
+    "default_pull_policy",
+    "matches_registry",
+    "normalized",
+    "of_auths",
+    "repository",
+]
 
 _DOMAIN: Final = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -63,14 +71,30 @@ def _split(image: str) -> tuple[str, str, str, str]:
 
 def credentials(image: str, secrets: Iterator[Mapping[str, Any]]) -> Iterator[RegistryAuth]:
     """Give the credentials of pull secrets (as stored, base64) that are for the image's registry, most specific key first."""
-    domain, path, _, _ = _split(image)
-    found: list[tuple[int, RegistryAuth]] = []
-    for secret in secrets:
-        for registry, entry in _entries(secret):
-            if (length := _matches(registry, domain, path)) is not None:
-                found.append((length, _auth(entry)))
+    found = [one for secret in secrets for one in of_auths(dict(_entries(secret)), image)]
     for _, auth in sorted(found, key=lambda one: -one[0]):
         yield auth
+
+
+def repository(image: str) -> str:
+    """Return registry and path, without tag and digest. Raises InvalidImageName."""
+    domain, path, _, _ = _split(image)
+    return f"{domain}/{path}"
+
+
+def of_auths(auths: Mapping[str, Any], image: str) -> list[tuple[int, RegistryAuth]]:
+    """Return those credentials, keyed by registry, that are for the image, with how much of its name each key covers."""
+    found = []
+    for registry, entry in auths.items():
+        if isinstance(entry, dict) and (length := matches_registry(registry, image)) is not None:
+            found.append((length, _auth(entry)))
+    return found
+
+
+def matches_registry(registry: str, image: str) -> int | None:
+    """How much of the image's name the registry key ("*.example.com/team") covers, or None. Raises InvalidImageName."""
+    domain, path, _, _ = _split(image)
+    return _matches(registry, domain, path)
 
 
 def _entries(secret: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

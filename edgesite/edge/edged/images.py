@@ -17,6 +17,7 @@ import anyio
 
 from edgesite.context import Clock
 from edgesite.edge.edged.backoff import Backoff
+from edgesite.edge.edged.credentialplugins import CredentialPlugins
 from edgesite.edge.edged.events import NORMAL, WARNING, Events
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.objects import Objects
@@ -58,8 +59,10 @@ class Images:
         beside: Callable[..., None],
         *,
         one_by_one: bool,
+        plugins: CredentialPlugins | None = None,
     ) -> None:
         self._runtime, self._events, self._objects, self._clock, self._beside = runtime, events, objects, clock, beside
+        self._plugins = plugins
         self._backoff: Backoff[str] = Backoff()
         self._failures: dict[str, tuple[float, str]] = {}  # reference -> when (monotonic), what was said
         self._limit = anyio.Semaphore(1 if one_by_one else MAX_PARALLEL)
@@ -175,6 +178,8 @@ class Images:
     async def _fetch(self, pod: Pod, reference: str) -> str:
         """Pull with each credential that fits, at last without one. Raises RuntimeFault."""
         tries: list[RegistryAuth | None] = [*credentials(reference, iter(await self._pull_secrets(pod)))]
+        if self._plugins is not None:
+            tries += await self._plugins.credentials(reference)
         failure: RuntimeFault | None = None
         for auth in tries or [None]:
             try:

@@ -16,9 +16,11 @@ from edgesite.context import Context, Section
 from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
 from edgesite.edge.edged.clusterfacts import ClusterFacts
+from edgesite.edge.edged.credentialplugins import CredentialPlugins
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.hostcheck import check_host, is_wanted
 from edgesite.edge.edged.images import Images
+from edgesite.edge.edged.imagestore import EdgedImages, ImageStore
 from edgesite.edge.edged.logs import EdgedLogs
 from edgesite.edge.edged.machine import LinuxMachine, Machine
 from edgesite.edge.edged.metrics import EdgedMetrics
@@ -125,6 +127,9 @@ class Edged:
                 ctx.clock,
                 lambda *work: services.beside(*work),
                 one_by_one=settings.serialize_image_pulls,
+                plugins=await CredentialPlugins.of(
+                    settings.credential_config, settings.credential_programs, ctx.clock, ctx.threads, ctx.log
+                ),
             ),
             csi=plugins.csi,
             devices=plugins.devices,
@@ -160,7 +165,8 @@ class Edged:
         metrics.pods.set_function(lambda: len(list(pods.states())))
         metrics.runtime_up.set_function(lambda: float(agent.problem is None))
         ctx.health.add_check("container-runtime", lambda: agent.problem)
-        ctx.services.provide(LogSource, EdgedLogs(pods, runtime))  # type: ignore[type-abstract]
+        ctx.services.provide(LogSource, EdgedLogs(pods, services))  # type: ignore[type-abstract]
+        ctx.services.provide(ImageStore, EdgedImages(runtime, objects))  # type: ignore[type-abstract]
         upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
         await upkeep.prepare()
         static = StaticPods(services, pods, settings.static_pods)

@@ -73,6 +73,8 @@ class EdgedSettings:
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
     interface: str = ""
+    credential_config: Path | None = None  #: file of credential providers
+    credential_programs: Path | None = None  #: folder of their programs
     device_plugins: Path | None = None  #: folder of their sockets; None: below the root
     event_rate: float = 5.0  #: a second; 0: no limit
     event_burst: int = 10
@@ -138,6 +140,12 @@ class EdgedSettings:
             seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
             seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",
             interface=section.get("customInterfaceName") or "",
-            device_plugins=Path(section["devicePluginsDirectory"]) if section.get("devicePluginsDirectory") else None,
+            credential_config=_path(section.get("imageCredentialProviderConfigFile")),
+            credential_programs=_path(section.get("imageCredentialProviderBinDir")),
+            device_plugins=_path(section.get("devicePluginsDirectory")),
             master_namespace=section.get("masterServiceNamespace") or "default",
         )
+
+
+def _path(text: Any) -> Path | None:
+    return Path(text) if text else None

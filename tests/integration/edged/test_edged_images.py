@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from edged_site import clean_rig
 
-from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.kube import json
 from edgesite.net.http import HttpServer
 from edgesite.net.real import RealClock, RealNet
 from edgesite.testing.containerd import Containerd
-from edgesite.testing.edgedrig import Rig, edged_rig
+from edgesite.testing.edgedrig import Rig
 from edgesite.testing.images import build_image
 from edgesite.testing.registry import Registry
 
@@ -31,16 +32,6 @@ async def registry() -> AsyncGenerator[Registry]:
         listener = await server.listen(RealNet(), "127.0.0.1:0")
         registry.address = listener.address
         yield registry
-
-
-@pytest.fixture
-async def rig(daemon: Containerd, tmp_path: Path) -> AsyncGenerator[Rig]:
-    async with edged_rig(lambda ctx: CriRuntime(daemon.endpoint, "", request_timeout_s=30.0), tmp_path) as started:
-        yield started
-        for kind, namespace, name in tuple(started.cloud.objects):
-            if kind == "pod":
-                await started.cloud.delete(name, namespace=namespace, grace_s=1)
-        await started.cloud.until(lambda: not any(key[0] == "pod" for key in started.cloud.objects))
 
 
 def pod(name: str, image: str, policy: str = "", **spec: Any) -> dict[str, Any]:
@@ -113,3 +104,56 @@ async def test_a_pod_is_deleted_while_its_image_is_being_pulled(rig: Rig, regist
     await rig.cloud.delete("slow", grace_s=1)
     await rig.cloud.until(lambda: ("pod", "default", "slow") not in rig.cloud.objects, 5)
     registry.hold.set()
+
+
+PROVIDER = """#!{python}
+import json, sys
+request = json.load(sys.stdin)
+with open({calls!r}, "a") as out:
+    out.write(json.dumps([request, sys.argv[1:], __import__("os").environ.get("WHO")]) + "\\n")
+answer = {{"kind": "CredentialProviderResponse", "apiVersion": request["apiVersion"], "cacheKeyType": "Registry"}}
+answer["auth"] = {{{registry!r}: {{"username": "user", "password": "password"}}}}
+print(json.dumps(answer))
+"""
+
+
+async def test_a_credential_provider_opens_a_private_registry(
+    daemon: Containerd, registry: Registry, tmp_path: Path
+) -> None:
+    registry.credentials = ("user", "password")
+    for name in ("one", "two"):
+        registry.images[f"guarded/{name}:1"] = build_image()
+    programs, calls = tmp_path / "programs", tmp_path / "calls"
+    programs.mkdir()
+    text = PROVIDER.format(python=sys.executable, calls=str(calls), registry=registry.address)
+    (programs / "giver").write_text(text)
+    (programs / "giver").chmod(0o755)
+    provider = {
+        "name": "giver",
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "matchImages": [registry.address, "*.example.com"],
+        "defaultCacheDuration": "1h",
+        "args": ["--fast"],
+        "env": [{"name": "WHO", "value": "edge"}],
+    }
+    config = {
+        "apiVersion": "kubelet.config.k8s.io/v1",
+        "kind": "CredentialProviderConfig",
+        "providers": [provider],
+    }
+    (tmp_path / "providers.yaml").write_bytes(json.dumps(config))
+    settings = {
+        "imageCredentialProviderConfigFile": str(tmp_path / "providers.yaml"),
+        "imageCredentialProviderBinDir": str(programs),
+    }
+    async with clean_rig(daemon, tmp_path, settings=settings) as rig:
+        for name in ("one", "two"):
+            await rig.cloud.apply("pod", pod(name, f"{registry.address}/guarded/{name}:1"))
+            await rig.cloud.until(lambda name=name: rig.cloud.status(name).get("phase") == "Running")
+    (said,) = [json.loads(line) for line in calls.read_bytes().splitlines()]  # one answer for the whole registry
+    request = {
+        "kind": "CredentialProviderRequest",
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "image": f"{registry.address}/guarded/one",
+    }
+    assert said == [request, ["--fast"], "edge"]
