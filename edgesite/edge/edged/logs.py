@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.pods import Pods
-from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, Runtime, RuntimeFault
-from edgesite.edge.edged.server.source import CommandResult, ContainerLog, ContainerUsage, PodUsage
+from edgesite.edge.edged.podusage import PodDetails, PodMeter
+from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, FilesystemUsage, RuntimeFault
+from edgesite.edge.edged.server.source import CommandResult, ContainerLog, ContainerUsage, PodUsage, ProbeCount
+from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 from edgesite.kube.errors import ApiError, bad_request, internal
@@ -30,8 +32,9 @@ _PULL_REASONS: Final = {
 class EdgedLogs:
     """`edgesite.edge.edged.server.source.LogSource` on the pods of edged."""
 
-    def __init__(self, pods: Pods, runtime: Runtime) -> None:
-        self._pods, self._runtime = pods, runtime
+    def __init__(self, pods: Pods, services: PodServices) -> None:
+        self._pods, self._services, self._runtime = pods, services, services.runtime
+        self._meter = PodMeter(services.paths)
 
     async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> ContainerLog:
         state = self._find(namespace, pod, container)
@@ -73,6 +76,24 @@ class EdgedLogs:
                 pod = state.pod
                 found.append(PodUsage(pod.namespace, pod.name, pod.uid, state.start_time, containers))
         return found
+
+    async def details(self) -> dict[str, PodDetails]:
+        services = self._services
+        chosen = [(one, services.cgroups.parent(one.pod)) for one in self._pods.states() if any(one.running())]
+        return await services.threads.run(self._meter.measure, chosen, services.clock.monotonic())
+
+    async def image_disk(self) -> FilesystemUsage | None:
+        try:
+            return next(iter(await self._runtime.image_filesystems()), None)
+        except RuntimeFault as exc:
+            raise internal(str(exc)) from exc
+
+    def probe_counts(self) -> list[ProbeCount]:
+        return [
+            ProbeCount(state.pod.namespace, state.pod.name, state.pod.uid, *key, count)
+            for state in self._pods.states()
+            for key, count in state.probed.items()
+        ]
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:
         state = self._find(namespace, pod, container)

@@ -122,6 +122,7 @@ class ProbeSet:
         while True:
             began = clock.monotonic()
             well, text = await self._once(probe, status, spec)
+            self._state.probed[status.name, _WORDS[kind], "successful" if well else "failed"] += 1
             if not well:
                 said = f"{_WORDS[kind]} probe {'failed' if text else 'errored'}: {text}"
                 self._services.events.report(self._state.pod.reference(), WARNING, "Unhealthy", said, status.name)

@@ -5,6 +5,7 @@ State   In memory only. Everything here is found again after a restart, from the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,7 @@ class PodState:
     messages: dict[str, str] = field(default_factory=dict)  #: termination messages by container id
     actual: dict[str, dict[str, Any]] = field(default_factory=dict)  #: CPU and memory of running containers, by id
     resize: ResizeTrouble | None = None
+    probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)  #: results by container, probe and result
     start_time: str = ""
     ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
     released: bool = False  #: It has ended, and the cloud was told: all that may still be here is its sandbox.

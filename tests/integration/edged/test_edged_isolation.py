@@ -9,6 +9,7 @@ import anyio
 import pytest
 from edged_site import container, is_ready, output, pod
 
+from edgesite.edge.edged.server.source import LogSource
 from edgesite.testing.edgedrig import Rig
 from edgesite.testing.runtime import until
 
@@ -63,3 +64,29 @@ async def test_services_are_in_the_environment_of_programs(rig: Rig) -> None:
 
     await until(printed)
     assert (await output(rig, "told")).splitlines() == ["10.96.0.1 at-tcp://10.96.0.1:443", "1000"]
+
+
+async def test_the_summary_tells_of_networks_volumes_and_logs_of_pods(rig: Rig) -> None:
+    script = "dd if=/dev/zero of=/work/file bs=1k count=100 2>/dev/null; wget -q -T 1 http://10.255.255.1/; echo done; sleep 1000"
+    probe = {"exec": {"command": ["/bin/true"]}, "periodSeconds": 1}
+    mounts = [{"name": "work", "mountPath": "/work"}]
+    main = container(command=["/bin/sh", "-c", script], volumeMounts=mounts, readinessProbe=probe)
+    spec = pod("used", main, volumes=[{"name": "work", "emptyDir": {}}], terminationGracePeriodSeconds=0)
+    await rig.cloud.apply("pod", spec)
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "used"))
+
+    async def printed() -> bool:
+        return "done" in await output(rig, "used")
+
+    await until(printed)
+    source = rig.host.services.get(LogSource)  # type: ignore[type-abstract]
+    details = (await source.details())["uid-of-pod-used"]
+    (volume,) = details.volumes
+    assert (volume.name, volume.is_local) == ("work", True)
+    assert volume.fs.used_bytes is not None
+    assert volume.fs.used_bytes >= 100 << 10
+    assert [one.name for one in details.interfaces] == ["eth0"]
+    assert details.interfaces[0].tx_bytes > 0
+    assert details.logs["main"].used_bytes
+    (counted,) = [one for one in source.probe_counts() if one.pod == "used"]
+    assert (counted.probe, counted.result, counted.count >= 1) == ("Readiness", "successful", True)

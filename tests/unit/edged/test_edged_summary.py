@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgesite.edge.edged.podusage import FsUsage, Interface, PodDetails, VolumeUsage, interfaces
 from edgesite.edge.edged.runtime import ContainerStats, FilesystemUsage
-from edgesite.edge.edged.server.exposition import cadvisor, resource
+from edgesite.edge.edged.server.exposition import cadvisor, probes, resource
 from edgesite.edge.edged.server.nodeusage import DiskUsage, NodeUsage, node_usage
-from edgesite.edge.edged.server.source import ContainerUsage, PodUsage
+from edgesite.edge.edged.server.source import ContainerUsage, PodUsage, ProbeCount
 from edgesite.edge.edged.server.summary import Rates, summary
 
 SECOND = 10**9
@@ -44,6 +47,56 @@ def test_summary() -> None:
     assert one["cpu"]["usageNanoCores"] == one["containers"][0]["cpu"]["usageNanoCores"] == SECOND // 10
     assert one["containers"][0]["rootfs"]["usedBytes"] == 77
     assert one["memory"]["workingSetBytes"] == 2048
+
+
+def test_summary_tells_of_networks_volumes_and_logs() -> None:
+    disk = FsUsage(1000, 500, 100, 60, 70, 4)
+    too_much = FsUsage(1000, 500, 100, 60, None, None)
+    volumes = (
+        VolumeUsage("work", disk, is_local=True),
+        VolumeUsage("data", disk, claim="claim"),
+        VolumeUsage("huge", too_much, is_local=True),
+    )
+    details = PodDetails((Interface("eth0", 10, 0, 20, 1),), volumes, {"main": FsUsage(1000, 500, 100, 60, 30, 1)})
+    images = FilesystemUsage("/images", 55, 5, 0)
+    told = summary("n1", NODE, DISK, [pod(100, 1)], Rates(), 100 * SECOND, {"uid1": details}, images)
+    (one,) = told["pods"]
+    assert (one["network"]["name"], one["network"]["rxBytes"]) == ("eth0", 10)
+    assert one["network"]["interfaces"][0]["txErrors"] == 1
+    assert [(each["name"], each.get("usedBytes")) for each in one["volume"]] == [
+        ("work", 70),
+        ("data", 70),
+        ("huge", None),
+    ]
+    assert one["volume"][1]["pvcRef"] == {"name": "claim", "namespace": "default"}
+    assert one["ephemeral-storage"]["usedBytes"] == 70 + 77 + 30
+    assert one["containers"][0]["logs"]["usedBytes"] == 30
+    assert told["node"]["runtime"]["imageFs"]["usedBytes"] == 55
+    assert {"network", "rlimit", "swap"} <= told["node"].keys()
+
+
+def test_interfaces_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
+    file = tmp_path / "dev"
+    file.write_text(
+        "Inter-|   Receive                                                |  Transmit\n"
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
+        "    lo:       7       1    0    0    0     0          0         0        7       1    0    0    0     0       0          0\n"
+        "  eth0:    1216      16    2    0    0     0          0         0      446       5    3    0    0     0       0          0\n"
+    )
+    assert interfaces(file) == (Interface("eth0", 1216, 2, 446, 3),)
+    assert interfaces(tmp_path / "none") == ()
+
+
+def test_probes_are_counted_by_result() -> None:
+    counts = [ProbeCount("default", "web", "uid1", "main", "Liveness", "failed", 3)]
+    (family,) = text_string_to_metric_families(probes(counts).decode())
+    (sample,) = family.samples
+    assert (family.name, sample.value) == ("prober_probe", 3)
+    assert (sample.labels["pod_uid"], sample.labels["probe_type"], sample.labels["result"]) == (
+        "uid1",
+        "Liveness",
+        "failed",
+    )
 
 
 def test_metrics_can_be_read_by_prometheus() -> None:

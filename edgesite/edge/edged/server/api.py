@@ -1,12 +1,14 @@
 """The kubelet HTTP API: what is served, and how failures are answered.
 
-    GET  /healthz                                       ok
+    GET  /healthz, /healthz/ping, …                     ok
+    GET  /configz                                       how edged is configured, as kubelet tells it
     GET  /pods, /runningpods/                           PodList
     GET  /containerLogs/{namespace}/{pod}/{container}   the log, as text; see `LogOptions` for the query
     POST /run/{namespace}/{pod}/{container}?cmd=        runs a command to its end; its output
     /exec/…, /attach/…, /portForward/…                  see `streaming`
     GET  /stats/summary                                 what node and pods use, as JSON
     GET  /metrics/resource, /metrics/cadvisor           the same as metrics
+    GET  /metrics/probes                                how often probes gave which result
     GET  /metrics                                       this role's metrics
 
 What acts inside containers is for the in-process way and the port with TLS (`secureport`): the other one knows nobody who asks.
@@ -34,7 +36,7 @@ from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.http import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KubeletApi"]
 
+#: What may hold credentials is shown to nobody.
+_SECRET: Final = frozenset({"staticPodURLHeader"})
 _TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
 _JSON: Final = b"content-type: application/json\r\n"
 
@@ -61,7 +65,10 @@ class KubeletApi:
         node_name: str,
         data_dir: Path,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        config: Mapping[str, Any] | None = None,
     ) -> None:
+        """``config`` is what /configz shows."""
+        self._config = {name: value for name, value in (config or {}).items() if name not in _SECRET}
         self._find_source = source
         self._node_name = node_name
         self._data_dir = data_dir
@@ -91,12 +98,12 @@ class KubeletApi:
             return self._guard(request, ("GET", "HEAD"), lambda _: measured(self))
         if (serve := self._streaming.find(route)) is not None:
             return self._guard(request, ("GET", "POST"), serve)
-        if len(route) != 1 or route[0] not in _PLAIN:
+        if (plain := _PLAIN.get("/".join(route))) is None:
             return Response(404, _TEXT, b"404 page not found\n")
         if request.method not in ("GET", "HEAD"):
             return _wrong_method()
         try:
-            return _PLAIN[route[0]](self)
+            return plain(self)
         except ApiError as exc:
             return _failure(exc)
 
@@ -110,6 +117,13 @@ class KubeletApi:
 
     def healthz(self) -> Response:
         return Response(200, _TEXT, b"ok")
+
+    def configz(self) -> Response:
+        return Response(200, _JSON, json.dumps({"kubeletconfig": self._config}))
+
+    def probe_metrics(self) -> Response:
+        """Raises ApiError."""
+        return Response(200, exposition.CONTENT_TYPE, exposition.probes(self._source.probe_counts()))
 
     def pods(self) -> Response:
         return _pod_list(self._source.pods())
@@ -135,7 +149,8 @@ class KubeletApi:
         """Raises ApiError."""
         pods, node, now_ns = await self._usage()
         disk = await self._threads.run(disk_usage, self._data_dir)
-        return summary(self._node_name, node, disk, pods, self._rates, now_ns)
+        details, images = await self._source.details(), await self._source.image_disk()
+        return summary(self._node_name, node, disk, pods, self._rates, now_ns, details, images)
 
     async def resource_metrics(self) -> Response:
         """Raises ApiError."""
@@ -202,7 +217,12 @@ class KubeletApi:
 #: What acts inside containers. A port knows nobody who asks, and every user of the machine, or of a wider ``address``, may ask.
 _RUNNING: Final = frozenset({"run", "exec", "attach", "portForward"})
 _PLAIN: Final[dict[str, Callable[[KubeletApi], Response]]] = {
+    "configz": KubeletApi.configz,
     "healthz": KubeletApi.healthz,
+    "healthz/log": KubeletApi.healthz,
+    "healthz/ping": KubeletApi.healthz,
+    "healthz/syncloop": KubeletApi.healthz,
+    "metrics/probes": KubeletApi.probe_metrics,
     "pods": KubeletApi.pods,
     "runningpods": KubeletApi.running_pods,
     "metrics": KubeletApi.metrics,

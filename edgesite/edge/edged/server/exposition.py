@@ -1,4 +1,4 @@
-"""/metrics/resource and /metrics/cadvisor: what node and pods use, in Prometheus' text format.
+"""/metrics/resource, /metrics/cadvisor and /metrics/probes: what node and pods use, and how probes went, in Prometheus' text format.
 
 Units   Seconds, bytes; samples carry the time at which they were taken, in milliseconds.
 Errors  None.
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from edgesite.edge.edged.server.nodeusage import NodeUsage
-from edgesite.edge.edged.server.source import ContainerUsage, PodUsage
+from edgesite.edge.edged.server.source import ContainerUsage, PodUsage, ProbeCount
 
-__all__ = ["CONTENT_TYPE", "cadvisor", "resource"]
+__all__ = ["CONTENT_TYPE", "cadvisor", "probes", "resource"]
 
 CONTENT_TYPE: Final = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 Value = Callable[[ContainerUsage], float]
@@ -123,4 +123,22 @@ def cadvisor(node: NodeUsage, pods: Sequence[PodUsage]) -> bytes:
     out.sample("machine_cpu_cores", node.cpus)
     out.family("machine_memory_bytes", "gauge", "Memory of the node")
     out.sample("machine_memory_bytes", node.memory_bytes)
+    return out.encode()
+
+
+def probes(counts: Sequence[ProbeCount]) -> bytes:
+    """Return the results of probes."""
+    out = _Text()
+    out.family("prober_probe_total", "counter", "Results of probes of containers")
+    for one in counts:
+        out.sample(
+            "prober_probe_total",
+            one.count,
+            container=one.container,
+            namespace=one.namespace,
+            pod=one.pod,
+            pod_uid=one.uid,
+            probe_type=one.probe,
+            result=one.result,
+        )
     return out.encode()

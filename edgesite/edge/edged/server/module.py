@@ -46,7 +46,17 @@ class KubeletApiServer:
         def source() -> LogSource | None:
             return ctx.services.find(LogSource)  # type: ignore[type-abstract]
 
-        api = KubeletApi(source, ctx.clock, ctx.threads, ctx.metrics, ctx.net, ctx.node_name, ctx.data_dir, ctx.log)
+        api = KubeletApi(
+            source,
+            ctx.clock,
+            ctx.threads,
+            ctx.metrics,
+            ctx.net,
+            ctx.node_name,
+            ctx.data_dir,
+            ctx.log,
+            ctx.config.plain(),
+        )
         async with HttpServer(api.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
             await server.listen(ctx.net, api_address(ctx.node_name))
             ctx.ready()

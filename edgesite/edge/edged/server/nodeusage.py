@@ -2,7 +2,7 @@
 
 Units   Bytes, nanoseconds; times are Unix nanoseconds.
 Errors  None: what a kernel does not tell is 0.
-Source  proc(5): stat, meminfo; statvfs(3).
+Source  proc(5): stat, meminfo, loadavg, net/dev, net/route; statvfs(3).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgesite.edge.edged.podusage import Interface, interfaces
 
 __all__ = ["DiskUsage", "NodeUsage", "disk_usage", "node_usage"]
 
@@ -25,6 +27,12 @@ class NodeUsage:
     working_set_bytes: int
     usage_bytes: int
     rss_bytes: int
+    swap_bytes: int = 0
+    swap_available_bytes: int = 0
+    tasks: int = 0
+    tasks_most: int = 0
+    interfaces: tuple[Interface, ...] = ()
+    default_interface: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,19 @@ def node_usage() -> NodeUsage:
         working_set_bytes=max(0, total - available),
         usage_bytes=max(0, total - _kib(memory, "MemFree")),
         rss_bytes=_kib(memory, "AnonPages"),
+        swap_bytes=_kib(memory, "SwapTotal") - _kib(memory, "SwapFree"),
+        swap_available_bytes=_kib(memory, "SwapFree"),
+        tasks=int(tasks[1]) if (tasks := re.search(r"/(\d+) ", _read("/proc/loadavg"))) else 0,
+        tasks_most=int(_read("/proc/sys/kernel/pid_max") or 0),
+        interfaces=interfaces(Path("/proc/net/dev")),
+        default_interface=_default_interface(_read("/proc/net/route")),
     )
+
+
+def _default_interface(routes: str) -> str:
+    """The interface of the default route, "" if there is none."""
+    rows = (line.split() for line in routes.splitlines()[1:])
+    return next((fields[0] for fields in rows if len(fields) > 7 and fields[1] == fields[7] == "00000000"), "")
 
 
 def disk_usage(path: Path) -> DiskUsage:

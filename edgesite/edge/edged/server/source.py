@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgesite.edge.edged.runtime import ContainerStats
+from edgesite.edge.edged.podusage import PodDetails
+from edgesite.edge.edged.runtime import ContainerStats, FilesystemUsage
 from edgesite.edge.edged.streams import StreamAddress, StreamOptions
 
-__all__ = ["CommandResult", "ContainerLog", "ContainerUsage", "LogSource", "PodUsage", "api_address"]
+__all__ = ["CommandResult", "ContainerLog", "ContainerUsage", "LogSource", "PodUsage", "ProbeCount", "api_address"]
 
 
 def api_address(node_name: str) -> str:
@@ -57,6 +58,19 @@ class PodUsage:
     containers: Sequence[ContainerUsage]
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeCount:
+    """How often a probe of a container gave a result."""
+
+    namespace: str
+    pod: str
+    uid: str
+    container: str
+    probe: str  #: Liveness, Readiness, Startup
+    result: str  #: successful, failed, unknown
+    count: int
+
+
 class LogSource(Protocol):
     """Pods of this node, as edged sees them now."""
 
@@ -75,6 +89,18 @@ class LogSource(Protocol):
 
     async def usage(self) -> list[PodUsage]:
         """What running pods use now. Raises ApiError."""
+        ...
+
+    async def details(self) -> dict[str, PodDetails]:
+        """What running pods use of networks and disks, by uid."""
+        ...
+
+    async def image_disk(self) -> FilesystemUsage | None:
+        """What images use of the disk. Raises ApiError."""
+        ...
+
+    def probe_counts(self) -> list[ProbeCount]:
+        """Results of probes of the pods that are here."""
         ...
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> CommandResult:

@@ -8,9 +8,11 @@ Source  kubelet's stats API v1alpha1 (field names); rates over at least `RATE_S`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from edgesite.edge.edged.podusage import FsUsage, Interface, PodDetails, VolumeUsage
+from edgesite.edge.edged.runtime import FilesystemUsage
 from edgesite.edge.edged.server.nodeusage import DiskUsage, NodeUsage
 from edgesite.edge.edged.server.source import ContainerUsage, PodUsage
 from edgesite.kube import times
@@ -20,6 +22,7 @@ __all__ = ["FIRST_RATE_S", "Rates", "summary"]
 RATE_S: Final = 5.0
 FIRST_RATE_S: Final = 1.0  #: for the first rate of all
 _NODE: Final = ""
+_NO_DETAILS: Final = PodDetails()
 
 Object = dict[str, Any]
 
@@ -49,9 +52,16 @@ class Rates:
 
 
 def summary(
-    node_name: str, node: NodeUsage, disk: DiskUsage, pods: Sequence[PodUsage], rates: Rates, now_ns: int
+    node_name: str,
+    node: NodeUsage,
+    disk: DiskUsage,
+    pods: Sequence[PodUsage],
+    rates: Rates,
+    now_ns: int,
+    details: Mapping[str, PodDetails] | None = None,
+    image_disk: FilesystemUsage | None = None,
 ) -> Object:
-    """Return the Summary."""
+    """Return the Summary. ``details`` are of pods, by uid."""
     rates.keep([_NODE, *(one.stats.id for pod in pods for one in pod.containers)])
     now = times.format_time(now_ns / 1e9)
     memory = {
@@ -77,13 +87,58 @@ def summary(
             "cpu": _cpu(now, node.cpu_ns, rates.rate(_NODE, now_ns, node.cpu_ns)),
             "memory": memory,
             "fs": fs,
+            "network": _network(node.interfaces, now, node.default_interface),
+            "rlimit": {"time": now, "maxpid": node.tasks_most, "curproc": node.tasks},
+            "swap": {"time": now, "swapAvailableBytes": node.swap_available_bytes, "swapUsageBytes": node.swap_bytes},
+            "runtime": {"imageFs": fs | _of_images(image_disk)},
         },
-        "pods": [_pod(one, rates, now) for one in pods],
+        "pods": [_pod(one, rates, now, (details or {}).get(one.uid, _NO_DETAILS)) for one in pods],
     }
 
 
-def _pod(pod: PodUsage, rates: Rates, now: str) -> Object:
+def _of_images(disk: FilesystemUsage | None) -> Object:
+    return {"usedBytes": disk.used_bytes, "inodesUsed": disk.inodes} if disk is not None else {}
+
+
+def _network(interfaces: Sequence[Interface], now: str, default: str = "") -> Object:
+    """The default interface's figures stand at the top, too, as kubelet has them."""
+    shown = [
+        {
+            "name": one.name,
+            "rxBytes": one.rx_bytes,
+            "rxErrors": one.rx_errors,
+            "txBytes": one.tx_bytes,
+            "txErrors": one.tx_errors,
+        }
+        for one in interfaces
+    ]
+    first = next((one for one in shown if one["name"] == (default or "eth0")), shown[0] if shown else {})
+    return {"time": now, **first, "interfaces": shown}
+
+
+def _fs(fs: FsUsage, now: str) -> Object:
+    found: Object = {
+        "time": now,
+        "availableBytes": fs.available_bytes,
+        "capacityBytes": fs.capacity_bytes,
+        "inodes": fs.inodes,
+        "inodesFree": fs.inodes_free,
+    }
+    if fs.used_bytes is not None:
+        found |= {"usedBytes": fs.used_bytes, "inodesUsed": fs.inodes_used}
+    return found
+
+
+def _volume(volume: VolumeUsage, namespace: str, now: str) -> Object:
+    claim = {"pvcRef": {"name": volume.claim, "namespace": namespace}} if volume.claim else {}
+    return {"name": volume.name, **_fs(volume.fs, now), **claim}
+
+
+def _pod(pod: PodUsage, rates: Rates, now: str, details: PodDetails) -> Object:
     containers = [_container(one, rates) for one in pod.containers]
+    for one in containers:
+        if (logs := details.logs.get(one["name"])) is not None:
+            one["logs"] = _fs(logs, now)
     nanocores = [one["cpu"]["usageNanoCores"] for one in containers if "usageNanoCores" in one["cpu"]]
     cpu_ns = sum(one.stats.cpu_ns for one in pod.containers)
     found: Object = {
@@ -98,6 +153,13 @@ def _pod(pod: PodUsage, rates: Rates, now: str) -> Object:
             "rssBytes": sum(one.stats.memory_rss_bytes for one in pod.containers),
         },
     }
+    if details.interfaces:
+        found["network"] = _network(details.interfaces, now)
+    if details.volumes:
+        found["volume"] = [_volume(one, pod.namespace, now) for one in details.volumes]
+    local = [one.fs.used_bytes or 0 for one in details.volumes if one.is_local]
+    parts = [one.get(part, {}).get("usedBytes", 0) for one in containers for part in ("rootfs", "logs")]
+    found["ephemeral-storage"] = {"time": now, "usedBytes": sum(local) + sum(parts)}
     return found
 
 
