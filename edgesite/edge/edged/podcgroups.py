@@ -1,6 +1,6 @@
 """The cgroups above containers: one for each pod, below one for each class, with what the pod may use in all. Blocking.
 
-    /kubepods                       shares as the node can give
+    /kubepods                       shares as the node can give; no memory that is reserved for the system
     /kubepods/burstable             shares as its pods ask for together
     /kubepods/besteffort            the least
     /kubepods[/<class>]/pod<uid>    shares and limits of the pod

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgesite.edge.edged.cgroups import remove_cgroup
-from edgesite.edge.edged.pod import Pod, effective_requests
+from edgesite.edge.edged.pod import Pod, amount_nano, effective_requests
 from edgesite.edge.edged.podcgroups import ROOT, CgroupLimits, is_slice, limit, slice_path
 from edgesite.edge.edged.resources import BURSTABLE, cgroup_parent, cgroup_parents, cpu_shares, pod_limits, qos_class
 from edgesite.edge.edged.runtime import Isolation
@@ -111,15 +111,23 @@ class PodGroups:
         others = [one for one in self._pods() if one.uid != pod.uid]
         burstable = sum(effective_requests(one, "cpu") for one in (*others, pod) if qos_class(one) == BURSTABLE)
         wanted = {
-            "": CgroupLimits(cpu_shares=cpu_shares(self._node.allocatable_nano.get("cpu", 0))),
+            "": CgroupLimits(
+                cpu_shares=cpu_shares(self._node.allocatable_nano.get("cpu", 0)), memory_bytes=self._memory()
+            ),
             "burstable": CgroupLimits(cpu_shares=cpu_shares(burstable)),
             "besteffort": CgroupLimits(cpu_shares=cpu_shares(0)),
         }
         for name, limits in wanted.items():
             if self._classes.get(name) == limits:
                 continue
-            if limit(self._class_parent(name), CgroupLimits(cpu_shares=limits.cpu_shares), self._root, make=make):
+            if limit(self._class_parent(name), limits, self._root, make=make):
                 self._classes[name] = limits
+
+    def _memory(self) -> int:
+        """What all pods together may use of memory: all but what is reserved for the system; 0 where nothing is."""
+        settings = self._settings
+        reserved = sum(amount_nano({"resources": {"": one}}, "", "memory") for one in settings.reserved) // 10**9
+        return max(self._node.memory_bytes - reserved, 0) if reserved and settings.enforce_allocatable else 0
 
     def _class_parent(self, name: str) -> str:
         if self.driver == SYSTEMD:

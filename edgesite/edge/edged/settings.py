@@ -49,6 +49,7 @@ class EdgedSettings:
     cpu_cfs_quota: bool = True
     cpu_cfs_period_us: int = 100_000
     pod_pids_limit: int = -1
+    enforce_allocatable: bool = True  #: pods together get no memory that is reserved
     fail_swap_on: bool = False
     swap_behavior: str = ""  #: NoSwap, LimitedSwap; "" leaves containers to the host
     port: int = 10350
@@ -114,6 +115,7 @@ class EdgedSettings:
             cpu_cfs_quota=bool(kubelet.get("cpuCFSQuota", True)),
             fail_swap_on=bool(kubelet.get("failSwapOn", False)),
             swap_behavior=(kubelet.get("memorySwap") or {}).get("swapBehavior") or "",
+            enforce_allocatable="pods" in kubelet.get("enforceNodeAllocatable", ("pods",)),
             pod_pids_limit=kubelet.get("podPidsLimit", -1),
             cpu_cfs_period_us=round(parse_duration(kubelet.get("cpuCFSQuotaPeriod", "100ms")) * 1e6),
             event_rate=float(kubelet.get("eventRecordQPS", 5)),

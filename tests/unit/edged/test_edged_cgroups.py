@@ -108,16 +108,24 @@ async def test_classes_share_as_their_pods_ask(tmp_path: Path) -> None:
     threads = RealThreads()
     root = v1(tmp_path)
     pods = [a_pod("a", {"requests": {"cpu": "500m"}}), a_pod("b", {"requests": {"cpu": "250m"}}), a_pod("c")]
-    node = NodeFacts("n1", allocatable_nano={"cpu": 4 * 10**9}, cgroup_driver="cgroupfs")
+    node = NodeFacts("n1", memory_bytes=4 << 30, allocatable_nano={"cpu": 4 * 10**9}, cgroup_driver="cgroupfs")
     log = logging.getLogger("edgesite.test")
     groups = PodGroups(
-        EdgedSettings(cgroup_driver="systemd"), node, Isolation.CONTAINER, threads, lambda: pods, log, root
+        EdgedSettings(cgroup_driver="systemd", reserved=({"memory": "512Mi", "cpu": "1"}, {"memory": "0.5Gi"})),
+        node,
+        Isolation.CONTAINER,
+        threads,
+        lambda: pods,
+        log,
+        root,
     )
     assert groups.driver == "cgroupfs", "the runtime knows better than the configuration"
     await groups.before_sandbox(pods[1])
     shares = {name: text(root / "cpu/kubepods" / name / "cpu.shares") for name in ("", "burstable", "besteffort")}
     assert shares == {"": "4096", "burstable": "768", "besteffort": "2"}
     assert text(root / "cpu/kubepods/burstable/podb/cpu.shares") == "256"
+    assert text(root / "memory/kubepods/memory.limit_in_bytes") == str(3 << 30), "what is reserved no pod gets"
+    assert text(root / "memory/kubepods/burstable/memory.limit_in_bytes") == "-1"
     await threads.close()
 
 
