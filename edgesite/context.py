@@ -37,6 +37,7 @@ __all__ = [
     "Net",
     "NodeConnector",
     "NodeStream",
+    "Revisions",
     "Role",
     "Section",
     "Services",
@@ -205,6 +206,14 @@ class NodeConnector(Protocol):
     ) -> NodeStream:
         """``target`` is path and query, e.g. "/containerLogs/default/web-0/web?follow=true"; ``headers`` has each value as a line
         of its own, and may ask for an upgrade. Raises ApiError when out of reach."""
+        ...
+
+
+class Revisions(Protocol):
+    """The revisions of the embedded API; a service of module apiserver."""
+
+    def advance(self, beyond: int) -> bool:
+        """Let the next revision be above this one, which clients have seen; False, without effect, if that is too far."""
         ...
 
 

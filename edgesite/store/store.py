@@ -38,6 +38,7 @@ __all__ = ["Encode", "Index", "Limits", "Store"]
 
 logger = logging.getLogger(__name__)
 
+MAX_LEAP: Final = 1 << 40  #: Revisions that may be skipped at once: 100,000 writes a second for four months.
 CLOSE_S: Final = 30.0  #: A disk that hangs must not keep the program from ending.
 
 Encode = Callable[[int], bytes]  #: makes the value that carries this revision
@@ -292,6 +293,14 @@ class Store:
             bucket = self._buckets[name] = Bucket(self._floor, self._limits.events, self._limits.event_bytes)
             self._names.insert(bisect_right(self._names, name), name)
         return bucket
+
+    def advance(self, beyond: int) -> bool:
+        """Let the next revision be above ``beyond``: clients have seen revisions that this file, restored from a backup, has not.
+        False, and nothing changes, if that is further than any history goes (`MAX_LEAP`)."""
+        if beyond - self._assigned > MAX_LEAP:
+            return False
+        self._assigned = max(self._assigned, beyond)
+        return True
 
     # watching
 

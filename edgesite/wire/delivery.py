@@ -124,4 +124,4 @@ def is_refused_for_good(message: Message) -> bool:
     if message.operation != Operation.ERROR:
         return False
     status = error_status(message.content)
-    return status is not None and status.get("reason") in ("BadRequest", "Invalid")
+    return status is not None and status.get("reason") in ("BadRequest", "Gone", "Invalid")

@@ -1,7 +1,7 @@
 """The edge's side of the connection to the cloud, without I/O.
 
     modules of the edge ──> send ──> lanes ──> take_frame ──> transport
-    transport ──> receive_frame ──> events: Received, Answer, Greeted
+    transport ──> receive_frame ──> events: Received, Answer, Greeted, Forget
 
 A message that came must be acknowledged by whoever stored it: `send` the acknowledgement (`MessageMaker.ack`). The same message
 coming again soon is left out; coming again after that, it is handed on again, for who had it may have died with it; coming
@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from edgesite.wire import frames, greeting
 from edgesite.wire.delivery import ObjectRef, is_refused_for_good
-from edgesite.wire.events import Answer, Event, Greeted, Received
+from edgesite.wire.events import Answer, Event, Forget, Greeted, Received
 from edgesite.wire.frames import Frame, Lane
 from edgesite.wire.message import OK, Message, MessageMaker, Operation
 from edgesite.wire.numbers import Stored
@@ -119,10 +119,10 @@ class EdgeSession:
                 message = self._renewals.request(message)
             self._requests.append(replace(message, sync=False) if message.sync else message)
 
-    def tell_holdings(self, objects: Iterable[ObjectRef]) -> None:
-        """Tell the cloud what is stored here; it goes out after the greeting."""
+    def tell_holdings(self, objects: Iterable[ObjectRef], *, whole: bool = False) -> None:
+        """Tell the cloud what is stored here; it goes out after the greeting. Not ``whole``: a digest may do."""
         self._held = tuple(objects)
-        if greeting.DIGEST in self.agreed:
+        if greeting.DIGEST in self.agreed and not whole:
             digest = greeting.digest_of((one.uid, one.version) for one in self._held)
             self._acks.append(self._maker.make("websocket", "resource", greeting.HOLDINGS, "node", {"digest": digest}))
         else:
@@ -227,7 +227,10 @@ class EdgeSession:
                 self.agreed = features & self._offered
                 self.events.append(Greeted(own=True, features=features, spread_s=greeting.spread_of(message)))
         elif message.operation == greeting.HOLDINGS:
-            self._tell_all_holdings()
+            if forgotten := greeting.forgotten_in(message):
+                self.events.append(Forget(forgotten))
+            else:
+                self._tell_all_holdings()
         elif message.parent_msg_id and message.group in _FOR_CALLERS:
             request = self._waiting.pop(message.parent_msg_id, None)
             self.events.append(Answer(self._renewals.answer(request, message)))

@@ -11,7 +11,9 @@ __all__ = [
     "Answer",
     "Closed",
     "Delivered",
+    "Denied",
     "Event",
+    "Forget",
     "Greeted",
     "Holdings",
     "Opened",
@@ -60,6 +62,18 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Denied(msgspec.Struct, frozen=True):
+    """The edge knows that the object has ended, and does not take it."""
+
+    ref: ObjectRef
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """The cloud asks to forget which versions of these objects are held, and that they have ended; then to tell all holdings."""
+
+    uids: tuple[str, ...]
+
+
 class Greeted(msgspec.Struct, frozen=True):
     """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session. ``spread_s``: over
     which time the cloud wants its edges to come back when it has lost them all."""
@@ -85,4 +99,6 @@ class Closed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = Received | Answer | Sent | Delivered | Removed | Refused | Greeted | Holdings | Opened | Closed
+Event = (
+    Received | Answer | Sent | Delivered | Removed | Refused | Denied | Forget | Greeted | Holdings | Opened | Closed
+)

@@ -10,7 +10,12 @@ edge tells what it holds, so that the cloud sends only what differs: first a dig
     cloud → edge   holdings   null                                                              if it recorded something else
     edge → cloud   holdings   {"objects": [[uid, version, type, namespace, name], ...]}
 
-Features: holdings; digest; frames (`edgesite.wire.frames`); deflate-1 (frames may be deflated); delta (`edgesite.wire.delta`);
+A cloud whose API was restored from a backup finds edges ahead of it. It asks them to forget what they know of the versions of
+these objects, and of their ends, and is told again what is held: such an object has version 0, and takes any state.
+
+    cloud → edge   holdings   {"forget": [uid, ...]}
+
+Features: holdings; digest; forget; frames (`edgesite.wire.frames`); deflate-1 (frames may be deflated); delta (`edgesite.wire.delta`);
 renew (a lease is renewed by its time alone).
 """
 
@@ -29,12 +34,14 @@ __all__ = [
     "DEFLATE",
     "DIGEST",
     "FEATURES",
+    "FORGET",
     "FRAMES",
     "HOLDINGS",
     "NEAR_FEATURES",
     "agree",
     "digest_of",
     "features_of",
+    "forgotten_in",
     "greeting",
     "holdings_content",
     "parse_holdings",
@@ -43,9 +50,10 @@ __all__ = [
 
 HOLDINGS: Final = "holdings"  #: the operation, and the feature's name
 DIGEST: Final = "digest"
+FORGET: Final = "forget"
 FRAMES: Final = "frames"
 DEFLATE: Final = "deflate-1"
-FEATURES: Final = frozenset({HOLDINGS, DIGEST, FRAMES, DEFLATE, DELTA, RENEW})
+FEATURES: Final = frozenset({HOLDINGS, DIGEST, FORGET, FRAMES, DEFLATE, DELTA, RENEW})
 NEAR_FEATURES: Final = FEATURES - {DEFLATE, DELTA}  #: within one process bytes cost nothing
 _MARK: Final = "edgesite"
 _VERSION: Final = 1
@@ -91,6 +99,12 @@ def digest_of(versions: Iterable[tuple[str, int]]) -> str:
         hashed = hashlib.blake2b(f"{uid}:{version}".encode(), digest_size=16).digest()
         total += int.from_bytes(hashed, "big")
     return f"{total & (1 << 128) - 1:x}"
+
+
+def forgotten_in(message: Message) -> tuple[str, ...]:
+    """Return the uids that the cloud wants to be forgotten; none in a plain question."""
+    uids = message.content.get(FORGET) if isinstance(message.content, dict) else None
+    return tuple(one for one in uids if isinstance(one, str) and one) if isinstance(uids, list) else ()
 
 
 def parse_holdings(message: Message) -> tuple[ObjectRef, ...] | str:

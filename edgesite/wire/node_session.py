@@ -1,7 +1,7 @@
 """The cloud's side of one node's connection, without I/O.
 
     messages of cloud modules ──> send ──> lanes ──> take_frame ──> transport
-    transport ──> receive_frame ──> events: Received, Answer, Sent, Delivered, Removed, Refused, Greeted, Holdings, Opened, Closed
+    transport ──> receive_frame ──> events: Received, Answer, Sent, Delivered, Removed, Refused, Denied, Greeted, Holdings, Opened, Closed
 
 Object messages have one slot per object: of several waiting versions the newest is sent, and a version that is not newer than
 what the edge has is not sent at all. Each is sent again until the edge acknowledges it. Everything else is sent once.
@@ -24,7 +24,7 @@ Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/session and /dispatcher; the greeti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -44,6 +44,7 @@ from edgesite.wire.events import (
     Answer,
     Closed,
     Delivered,
+    Denied,
     Event,
     Greeted,
     Holdings,
@@ -408,9 +409,12 @@ class NodeSession:
         if not is_refused_for_good(message):
             return
         self._landed(message.parent_msg_id)
-        self._endings.unreadable(slot.ref)
         self._repeats.pop(uid, None)
-        self.events.append(Refused(slot.ref, str(status.get("message") or "")))
+        if status.get("reason") == "Gone":
+            self.events.append(Denied(slot.ref))
+        else:
+            self._endings.unreadable(slot.ref)
+            self.events.append(Refused(slot.ref, str(status.get("message") or "")))
         if slot.newer is None:
             del self._slots[uid]
         else:
@@ -438,6 +442,14 @@ class NodeSession:
             return
         self._hold_until = None
         self.events.extend((Holdings(told), Opened()))
+
+    def forget(self, uids: Iterable[str]) -> bool:
+        """Ask the edge to take these objects whatever it knows of them: it then tells again what it holds. False if it cannot."""
+        if self.closed or greeting.FORGET not in self._agreed:
+            return False
+        content = {greeting.FORGET: list(uids)}
+        self._once.append(self._maker.make("cloudhub", "resource", greeting.HOLDINGS, "node", content))
+        return True
 
     def _end_hold(self) -> None:
         if self._hold_until is not None:
@@ -497,6 +509,13 @@ class NodeSession:
         if not self.closed:
             self.closed = True
             self.events.append(Closed(reason))
+
+    @property
+    def may_gather(self) -> bool:
+        """Whether what waits may be joined by more before it leaves: objects alone, less than a frame, and others are on their way."""
+        if self._once or self._deletes or self._repeats or not self.own_peer:
+            return False
+        return bool(self._in_flight) and len(self._others) < self.limits.frame_messages
 
     @property
     def backlog(self) -> int:

@@ -13,7 +13,7 @@ from edgesite.testing.simulator.machine import Process
 from edgesite.testing.simulator.world import Outcome, Violation, World, run
 from edgesite.testing.simulator.worlds.link import lasting
 
-WORLDS = ("store", "api", "site", "link", "together", "offline")
+WORLDS = ("store", "api", "site", "link", "restore", "together", "offline")
 
 
 def play(world: str, seed: int) -> Outcome:

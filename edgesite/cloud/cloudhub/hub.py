@@ -14,7 +14,7 @@ import logging
 import random
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
@@ -32,7 +32,19 @@ from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
 from edgesite.wire.delivery import is_node_removal
 from edgesite.wire.delta import Bases
-from edgesite.wire.events import Answer, Delivered, Event, Greeted, Holdings, Opened, Received, Refused, Removed, Sent
+from edgesite.wire.events import (
+    Answer,
+    Delivered,
+    Denied,
+    Event,
+    Greeted,
+    Holdings,
+    Opened,
+    Received,
+    Refused,
+    Removed,
+    Sent,
+)
 from edgesite.wire.greeting import FEATURES, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
@@ -179,6 +191,13 @@ class Hub:
         connection = self._connections.get(node)
         return connection is not None and bool(connection.session.own_peer)
 
+    def forget(self, node: str, uids: Iterable[str]) -> bool:
+        connection = self._connections.get(node)
+        if connection is None or not connection.session.forget(uids):
+            return False
+        connection.settle()
+        return True
+
     # -- admission -----------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response | None:
@@ -295,6 +314,8 @@ class Hub:
                     records.removed(node, ref.uid)
             case Refused(ref, reason):
                 self._log.warning("node %s cannot read %s %s/%s: %s", node, ref.type, ref.namespace, ref.name, reason)
+            case Denied(ref) if records is not None:
+                records.denied(node, ref)
             case Holdings(objects) if records is not None:
                 records.replace(node, objects)
             case Opened():

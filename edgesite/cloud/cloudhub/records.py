@@ -43,6 +43,10 @@ class DeliveryRecords(Protocol):
         """The edge has acknowledged the end of the object."""
         ...
 
+    def denied(self, node: str, ref: ObjectRef) -> None:
+        """The edge does not take the object, for it knows that this one has ended."""
+        ...
+
     def replace(self, node: str, refs: Iterable[ObjectRef]) -> None:
         """The edge has told all that it holds."""
         ...
@@ -61,6 +65,10 @@ class ConnectedNodes(Protocol):
 
     def is_own(self, node: str) -> bool:
         """Whether the node is connected and is one of ours, which understands answers that KubeEdge's does not."""
+        ...
+
+    def forget(self, node: str, uids: Iterable[str]) -> bool:
+        """Have the edge forget what it knows of these objects and tell what it holds; False if it is not one that can."""
         ...
 
 

@@ -169,6 +169,10 @@ class EdgeObjects:
         obj = informer.get(name, namespace)
         return None if obj is None else EdgeObject(type_, typed(obj, resource))
 
+    def kind_of(self, type_: str) -> Resource:
+        """The kind behind a type word that `manages` knows."""
+        return self._caches[type_][1]
+
     def manages(self, type_: str) -> bool:
         return type_ in self._caches
 

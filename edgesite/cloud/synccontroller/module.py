@@ -19,6 +19,7 @@ from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.downstream import object_message, removal_message
 from edgesite.cloud.edgecontroller.objects import EdgeObjects
+from edgesite.cloud.synccontroller.lostpast import LostPast
 from edgesite.cloud.synccontroller.records import Records
 from edgesite.cloud.synccontroller.writer import RecordWriter
 from edgesite.context import Context, Section
@@ -93,6 +94,8 @@ class _Proof:
         self._records = records
         self._strangers: set[str] = set()  # nodes that may come from another instance, and do not tell what they hold
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
+        self._past = LostPast(ctx, client, records)
+        records.suspect = self._queue
         self._nodes: dict[str, None] = {}
         self._filled = anyio.Event()
 
@@ -146,6 +149,12 @@ class _Proof:
     async def compare(self, node: str) -> None:
         """Send what the node lacks, and the end of what it should no longer have."""
         objects = await service(self._ctx, EdgeObjects)
+        denied = self._records.take_denied(node)
+        try:
+            if await self._past.look(node, objects, denied):
+                return  # it tells what it holds, and is compared again
+        except ApiError as exc:
+            self._ctx.log.warning("node %s may know more than the API, which does not answer: %s", node, exc)
         sent = 0
         for ref in self._records.of(node):
             if not objects.manages(ref.type) or ref.type == "node":
@@ -161,7 +170,7 @@ class _Proof:
                     sent += 1
                     self._records.on_its_way(node, one.uid)
                     await self._send(object_message(self._maker, node, Operation.UPDATE, one, word))
-        seen: set[str] = set()
+        seen = {ref.uid for ref in denied}
         for one in objects.desired(node):
             if one.uid in seen:
                 continue

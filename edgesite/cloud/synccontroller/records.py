@@ -13,7 +13,7 @@ Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 4.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import anyio
@@ -85,6 +85,8 @@ class Records:
         self._on_its_way: dict[str, dict[str, None]] = {}  # node -> uids that it may hold before it says so
         self.written: dict[tuple[str, str], ObjectRef] = {}  #: (node, uid) -> as it stands in the API
         self.changed: dict[tuple[str, str], None] = {}  #: what differs from that, in order
+        self.suspect: Callable[[str], None] = lambda node: None  #: told of a node that has refused something
+        self._denied: dict[str, dict[str, ObjectRef]] = {}
         self._filled = anyio.Event()
         self._urgent = anyio.Event()
 
@@ -108,6 +110,7 @@ class Records:
     def left(self, node: str) -> None:
         """The node's session has ended: what was on its way comes again, if it is still wanted."""
         self._on_its_way.pop(node, None)
+        self._denied.pop(node, None)
 
     def sent(self, node: str, ref: ObjectRef) -> None:
         held = self._by_node.setdefault(node, {})
@@ -145,6 +148,10 @@ class Records:
             if held.get(uid) != told.get(uid):
                 self._mark(node, uid)
 
+    def denied(self, node: str, ref: ObjectRef) -> None:
+        self._denied.setdefault(node, {})[ref.uid] = ref
+        self.suspect(node)
+
     # -- for the module ------------------------------------------------------------------------------------------
 
     def load(self, objects: Iterable[Object]) -> None:
@@ -178,6 +185,17 @@ class Records:
 
     def nodes(self) -> list[str]:
         return list(self._by_node)
+
+    def take_denied(self, node: str) -> list[ObjectRef]:
+        """What the node has refused, since the last call, because it has ended there."""
+        return list(self._denied.pop(node, {}).values())
+
+    def unknown(self, node: str, uid: str) -> None:
+        """The node may hold anything of this object."""
+        ref = self.find(node, uid)
+        if ref is not None:
+            self._by_node[node][uid] = replace(ref, version=0)
+            self._mark(node, uid)
 
     def forget_node(self, node: str) -> None:
         self.left(node)

@@ -67,12 +67,14 @@ class Pods:
             return
         if not self._listed:
             self._waiting[pod.uid] = pod
-        elif pod.uid in self._ended:
-            if pod.deleting:  # the cloud has not heard that it has ended
-                self._services.beside(self._services.meta.confirm_deleted, pod.namespace, pod.name, pod.uid)
+        elif pod.uid in self._ended and pod.deleting:  # the cloud has not heard that it has ended
+            self._services.beside(self._services.meta.confirm_deleted, pod.namespace, pod.name, pod.uid)
         elif (worker := self._workers.get(pod.uid)) is not None:
             worker.update(pod)
         else:
+            # One that has ended and is wanted again is no late message, for the store has let it pass: the cloud was restored
+            # from a backup.
+            self._ended.pop(pod.uid, None)
             self._end_namesakes(pod)
             self._start(pod)
 

@@ -29,11 +29,11 @@ from edgesite.edge.edgehub.dialling import MEM_ADDRESS, CloudRefused, Dialler
 from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
 from edgesite.edge.edgehub.routing import target_of
 from edgesite.edge.metamanager.meta import Holdings
-from edgesite.kube.errors import unavailable
+from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.pki import Pki, RealPki
 from edgesite.net.proxy import parse_proxy, through_proxy
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Answer, Event, Greeted, Received
+from edgesite.wire.events import Answer, Event, Forget, Greeted, Received
 from edgesite.wire.greeting import FEATURES, HOLDINGS, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation, error_content
 
@@ -234,6 +234,23 @@ class _Run:
                 if holdings is not None and connection is not None:
                     connection.session.tell_holdings(await holdings.holdings())
                     connection.wake()
+            case Forget(uids):
+                await self._forget(uids)
+
+    async def _forget(self, uids: tuple[str, ...]) -> None:
+        """The cloud says that its history is another one."""
+        holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
+        connection = self._connection
+        if holdings is None or connection is None:
+            return
+        self._ctx.log.warning("the cloud has lost what it knew of %d objects: they are taken anew", len(uids))
+        try:
+            await holdings.forget(uids)
+        except ApiError as exc:
+            self._ctx.log.error("what the cloud has lost cannot be forgotten here: %s", exc)
+            return  # the cloud asks again when it compares
+        connection.session.tell_holdings(await holdings.holdings(), whole=True)
+        connection.wake()
 
     async def _route(self, message: Message) -> None:
         target = target_of(message)

@@ -13,7 +13,7 @@ cluster-scoped objects is ""; leases of nodes are in "kube-node-lease".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from edgesite.wire.delivery import ObjectRef
@@ -25,6 +25,11 @@ class Holdings(Protocol):
     """What is stored here of what the cloud sent; edgehub tells it to the cloud when it connects."""
 
     async def holdings(self) -> Sequence[ObjectRef]: ...
+
+    async def forget(self, uids: Iterable[str]) -> None:
+        """The cloud was restored from a backup and knows less than is stored here: take its word on these objects, whatever
+        their versions, and even if they have ended. Raises ApiError when the disk fails."""
+        ...
 
 
 class Meta(Protocol):

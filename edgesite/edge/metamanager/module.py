@@ -192,6 +192,10 @@ class _Run:
                     # Late, or of a cloud whose versions began anew: it comes again until its end, or that of the other, is told.
                     await self._refuse([message], f"another {message.resource} is held in a newer version")
                     continue
+                if outcome.ended:  # late; or the cloud was restored from a backup, and has to know
+                    gone = ApiError(410, "Gone", f"{message.resource} has ended here").status()
+                    await self._to_hub(self._maker.error(message, error_content(gone)))
+                    continue
                 await self._pass_on(message, arrival, outcome)
                 await self._to_hub(self._maker.ack(message))
 

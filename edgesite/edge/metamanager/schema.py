@@ -33,6 +33,7 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS `edgesite_outbox` (`seq` integer NOT NULL PRIMARY KEY, `key` text NOT NULL UNIQUE,"
     " `object` text NOT NULL, `message` text NOT NULL)",
     "CREATE TABLE IF NOT EXISTS `edgesite_ended` (`seq` integer PRIMARY KEY AUTOINCREMENT, `uid` text NOT NULL UNIQUE)",
+    "CREATE TABLE IF NOT EXISTS `edgesite_forgotten` (`key` text NOT NULL PRIMARY KEY)",
 )
 
 

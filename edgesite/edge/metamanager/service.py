@@ -7,7 +7,7 @@ Source  KubeEdge v1.12.7, edge/pkg/metamanager and its client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -105,6 +105,12 @@ class MetaService:
 
     async def holdings(self) -> Sequence[ObjectRef]:
         return await self._store.holdings()
+
+    async def forget(self, uids: Iterable[str]) -> None:
+        try:
+            await self._store.forget(uids)
+        except StoreError as exc:
+            raise internal(str(exc)) from exc
 
     async def query_remote(
         self, type: str, namespace: str, name: str, content: Any = None, *, timeout_s: float = 10.0

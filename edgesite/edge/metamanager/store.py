@@ -8,7 +8,7 @@ Errors  StoreError when the disk refuses; nothing of the batch has happened then
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -36,6 +36,9 @@ _PUT_ENDED: Final = "INSERT OR IGNORE INTO edgesite_ended (uid) VALUES (?)"
 _TRIM_ENDED: Final = (
     f"DELETE FROM edgesite_ended WHERE seq <= (SELECT max(seq) FROM edgesite_ended) - {schema.ENDED_KEPT}"
 )
+_UNEND: Final = "DELETE FROM edgesite_ended WHERE uid = ?"
+_PUT_FORGOTTEN: Final = "INSERT OR IGNORE INTO edgesite_forgotten (key) VALUES (?)"
+_DROP_FORGOTTEN: Final = "DELETE FROM edgesite_forgotten WHERE key = ?"
 _GET: Final = "SELECT value FROM meta WHERE key = ?"
 _LIST: Final = "SELECT key, value FROM meta WHERE type = ? ORDER BY key"
 
@@ -58,12 +61,13 @@ class Arrival:
 class Outcome:
     """What became of an arrival. ``replaced_uid`` is the object that ended because another took its name.
 
-    ``outranked``: ignored, for another object of that name is held in a newer version, and nobody has said that this one ended.
+    ``ended``: ignored, for its end is on record. ``outranked``: ignored, for another object of that name is held in a newer version, and nobody has said that this one ended.
     """
 
     verdict: Verdict
     replaced_uid: str = ""
     outranked: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class EdgeStore:
         self._worker = worker
         self._entries: dict[str, _Entry] = {}
         self._ended: dict[str, None] = {}
+        self._forgotten: set[str] = set()  # keys whose version counts for nothing
         self._writes: Batch[_Write] = Batch(1024)
         self._judging = anyio.Lock()
 
@@ -109,6 +114,10 @@ class EdgeStore:
                 self._entries[key] = _Entry(type_, Held("", 0))
         ended = await self._worker.submit(self._database.query, "SELECT uid FROM edgesite_ended ORDER BY seq")
         self._ended = {uid: None for (uid,) in ended}
+        forgotten = await self._worker.submit(self._database.query, "SELECT key FROM edgesite_forgotten")
+        self._forgotten = {key for (key,) in forgotten if key in self._entries}
+        for key in self._forgotten:
+            self._entries[key] = _without_version(self._entries[key])
 
     async def run(self) -> None:
         """Commit what was given to `write`, everything that waits in one transaction, until cancelled.
@@ -163,6 +172,7 @@ class EdgeStore:
                 except StoreError:
                     self._undo(before, ended_before)
                     raise
+                self._forgotten.difference_update(key for key, _ in before)
             return outcomes
 
     def _judge(self, arrival: Arrival, statements: list[Statement], before: list[tuple[str, _Entry | None]]) -> Outcome:
@@ -180,7 +190,8 @@ class EdgeStore:
         verdict = judge_update(held, uid, version, self._ended.__contains__)
         if verdict is Verdict.IGNORE:
             other = held is not None and bool(uid and held.uid) and uid != held.uid
-            return Outcome(verdict, outranked=other and uid not in self._ended)
+            ended = uid in self._ended
+            return Outcome(verdict, outranked=other and not ended, ended=ended)
         replaced = ""
         if verdict is Verdict.REPLACE and held is not None:
             replaced = held.uid
@@ -199,10 +210,17 @@ class EdgeStore:
             row = (place.key, place.resource, place.namespace, place.name, place.version, text + "\n")
             statements.append((_PUT_META_V2, row))
         self._entries[key] = _entry(key, type_, obj)
+        self._remember(key, statements)
+
+    def _remember(self, key: str, statements: list[Statement]) -> None:
+        """What is held under the key counts again."""
+        if key in self._forgotten:
+            statements.append((_DROP_FORGOTTEN, (key,)))
 
     def _remove(self, key: str, entry: _Entry, statements: list[Statement]) -> None:
         del self._entries[key]
         statements.append((_DROP_META, (key,)))
+        self._remember(key, statements)
         if entry.v2_key:
             statements.append((_DROP_META_V2, (entry.v2_key,)))
 
@@ -223,6 +241,22 @@ class EdgeStore:
             else:
                 self._entries[key] = entry
         self._ended = ended
+
+    async def forget(self, uids: Iterable[str]) -> None:
+        """Take any state of these objects from now on, whatever version is held, and even if they have ended. Raises StoreError."""
+        wanted = set(uids)
+        async with self._judging:
+            statements: list[Statement] = [(_UNEND, (uid,)) for uid in wanted if uid in self._ended]
+            keys = [key for key, entry in self._entries.items() if entry.held.uid in wanted]
+            statements += [(_PUT_FORGOTTEN, (key,)) for key in keys]
+            if statements:
+                with anyio.CancelScope(shield=True):
+                    await self.write(statements)
+            for uid in wanted:
+                self._ended.pop(uid, None)
+            for key in keys:
+                self._entries[key] = _without_version(self._entries[key])
+                self._forgotten.add(key)
 
     async def put_text(self, key: str, type_: str, text: str) -> None:
         """Store a value that is no object with a version: a token, a lease's answer. Raises StoreError."""
@@ -273,6 +307,10 @@ def _identity(obj: dict[str, Any]) -> tuple[str, int]:
         return "", 0
     uid = metadata.get("uid")
     return (uid if isinstance(uid, str) else ""), version_number(metadata.get("resourceVersion"))
+
+
+def _without_version(entry: _Entry) -> _Entry:
+    return replace(entry, held=Held(entry.held.uid, 0))
 
 
 def _entry(key: str, type_: str, value: Any) -> _Entry:

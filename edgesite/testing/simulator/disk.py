@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -119,6 +119,15 @@ class Disk:
             name: _Inode(bytearray(data), bytearray(data), named=True) for name, data in self._platter.items()
         }
         self._platter = self._cut_after = None
+        self.changes += 1
+
+    def backup(self) -> dict[str, bytes]:
+        """What stands on it, synced: a copy that a backup program takes of all files at one moment."""
+        return {name: bytes(inode.safe) for name, inode in self.files.items() if inode.named}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Put a backup in place of what is there. All files must be closed."""
+        self.files = {name: _Inode(bytearray(data), bytearray(data), named=True) for name, data in files.items()}
         self.changes += 1
 
     def synced_copy(self, path: str, target: Path) -> Path | None:

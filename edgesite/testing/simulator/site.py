@@ -86,6 +86,7 @@ class Site:
         self.cloud = Role()
         self.edges = {f"edge-{n + 1}": Role() for n in range(edges)}
         self.engines: dict[str, FakeEngine] = {}
+        self.starts: dict[str, StartWatcher] = {}
         self.together = together
         self.token = ""
         self._transports: dict[str, HttpTransport] = {}
@@ -116,7 +117,7 @@ class Site:
         return list(dict.fromkeys(role.host for role in (self.cloud, *self.edges.values())))
 
     def _engine(self, node: str, machine: Machine) -> FakeEngine:
-        starts = StartWatcher(self.world, node, machine)
+        starts = self.starts[node] = StartWatcher(self.world, node, machine)
         engine = FakeEngine(machine.clock, script, latency_s=0.02, started=starts)
         starts.engine = engine
         machine.at_power_off.append(engine.reboot)
@@ -176,8 +177,13 @@ class StartWatcher:
 
     def __init__(self, world: World, node: str, machine: Machine) -> None:
         self.engine: FakeEngine | None = None
+        self._again = 0
         self._world, self._node, self._machine = world, node, machine
         self._ends: dict[tuple[str, str], int] = {}  # (pod uid, container) -> ends that its program has by itself
+
+    def wanted_again(self) -> None:
+        """Pods that have ended may be started once more: the cloud has forgotten that they did."""
+        self._again += 1
 
     def __call__(self, container: FakeContainer) -> None:
         assert self.engine is not None
@@ -192,7 +198,7 @@ class StartWatcher:
                 self._fail(f"{node}: {name} of pod {pod} is started twice: {other.id} and {container.id}")
         ends = self._ends.get((uid, name), 0)
         self._ends[uid, name] = ends + isfinite(container.script.run_s)
-        if config.attempt >= self._machine.boots + ends:
+        if config.attempt >= self._machine.boots + ends + self._again:
             self._fail(
                 f"{node}: {name} of pod {pod} is started for the {config.attempt + 1}th time, boots: {self._machine.boots}"
             )

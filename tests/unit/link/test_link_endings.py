@@ -171,7 +171,7 @@ async def test_an_object_whose_name_is_taken_is_not_acknowledged_unread(tmp_path
             (told("insert", "b", "new", 7), "error"),
             (told("delete", "c", "old", 901), "response"),
             (told("insert", "b", "new", 7), "response"),
-            (told("update", "d", "old", 950), "response"),  # it has ended: no news, and no reason to say it again
+            (told("update", "d", "old", 950), "error"),  # refused for good: if the cloud was restored, it must know
         ):
             hub.heard.clear()
             await host.bus.send_group("meta", message)
