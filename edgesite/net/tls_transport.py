@@ -169,7 +169,19 @@ async def shake_hands(
 class TlsTransport(asyncio.Transport):
     """``sock`` has its handshake behind it. ``shared`` is what all transports of a loop read into: `RECORD_BYTES` long."""
 
-    __slots__ = ("_fd", "_loop", "_out", "_out_bytes", "_protocol", "_reading", "_shared", "_sock", "_state", "_timer")
+    __slots__ = (
+        "_fd",
+        "_high",
+        "_loop",
+        "_out",
+        "_out_bytes",
+        "_protocol",
+        "_reading",
+        "_shared",
+        "_sock",
+        "_state",
+        "_timer",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: asyncio.BaseProtocol, shared: memoryview
@@ -184,6 +196,7 @@ class TlsTransport(asyncio.Transport):
         self._reading = False
         self._out: deque[bytes | memoryview] | None = None  # only while the peer is behind
         self._out_bytes = 0
+        self._high = _HIGH_BYTES
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -231,10 +244,13 @@ class TlsTransport(asyncio.Transport):
         return self._out_bytes
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return _HIGH_BYTES // 4, _HIGH_BYTES
+        return self._high // 4, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        raise NotImplementedError("the limits are fixed")
+        """``low`` is always a quarter of ``high``, which it stands for if that is not given."""
+        if high is None:
+            high = _HIGH_BYTES if low is None else 4 * low
+        self._high = high
 
     def can_write_eof(self) -> bool:
         return False
@@ -297,10 +313,10 @@ class TlsTransport(asyncio.Transport):
             data = memoryview(data)[sent:] if type(data) is bytes else bytes(memoryview(data)[sent:])
         elif type(data) is not bytes:
             data = bytes(data)
-        below = self._out_bytes <= _HIGH_BYTES
+        below = self._out_bytes <= self._high
         self._out.append(data)
         self._out_bytes += len(data)
-        if below and self._out_bytes > _HIGH_BYTES:
+        if below and self._out_bytes > self._high:
             self._protocol.pause_writing()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
@@ -326,7 +342,7 @@ class TlsTransport(asyncio.Transport):
 
     def _on_writable(self) -> None:
         out = self._out
-        above = self._out_bytes > _HIGH_BYTES // 4
+        above = self._out_bytes > self._high // 4
         while out:
             chunk = out[0]
             sent = self._send(chunk)
@@ -343,7 +359,7 @@ class TlsTransport(asyncio.Transport):
             if self._state is _State.FLUSHING:
                 self._say_goodbye()
                 return
-        if above and self._out_bytes <= _HIGH_BYTES // 4 and self._state is _State.OPEN:
+        if above and self._out_bytes <= self._high // 4 and self._state is _State.OPEN:
             self._protocol.resume_writing()
 
     # The end
