@@ -21,8 +21,9 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.cloud.edgecontroller.module import EdgeController
     from edgesite.cloud.iptablesmanager.module import IptablesManager
     from edgesite.cloud.synccontroller.module import SyncController
+    from edgesite.cloud.taskmanager.module import TaskManager
 
-    return [CloudHub, CloudStream, EdgeController, IptablesManager, SyncController]
+    return [CloudHub, CloudStream, EdgeController, IptablesManager, SyncController, TaskManager]
 
 
 @impl

@@ -21,8 +21,9 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.edge.edgehub.module import EdgeHub
     from edgesite.edge.edgestream.module import EdgeStream
     from edgesite.edge.metamanager.module import MetaManager
+    from edgesite.edge.taskmanager.module import EdgeTasks
 
-    return [Edged, EdgeHub, EdgeStream, KubeletApiServer, MetaManager]
+    return [Edged, EdgeHub, EdgeStream, EdgeTasks, KubeletApiServer, MetaManager]
 
 
 @impl

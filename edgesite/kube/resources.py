@@ -35,12 +35,14 @@ __all__ = [
     "EVENTS",
     "EVENTS_V1",
     "HORIZONTAL_POD_AUTOSCALERS",
+    "IMAGE_PRE_PULL_JOBS",
     "INGRESSES",
     "JOBS",
     "LEASES",
     "NAMESPACES",
     "NETWORK_POLICIES",
     "NODES",
+    "NODE_UPGRADE_JOBS",
     "OBJECT_SYNCS",
     "PERSISTENT_VOLUMES",
     "PERSISTENT_VOLUME_CLAIMS",
@@ -283,6 +285,12 @@ _OTHERS: Final = (
         _cluster("PriorityLevelConfiguration", "prioritylevelconfigurations", "", "status"),
     ),
     *_rows(
+        "operations.kubeedge.io",
+        "v1alpha1",
+        _cluster("ImagePrePullJob", "imageprepulljobs", "", "status"),
+        _cluster("NodeUpgradeJob", "nodeupgradejobs", "", "status"),
+    ),
+    *_rows(
         "reliablesyncs.kubeedge.io",
         "v1alpha1",
         _cluster("ClusterObjectSync", "clusterobjectsyncs", "", "status"),
@@ -347,12 +355,14 @@ ENDPOINT_SLICES: Final = _builtin("endpointslices", "discovery.k8s.io")
 EVENTS: Final = _builtin("events")
 EVENTS_V1: Final = _builtin("events", "events.k8s.io")
 HORIZONTAL_POD_AUTOSCALERS: Final = _builtin("horizontalpodautoscalers", "autoscaling", "v2")
+IMAGE_PRE_PULL_JOBS: Final = _builtin("imageprepulljobs", "operations.kubeedge.io", "v1alpha1")
 INGRESSES: Final = _builtin("ingresses", "networking.k8s.io")
 JOBS: Final = _builtin("jobs", "batch")
 LEASES: Final = _builtin("leases", "coordination.k8s.io")
 NAMESPACES: Final = _builtin("namespaces")
 NETWORK_POLICIES: Final = _builtin("networkpolicies", "networking.k8s.io")
 NODES: Final = _builtin("nodes")
+NODE_UPGRADE_JOBS: Final = _builtin("nodeupgradejobs", "operations.kubeedge.io", "v1alpha1")
 OBJECT_SYNCS: Final = _builtin("objectsyncs", "reliablesyncs.kubeedge.io", "v1alpha1")
 PERSISTENT_VOLUMES: Final = _builtin("persistentvolumes")
 PERSISTENT_VOLUME_CLAIMS: Final = _builtin("persistentvolumeclaims")

@@ -24,7 +24,6 @@ IGNORED = frozenset(
     {
         "commonConfig.monitorServer",
         "modules.cloudHub.authorization",
-        "modules.taskManager",
         "modules.policyController",
     }
 )
@@ -206,6 +205,23 @@ class NodeUpgradeJobController(Model):
     load: UpgradeLoad = UpgradeLoad()
 
 
+class TaskBuffer(Model):
+    taskStatus: int = 1024
+    taskEvent: int = 1
+
+
+class TaskLoad(Model):
+    taskWorkers: int = 1
+
+
+class TaskManager(Model):
+    """KubeEdge since v1.16: the same for more kinds of jobs."""
+
+    enable: bool = Field(False, description="carry out NodeUpgradeJobs and ImagePrePullJobs")
+    buffer: TaskBuffer = TaskBuffer()
+    load: TaskLoad = TaskLoad()
+
+
 class SyncController(Model):
     enable: bool = True
 
@@ -254,6 +270,7 @@ class CloudModules(Model):
     edgeController: EdgeController = EdgeController()
     deviceController: DeviceController = DeviceController()
     nodeUpgradeJobController: NodeUpgradeJobController = NodeUpgradeJobController()
+    taskManager: TaskManager = TaskManager()
     syncController: SyncController = SyncController()
     dynamicController: DynamicController = DynamicController()
     cloudStream: CloudStream = CloudStream()

@@ -98,9 +98,9 @@ class Site:
         return self.cloud_host.services.get(Client)
 
     @asynccontextmanager
-    async def cloud(self) -> AsyncIterator[Client]:
+    async def cloud(self, *more: type[Module]) -> AsyncIterator[Client]:
         settings = Section({**self.values["cloud"], "api": self.values["api"]})
-        modules = [ApiServerModule, EdgeController, SyncController, CloudHub]
+        modules = [ApiServerModule, EdgeController, SyncController, CloudHub, *more]
         self.cloud_host = RoleHost("cloud", modules, settings, self.world, data_dir=self.folder / "cloud")
         async with running(self.cloud_host):
             yield self.client
@@ -134,13 +134,15 @@ class Site:
             yield ports[0], host
 
     @asynccontextmanager
-    async def edge(self, node: str = "edge-1", *, servers: str = "", bootstraps: str = "") -> AsyncIterator[Edge]:
+    async def edge(
+        self, node: str = "edge-1", *more: type[Module], servers: str = "", bootstraps: str = ""
+    ) -> AsyncIterator[Edge]:
         values = self.edge_values(node)
         hub = values["modules"]["edgeHub"]
         hub["websocket"]["server"] = servers or hub["websocket"]["server"]
         hub["httpServer"] = bootstraps or hub["httpServer"]
         settings = Section(values)
-        modules = [MetaManager, EdgeHub, Witness]
+        modules = [MetaManager, EdgeHub, Witness, *more]
         host = RoleHost("edge", modules, settings, self.world, data_dir=self.folder / node, node_name=node)
         async with running(host):
             yield Edge(host)

@@ -105,7 +105,7 @@ def test_a_v1alpha1_edgecore_file_is_converted_and_said(tmp_path: Path) -> None:
 
 
 def test_fields_of_newer_kubeedge_are_taken_with_a_warning(tmp_path: Path) -> None:
-    _, warnings = read(tmp_path, "modules:\n  taskManager:\n    enable: true\n", "CloudCore")
+    _, warnings = read(tmp_path, "modules:\n  policyController:\n    enable: true\n", "CloudCore")
     assert "newer KubeEdge" in warnings[0]
 
 

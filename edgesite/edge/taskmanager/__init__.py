@@ -1,0 +1,1 @@
+"""What jobs of the cloud want of this node: images pulled ahead of time, upgrades."""
