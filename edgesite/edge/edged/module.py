@@ -111,6 +111,7 @@ class Edged:
             beside=lambda *work: services.beside(*work),
         )
         node.devices = plugins.devices.amounts
+        node.volumes_in_use = plugins.csi.in_use
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
             settings=settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class NodeFacts:
     hosts_text: str = ""
     #: extended resources that plugins offer: how many there are, and how many are well
     devices: Callable[[], Mapping[str, tuple[int, int]]] = dict
+    volumes_in_use: Callable[[], Sequence[str]] = list
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed_sysctls: tuple[str, ...] = ()  #: unsafe ones that the configuration allows; "net.*" is all below
     stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure

@@ -216,6 +216,7 @@ class NodeAgent:
             ips=self._node.ips,
             images=self._images,
             devices=self._node.devices(),
+            volumes_in_use=self._node.volumes_in_use(),
             node_conditions=describe.conditions(
                 self._node.stress, await self._why_not_ready(), before, ctx.clock.time()
             ),

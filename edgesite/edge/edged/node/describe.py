@@ -174,6 +174,7 @@ def node_status(
     images: Iterable[Image],
     node_conditions: Sequence[Mapping[str, Any]],
     devices: Mapping[str, tuple[int, int]],
+    volumes_in_use: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the Node's status, daemon endpoints aside: they are set once and then belong to the cloud."""
     kubelet = f"{KUBERNETES}-kubeedge-v{version}"
@@ -201,6 +202,7 @@ def node_status(
             "architecture": facts.architecture,
         },
         "images": _images(images, settings.max_images_reported),
+        "volumesInUse": list(volumes_in_use),
     }
 
 

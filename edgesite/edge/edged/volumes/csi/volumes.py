@@ -94,7 +94,12 @@ class CsiVolumes:
         self._changed, self._beside, self._net = changed, beside, net
         self._drivers: dict[str, CsiDriver] = {}
         self._staged: set[tuple[str, str]] = set()
+        self._attached_here: dict[tuple[str, str], None] = {}
         self._locks: dict[tuple[str, str], _Lock] = {}
+
+    def in_use(self) -> list[str]:
+        """Attached volumes that pods here have mounted, as ``volumesInUse`` of the Node names them: they are not to be detached."""
+        return sorted(f"kubernetes.io/csi/{driver}^{handle}" for driver, handle in self._attached_here)
 
     # -- drivers come and go
 
@@ -222,6 +227,7 @@ class CsiVolumes:
             raise ClaimPending(f"volume {volume.handle} is not attached yet: no VolumeAttachment {name}")
         status = found.get("status") or {}
         if status.get("attached"):
+            self._attached_here[volume.driver, volume.handle] = None
             return status.get("attachmentMetadata") or {}
         why = (status.get("attachError") or {}).get("message", "")
         raise ClaimPending(f"volume {volume.handle} is not attached yet{': ' + why if why else ''}")
@@ -284,6 +290,7 @@ class CsiVolumes:
     async def _unstage_unused(self, driver_name: str, handle: str) -> None:
         if await self._threads.run(self._records.users, driver_name, handle):
             return
+        self._attached_here.pop((driver_name, handle), None)
         staged = self._records.staged(driver_name, handle)
         if not staged.folder.is_dir():
             return
