@@ -89,13 +89,14 @@ def _site(daemon: Containerd, out: Path) -> Iterator[Path]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data = daemon.root / "site"
-    no_port = "edge.modules.edged.tailoredKubeletConfig.readOnlyPort=0"
+    kubelet = "edge.modules.edged.tailoredKubeletConfig"
+    no_ports = ("--set", f"{kubelet}.readOnlyPort=0", "--set", f"{kubelet}.healthzPort=0")
     with (out / "site.log").open("wb") as log:
         program = subprocess.Popen(
             [
                 *(Path(sys.executable).parent / "edgesite", "up", "--data-dir", data, "--node-name", "node1"),
                 *("--api-address", f"127.0.0.1:{port}", "--runtime", "cri", "--cri-endpoint", daemon.endpoint),
-                *("--set", no_port, "-v", "2"),
+                *("-v", "2", *no_ports),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
