@@ -184,7 +184,7 @@ async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_p
         await rig.cloud.apply("volumeattachment", {"metadata": {"name": name, "namespace": ""}, "status": status})
         await rig.cloud.until(lambda: is_ready(rig.cloud, "waits"))
         assert csi.calls("NodeStageVolume")[0]["publish_context"] == {"device": "sdx"}
-        node = lambda: rig.cloud.objects["node", "", NODE]["status"]  # noqa: E731
+        node = lambda: rig.cloud.objects["node", "", NODE]["status"]
         await rig.cloud.until(lambda: node().get("volumesInUse") == [f"kubernetes.io/csi/{NAME}^handle-data"], 15)
         await rig.cloud.delete("waits", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
