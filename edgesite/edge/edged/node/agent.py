@@ -60,6 +60,7 @@ class NodeAgent:
         self._facts: MachineFacts | None = None
         self._version: RuntimeVersion | None = None
         self._problem: str | None = "it has not answered yet"
+        self._said = ""  # of the runtime, in the log
         self._images: list[Image] = []
         self._images_at = -IMAGES_S
         self._facts_at = 0.0
@@ -125,7 +126,9 @@ class NodeAgent:
         try:
             self._version = await self._runtime.version()
         except RuntimeFault as exc:
-            self._ctx.log.warning("the container runtime does not answer yet: %s", exc)
+            if str(exc) != self._said:
+                self._said = str(exc)
+                self._ctx.log.warning("the container runtime does not answer yet: %s", exc)
             return
         self._node.runtime_name = self._version.name
         self._node.cgroup_driver = told = self._version.cgroup_driver
@@ -224,6 +227,8 @@ class NodeAgent:
 
     async def _why_not_ready(self) -> str | None:
         """Say what keeps the node from running pods, in kubelet's words."""
+        if self._node.shutting_down:
+            return "node is shutting down"
         if self._problem is None:
             try:
                 conditions = await self._runtime.status()
