@@ -92,6 +92,11 @@ class NodeConnection:
         """The same, to be written with others by `settle`."""
         self.session.send(message, self._clock.monotonic())
 
+    @property
+    def may_gather(self) -> bool:
+        """Whether what is queued may wait a moment for more."""
+        return not self.in_process and self.session.may_gather
+
     def hold(self, hold: bool) -> None:
         """Stop or go on reading from the edge."""
         if hold != self._held:

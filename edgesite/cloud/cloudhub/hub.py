@@ -18,16 +18,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
-import anyio.lowlevel
 
 from edgesite.cloud.cloudhub.connection import NodeConnection
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
 from edgesite.cloud.cloudhub.metrics import HubMetrics
+from edgesite.cloud.cloudhub.outlet import Outlet
 from edgesite.cloud.cloudhub.records import DeliveryRecords
 from edgesite.cloud.cloudhub.timers import Timers
 from edgesite.cloud.cloudhub.unserved import unserved
 from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net.http import Request, Response
+from edgesite.net.messagesocket import WRITE_BYTES
 from edgesite.net.websocket import HandshakeError, accept
 from edgesite.wire import resource
 from edgesite.wire.delivery import is_node_removal
@@ -131,8 +132,7 @@ class Hub:
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
         self._line_filled = anyio.Event()
-        self._unsent: dict[NodeConnection, None] = {}  # with messages that were queued in this turn of the loop
-        self._unsent_filled = anyio.Event()
+        self._outlet = Outlet(clock)
         metrics.nodes.set_function(lambda: float(len(self._connections)))
         metrics.line.set_function(lambda: float(len(self._line)))
         metrics.backlog.set_function(lambda: float(sum(one.session.backlog for one in self._connections.values())))
@@ -141,7 +141,7 @@ class Hub:
         """Serve timers and the line until cancelled."""
         self._tasks.start_soon(self._timers.run)
         self._tasks.start_soon(self._look_at_nodes)
-        self._tasks.start_soon(self._write_queued)
+        self._tasks.start_soon(self._outlet.run)
         while True:
             if not self._line:
                 self._line_filled = anyio.Event()
@@ -154,17 +154,6 @@ class Hub:
             if connection.waiting_upstream < _LINE_PER_NODE // 4:
                 connection.hold(False)
             await self._dispatch(connection, message)
-
-    async def _write_queued(self) -> None:
-        """Messages for one node that come together leave in one frame."""
-        while True:
-            self._unsent_filled = anyio.Event()
-            await self._unsent_filled.wait()
-            while self._unsent:
-                unsent, self._unsent = self._unsent, {}
-                for connection in unsent:
-                    connection.settle()
-                await anyio.lowlevel.checkpoint()
 
     async def _look_at_nodes(self) -> None:
         while True:
@@ -210,7 +199,7 @@ class Hub:
                 headers["Retry-After"] = f"{refusal.retry_after_s:.0f}"
             return Response(refusal.status, headers, refusal.reason.encode())
         try:
-            socket = accept(request, max_message_bytes=MESSAGE_BYTES)
+            socket = accept(request, max_message_bytes=MESSAGE_BYTES, write_bytes=WRITE_BYTES)
         except HandshakeError as exc:
             return Response(exc.status, {"Content-Type": "text/plain"}, str(exc).encode())
         self._admit(node, request.peer, socket)
@@ -287,8 +276,7 @@ class Hub:
         connection = self._connections.get(node)
         if connection is not None:
             connection.queue(message)
-            self._unsent[connection] = None
-            self._unsent_filled.set()
+            self._outlet.add(connection)
 
     # -- HubSide -------------------------------------------------------------------------------------------------
 
