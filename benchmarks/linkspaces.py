@@ -262,7 +262,12 @@ def _outside(edges: int) -> int:
     try:
         words = [sys.executable, "-m", "benchmarks.linkfaults", *sys.argv[1:]]
         environment = {**os.environ, "LINKSPACES": prefix}
-        return subprocess.run(in_namespace(names[0], *words), env=environment, check=False).returncode
+        inside = subprocess.Popen(in_namespace(names[0], *words), env=environment)
+        try:
+            return inside.wait()
+        finally:
+            inside.terminate()  # it ends what it has started
+            inside.wait(60)
     finally:
         lossynet.remove_namespaces(names)
 
@@ -274,7 +279,11 @@ async def _inside(folder: Path, seconds: float, edges: int, seed: int, prefix: s
     site.connect()
     site.mount()
     try:
-        await linkfaults.start(site, load)
+        try:
+            await linkfaults.start(site, load)
+        except rig.BenchmarkFailed:
+            _show_logs(site)
+            raise
         trouble = Trouble(site, draw, load.tally, time.monotonic() + seconds)
         running = asyncio.create_task(trouble.run())
         while not running.done():
