@@ -131,12 +131,15 @@ class Dialler:
         credentials = Credentials(pem.certificate, pem.key, pem.ca)
         hello = Hello(self._ctx.node_name, str(self._ctx.config.get("projectID") or _PROJECT))
         address = self._quic_servers[self._turn % len(self._quic_servers)]
+        idle_s = max(60.0, 4 * float(self._ctx.config.get("heartbeat") or 15))
         patience = float(self._quic.get("handshakeTimeout") or 30)
         if self._use_websocket:
             patience = min(patience, _QUIC_PATIENCE_S)
         try:
             with anyio.fail_after(patience):
-                return await client.connect(self._net, address, hello, credentials, max_message_bytes=_MESSAGE_BYTES)
+                return await client.connect(
+                    self._net, address, hello, credentials, max_message_bytes=_MESSAGE_BYTES, idle_s=idle_s
+                )
         except client.Refused as exc:
             answer = exc.answer
             raise CloudRefused(answer.status, answer.reason[:_REASON_BYTES], answer.retry_after_s) from exc

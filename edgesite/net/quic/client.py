@@ -154,10 +154,11 @@ async def connect(
     *,
     max_message_bytes: int,
     server_name: str | None = None,
+    idle_s: float = _IDLE_S,
 ) -> ClientSocket:
-    """Connect and greet. Raises Refused, SocketClosed, OSError, ValueError (credentials that cannot be used)."""
+    """Connect and greet; the connection ends when nothing comes for ``idle_s``. Raises Refused, SocketClosed, OSError, ValueError (credentials that cannot be used)."""
     name = server_name or addresses.parse(address).host
-    made = configuration(credentials, server_name=name, idle_s=_IDLE_S)
+    made = configuration(credentials, server_name=name, idle_s=idle_s)
     _, port = await net.datagrams(_Port, remote=address)
     connection = Connection(made, window_bytes=WINDOW_BYTES)
     socket = ClientSocket(net, address, connection, port, max_message_bytes=max_message_bytes)

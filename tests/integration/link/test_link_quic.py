@@ -26,12 +26,14 @@ from test_link_tls import certificate, pki_files, read_token
 from edgesite.client import Client
 from edgesite.cloud.cloudhub.records import ConnectedNodes
 from edgesite.kube.resources import CONFIG_MAPS, NODES, PODS
+from edgesite.net import websocket
 from edgesite.net.quic import client as quic_client
 from edgesite.net.quic import core
 from edgesite.net.quic.core import Credentials
 from edgesite.net.quic.framing import Hello
 from edgesite.net.quic.socket import QuicClosed
 from edgesite.net.real import RealNet
+from edgesite.net.tls import client_context
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +154,27 @@ async def test_without_a_certificate_nobody_gets_in(make_site: SiteMaker, monkey
         monkeypatch.setattr(quic_client, "configuration", nameless)
         with pytest.raises(QuicClosed, match="no certificate"):
             await dial(site, own, "edge-7")
+
+
+async def test_a_cloud_that_is_full_says_when_to_ask_again(make_site: SiteMaker) -> None:
+    async with quic_site(make_site, websocket=True) as site:
+        site.values["cloud"]["modules"]["cloudHub"]["nodeLimit"] = 1
+        async with site.cloud() as client:
+            site.token = await read_token(client)
+            own = await credentials_of(site, client, "edge-7")
+            async with site.edge() as edge:
+                with anyio.fail_after(DEADLINE_S):
+                    await edge.meta.wait_connected()
+                with pytest.raises(quic_client.Refused, match="1 nodes are connected") as refused:
+                    await dial(site, own, "edge-7")
+                assert (refused.value.answer.status, refused.value.answer.retry_after_s) == (503, 30.0)
+                tls = client_context(ca=own.ca, certificate=own.certificate, key=own.key)
+                with pytest.raises(websocket.UpgradeRefused) as over_websocket:
+                    await websocket.connect(
+                        RealNet(), f"127.0.0.1:{site.hub_port}", "/p/edge-7/events", {"node_id": "edge-7"}, tls=tls
+                    )
+                answer = over_websocket.value.answer
+                assert (answer.status, answer.headers.get("retry-after")) == (503, "30")
 
 
 async def test_another_protocol_is_refused(make_site: SiteMaker, monkeypatch: pytest.MonkeyPatch) -> None:
