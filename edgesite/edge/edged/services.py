@@ -54,6 +54,7 @@ class NodeFacts:
     volumes_in_use: Callable[[], Sequence[str]] = list
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed_sysctls: tuple[str, ...] = ()  #: unsafe ones that the configuration allows; "net.*" is all below
+    shutting_down: bool = False  #: The host is about to go; no pod is taken any more.
     stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure
 
     def seen_by(self, pod_ips: tuple[str, ...]) -> Facts:

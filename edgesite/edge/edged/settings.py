@@ -74,6 +74,8 @@ class EdgedSettings:
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/edged/seccomp"
     interface: str = ""
+    shutdown_grace_s: float = 0.0  #: for all pods when the host shuts down; 0: they are not waited for
+    shutdown_critical_s: float = 0.0  #: of it, for critical pods
     credential_config: Path | None = None  #: file of credential providers
     credential_programs: Path | None = None  #: folder of their programs
     device_plugins: Path | None = None  #: folder of their sockets; None: below the root
@@ -141,6 +143,8 @@ class EdgedSettings:
             log_max_files=kubelet.get("containerLogMaxFiles", 5),
             seccomp_default=bool(section.get("seccompDefault") or kubelet.get("seccompDefault", False)),
             seccomp_root=section.get("seccompProfileRoot") or "/var/lib/edged/seccomp",
+            shutdown_grace_s=parse_duration(kubelet.get("shutdownGracePeriod", "0s")),
+            shutdown_critical_s=parse_duration(kubelet.get("shutdownGracePeriodCriticalPods", "0s")),
             interface=section.get("customInterfaceName") or "",
             credential_config=_path(section.get("imageCredentialProviderConfigFile")),
             credential_programs=_path(section.get("imageCredentialProviderBinDir")),

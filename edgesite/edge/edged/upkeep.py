@@ -10,6 +10,7 @@ from edgesite.edge.edged.imagegc import ImageCollector
 from edgesite.edge.edged.logrotation import LogRotation
 from edgesite.edge.edged.machine import Machine
 from edgesite.edge.edged.services import PodServices
+from edgesite.edge.edged.shutdown.manager import NodeShutdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,11 +65,12 @@ class Upkeep:
             changed=changed,
             report=report,
         )
+        self._shutdown = NodeShutdown(services, pods, changed=changed)
 
     async def prepare(self) -> None:
         """Find out what the node is short of already. Raises OSError."""
         await self._evictions.note_stress()
 
     def start(self) -> None:
-        for part in (self._rotation, self._images, self._evictions):
+        for part in (self._rotation, self._images, self._evictions, self._shutdown):
             self._services.beside(part.run)

@@ -2,7 +2,7 @@
 
 Labels are the scheduler's to compare: what this node last heard of its own may be older than what it was chosen by.
 
-Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts, Evicted (node pressure), SysctlForbidden.
+Source  kubelet's admission: reasons OutOfcpu, OutOfmemory, OutOfpods, NodePorts, Evicted (node pressure), SysctlForbidden, NodeShutdown.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class AdmissionStage:
 
 def refusal(pod: Pod, node: NodeFacts, others: list[Pod]) -> Rejection | None:
     """Return why ``node``, which runs ``others``, cannot take the pod, or None if it can."""
+    if node.shutting_down:
+        return Rejection("NodeShutdown", "Pod was rejected as the node is shutting down.")
     if under := _pressure(pod, node.stress):
         return Rejection("Evicted", f"The node had condition: [{', '.join(under)}]. ")
     if (name := forbidden_sysctl(pod, node.allowed_sysctls)) is not None:
