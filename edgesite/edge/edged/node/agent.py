@@ -229,8 +229,6 @@ class NodeAgent:
         """Say what keeps the node from running pods, in kubelet's words."""
         if self._node.shutting_down:
             return "node is shutting down"
-        if self._node.shutting_down:
-            return "node is shutting down"
         if self._problem is None:
             try:
                 conditions = await self._runtime.status()
