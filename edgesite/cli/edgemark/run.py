@@ -166,7 +166,7 @@ class MarkRun:
         after, passed = self._use(), fleet.traffic() - traffic
         self.report.lines += ["", *startup_table(pods.times), ""]
         for column, spans in pods.times.spans().items():
-            self.report.figures[column] = dict(zip(("p50", "p90", "p99"), percentiles(spans), strict=True))
+            self.report.figures[column] = percentiles(spans)
         self.report.add("pods_s", ended - began, f"{count} pods made, delivered, run and reported (s)")
         self.report.add("pods_failed", pods.failed, "pods that the API refused")
         self.report.add(
