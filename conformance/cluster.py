@@ -14,6 +14,7 @@ Source  Kubernetes v1.20: options of kube-apiserver, kube-controller-manager and
 from __future__ import annotations
 
 import base64
+import signal
 import socket
 import ssl
 import subprocess
@@ -247,6 +248,7 @@ def _free_ports(count: int) -> list[int]:
 
 def main() -> int:
     """Run a cluster in the given folder until interrupted: ``python -m conformance.cluster PROGRAMS FOLDER``."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster(Programs.in_folder(Path(sys.argv[1])), Path(sys.argv[2])) as cluster:
         print(f"{cluster.url} is ready; kubeconfig: {cluster.admin}", flush=True)
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -278,6 +279,8 @@ def main() -> int:
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without an API server")
     parser.add_argument("--out", type=Path, help="folder for logs")
     arguments = parser.parse_args()
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also in the background all is to be taken down
+        signal.signal(ending, signal.default_int_handler)
     _network()
     out: Path = arguments.out or Path(tempfile.mkdtemp(prefix="edgesite-external-"))
     out.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("junit_*.xml"):
         old.unlink()
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also in the background all is to be taken down
+        signal.signal(ending, signal.default_int_handler)
     with ExitStack() as stack:
         daemon = stack.enter_context(containerd())
         kubeconfig = stack.enter_context(_site(daemon, out))
