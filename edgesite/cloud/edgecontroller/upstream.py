@@ -181,7 +181,7 @@ class Upstream:
     async def _refuse(self, node: str, path: ResourcePath, request: Message, error: ApiError) -> None:
         content = error_content(error.status())
         if (path.type, request.operation) in _AS_OBJECT_RESP:
-            await self._send(request, {"Object": None if path.type == "lease" else {}, "Err": content})
+            await self._send(request, {"Object": None if request.operation == Operation.QUERY else {}, "Err": content})
         elif self._knows_errors(node) or path.type == "node":
             await self._send(request, content)
 

@@ -181,6 +181,8 @@ async def test_questions_that_find_nothing(make_site: SiteMaker, version: Versio
             )
             assert missing["content"]["Err"]["ErrStatus"]["reason"] == "NotFound"
             assert (await edge.call("delete", "default/pod/none", {"gracePeriodSeconds": 0}))["content"] == "OK"
+            for operation in ("ping", "config"):  # of the transport; recorded from a hand-written edge
+                assert (await edge.call(operation, "x", "hello"))["content"] == "ack"
             node = await edge.call("query", f"{version.node_word}/node/go-9")
             assert node["content"]["ErrStatus"]["reason"] == "Forbidden"
 
