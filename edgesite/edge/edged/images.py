@@ -45,6 +45,11 @@ class Pull:
     image: Image | None = None
     waiting: Waiting | None = None  #: why there is no image
     retry_at: float | None = None  #: monotonic: when another try makes sense
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def abandon(self) -> None:
+        """Nobody wants it any more: a pull that is under way ends, and lets the next one go."""
+        self.scope.cancel()
 
 
 class Images:
@@ -81,7 +86,8 @@ class Images:
             self._events.report(pod.reference(), type, reason, message, name, member=pod.member_of(name))
 
         try:
-            await self._get(pod, container, pull, say)
+            with pull.scope:
+                await self._get(pod, container, pull, say)
         except (InvalidImageName, InvalidReference) as exc:
             text = f'Failed to apply default image tag "{pull.reference}": {exc}'
             pull.waiting = Waiting("InvalidImageName", text)

@@ -70,6 +70,12 @@ class ContainerStarter:
             pull = self._pulls[name] = self._services.images.request(state.pod, container, self._wake)
         return pull
 
+    def abandon_pulls(self) -> None:
+        """The pod ends: images that it still waits for are not wanted on its account."""
+        for pull in self._pulls.values():
+            pull.abandon()
+        self._pulls.clear()
+
     async def start(self, state: PodState, container: Mapping[str, Any], attempt: int) -> float | None:
         """Start one container; return when (monotonic) to look again if it could not be, None if it runs or a wake will come."""
         name = container["name"]

@@ -58,6 +58,7 @@ class ContainersStage:
 
     async def teardown(self, state: PodState) -> None:
         """Stop what runs, the main containers before the sidecars that serve them."""
+        self._starter.abandon_pulls()
         sidecars = [one["name"] for one in state.pod.init_containers]
         running = list(state.running())
         await self._stopper.stop_all(state, [one for one in running if one.name not in sidecars])
