@@ -23,6 +23,7 @@ from edgesite.edge.edged.runtime import (
     DeadlineReached,
     ExecResult,
     FilesystemUsage,
+    HostMount,
     Image,
     InvalidReference,
     Isolation,
@@ -229,6 +230,12 @@ class FakeRuntime:
         await self._call()
         if (image := self._engine.find_image(reference)) is not None:
             self._engine.images = {name: one for name, one in self._engine.images.items() if one.id != image.id}
+
+    async def image_mounts(self, image_id: str, key: str) -> Sequence[HostMount]:
+        raise RuntimeUnsupported("nothing is mounted here")
+
+    async def forget_image_mounts(self, key: str) -> None:
+        raise NotInRuntime(key)
 
     async def image_filesystems(self) -> Sequence[FilesystemUsage]:
         await self._call()

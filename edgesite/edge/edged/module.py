@@ -37,6 +37,8 @@ from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.staticpods import StaticPods, partition
 from edgesite.edge.edged.upkeep import Upkeep
+from edgesite.edge.edged.volumes.images import ImageVolumes
+from edgesite.edge.edged.volumes.subpaths import can_hold_read_only
 from edgesite.edge.edgehub.link import Link
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.wire.message import InvalidMessage, Message, Operation
@@ -111,6 +113,7 @@ class Edged:
             beside=lambda *work: services.beside(*work),
         )
         node.devices = plugins.devices.amounts
+        node.recursive_read_only = runtime.isolation is Isolation.CONTAINER and can_hold_read_only()
         node.volumes_in_use = plugins.csi.in_use
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
         services = PodServices(
@@ -134,6 +137,7 @@ class Edged:
             ),
             csi=plugins.csi,
             devices=plugins.devices,
+            image_volumes=ImageVolumes(runtime, paths, ctx.threads),
             cgroups=PodGroups(
                 settings,
                 node,

@@ -14,7 +14,7 @@ from edgesite.edge.edged.environment import references
 from edgesite.edge.edged.leftovers import found_uids, remove_leftovers
 from edgesite.edge.edged.pleg import Inventory
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.runtime import ContainerEvent
+from edgesite.edge.edged.runtime import ContainerEvent, RuntimeFault
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, Termination
 from edgesite.edge.edged.volumes.payload import volume_references
@@ -226,9 +226,10 @@ class Pods:
                 services.log.info("uid=%s has ended, its folders are removed", uid)
                 await services.cgroups.remove(uid)
                 try:
+                    await services.image_volumes.unmount(uid)
                     await services.csi.unmount(uid)
                     await services.threads.run(remove_leftovers, services.paths, uid)
-                except OSError as exc:
+                except (OSError, RuntimeFault) as exc:
                     services.log.warning("uid=%s: what is left of it cannot be removed yet: %s", uid, exc)
 
     async def _end_unless_sent(self, pod: Pod) -> None:

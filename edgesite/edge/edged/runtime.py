@@ -59,6 +59,7 @@ __all__ = [
     "DnsConfig",
     "ExecResult",
     "FilesystemUsage",
+    "HostMount",
     "Image",
     "InvalidReference",
     "Isolation",
@@ -170,6 +171,9 @@ class ContainerSecurity:
     capabilities: Capabilities = Capabilities()
     namespaces: Namespaces = Namespaces()
     seccomp: SeccompProfile | None = None
+    apparmor: SeccompProfile | None = None  #: of the same kinds; ``path`` is the profile's name. None leaves the runtime's default
+    selinux: Mapping[str, str] = field(default_factory=dict)  #: user, role, type, level
+    strict_groups: bool = False  #: no groups but those named here, whatever the image's /etc/group says
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
 
@@ -250,6 +254,17 @@ class Mount:
     host_path: str
     readonly: bool = False
     propagation: Propagation = Propagation.PRIVATE
+    image: str = ""  #: id of an image whose files are mounted, in place of ``host_path``
+    image_sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostMount:
+    """One mount of the host as runtimes describe them: type, source, and options as mount(8) names them."""
+
+    kind: str
+    source: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,6 +509,15 @@ class Runtime(Streams, Protocol):
         ...
 
     async def remove_image(self, reference: str) -> None: ...
+
+    async def image_mounts(self, image_id: str, key: str) -> Sequence[HostMount]:
+        """Return how the files of an image are mounted on the host, read-only; what is held for that is held under ``key``, and found
+        again under it. Nothing is returned by a runtime that mounts images itself (`Mount.image`). Raises RuntimeUnsupported."""
+        ...
+
+    async def forget_image_mounts(self, key: str) -> None:
+        """Let go of what is held under a key; nothing may be mounted any more. Raises NotInRuntime."""
+        ...
 
     async def image_filesystems(self) -> Sequence[FilesystemUsage]: ...
 

@@ -27,6 +27,7 @@ from edgesite.edge.edged.runtime import DnsConfig, LinuxResources, Runtime
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
+from edgesite.edge.edged.volumes.images import ImageVolumes
 
 if TYPE_CHECKING:
     from edgesite.edge.metamanager.meta import Meta
@@ -52,6 +53,7 @@ class NodeFacts:
     #: extended resources that plugins offer: how many there are, and how many are well
     devices: Callable[[], Mapping[str, tuple[int, int]]] = dict
     volumes_in_use: Callable[[], Sequence[str]] = list
+    recursive_read_only: bool = False  #: whether a whole tree of mounts can be made read-only here
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed_sysctls: tuple[str, ...] = ()  #: unsafe ones that the configuration allows; "net.*" is all below
     shutting_down: bool = False  #: The host is about to go; no pod is taken any more.
@@ -74,6 +76,7 @@ class PodServices:
     images: Images
     csi: CsiVolumes
     devices: DeviceManager
+    image_volumes: ImageVolumes
     cgroups: PodGroups
     paths: Paths
     clock: Clock

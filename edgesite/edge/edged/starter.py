@@ -15,10 +15,11 @@ import anyio
 
 from edgesite.edge.edged.devices.allocation import AllocationError
 from edgesite.edge.edged.devices.manager import ContainerDevices
-from edgesite.edge.edged.environment import ConfigError, Reference, environment, expand, references
+from edgesite.edge.edged.environment import ConfigError, Reference, environment, references
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
 from edgesite.edge.edged.images import Pull
+from edgesite.edge.edged.mounts import Sources, devices_of, mounts_of
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import (
     ContainerConfig,
@@ -26,7 +27,6 @@ from edgesite.edge.edged.runtime import (
     Image,
     Isolation,
     Mount,
-    Propagation,
     RuntimeFault,
     RuntimeUnavailable,
 )
@@ -35,17 +35,10 @@ from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import TERMINATION_PATH, SpecError, container_config, noted_resources, resizable
 from edgesite.edge.edged.state import PodState, Seen, Unhealthy, Waiting
 from edgesite.edge.edged.together import together
-from edgesite.edge.edged.volumes import subpaths
-from edgesite.edge.edged.volumes.host import resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError
 
 __all__ = ["ContainerStarter"]
 
-_PROPAGATION: Final = {
-    "HostToContainer": Propagation.HOST_TO_CONTAINER,
-    "Bidirectional": Propagation.BIDIRECTIONAL,
-}
-_READONLY_VOLUMES: Final = ("configMap", "secret", "downwardAPI", "projected")
 RETRY_S: Final = 10.0
 BUSY_S: Final = (
     1.0  #: An earlier start of the same container, cut off with the edgesite that asked for it, may still go on.
@@ -60,9 +53,9 @@ class ContainerStarter:
         self._wake = wake
         self._pulls: dict[str, Pull] = {}
 
-    def want_image(self, state: PodState, container: Mapping[str, Any]) -> Pull:
-        """Begin to look for the image, unless that goes on already or has succeeded."""
-        name = container["name"]
+    def want_image(self, state: PodState, container: Mapping[str, Any], *, key: str = "") -> Pull:
+        """Begin to look for the image, unless that goes on already or has succeeded. ``key`` is that of a volume's image."""
+        name = key or container["name"]
         pull = self._pulls.get(name)
         now = self._services.clock.monotonic()
         expired = pull is not None and pull.retry_at is not None and pull.retry_at <= now
@@ -85,6 +78,10 @@ class ContainerStarter:
             if pull.waiting is not None:
                 state.waiting[name] = pull.waiting
             return pull.retry_at
+        if (missing := await self._volume_images(state, container)) is not None:
+            if missing.waiting is not None:
+                state.waiting[name] = missing.waiting
+            return missing.retry_at
         image = pull.image
         del self._pulls[name]  # the next start asks anew: pull policy Always means each start
         try:
@@ -181,7 +178,8 @@ class ContainerStarter:
         await together(get_objects, get_services)
         env = environment(pod, container, objects, services.node.seen_by(_ips(state, services)), told)
         message_file = services.paths.termination_message(pod.uid, container["name"], attempt)
-        mounts = await services.threads.run(self._mounts, state, container, env, message_file)
+        sources = await self._sources(state, container)
+        mounts = await services.threads.run(self._mounts, state, container, env, message_file, sources)
         settings = services.settings
         made = container_config(
             pod,
@@ -195,7 +193,40 @@ class ContainerStarter:
             seccomp_root=settings.seccomp_root,
             target=_target(state, container),
         )
+        made = replace(made, devices=tuple(devices_of(container, sources)))
         return _with_devices(made, await services.devices.for_container(pod, container))
+
+    async def _sources(self, state: PodState, container: Mapping[str, Any]) -> Sources:
+        """Where the volumes are; images of volumes are there by now. Raises VolumeError, RuntimeUnavailable, OSError."""
+        services, uid = self._services, state.pod.uid
+        paths, images = dict(state.volumes), {}
+        for name in _image_volumes(state.pod, container):
+            pull = self._pulls[_pull_name(name)]
+            assert pull.image is not None
+            try:
+                place = await services.image_volumes.mount(uid, name, pull.image.id)
+            except RuntimeUnavailable:
+                raise
+            except RuntimeFault as exc:
+                raise VolumeError(f'image volume "{name}" cannot be mounted: {exc}') from exc
+            if place is None:
+                images[name] = pull.image.id
+            else:
+                paths[name] = str(place)
+        isolates = services.runtime.isolation is not Isolation.NONE
+        return Sources(paths, images, services.paths.sub_paths(uid), isolates, services.node.recursive_read_only)
+
+    async def _volume_images(self, state: PodState, container: Mapping[str, Any]) -> Pull | None:
+        """Have the images of volumes pulled; return the first that is not there."""
+        pulls = []
+        for name, source in _image_volumes(state.pod, container).items():
+            wanted = {"name": container["name"], "image": source.get("reference", "")}
+            if source.get("pullPolicy"):
+                wanted["imagePullPolicy"] = source["pullPolicy"]
+            pulls.append(self.want_image(state, wanted, key=_pull_name(name)))
+        for pull in pulls:
+            await pull.checked.wait()
+        return next((one for one in pulls if one.image is None), None)
 
     async def _services_of(self, pod: Pod) -> dict[str, str]:
         if pod.is_static:
@@ -218,26 +249,15 @@ class ContainerStarter:
         return found
 
     def _mounts(
-        self, state: PodState, container: Mapping[str, Any], env: Mapping[str, str], message_file: Path
+        self,
+        state: PodState,
+        container: Mapping[str, Any],
+        env: Mapping[str, str],
+        message_file: Path,
+        sources: Sources,
     ) -> list[Mount]:
         """Blocking: looks at sub-paths and makes the file of the termination message. Raises VolumeError, OSError."""
-        kinds = {one.get("name"): one for one in state.pod.spec.get("volumes") or ()}
-        mounts = []
-        places = self._services.paths.sub_paths(state.pod.uid)
-        isolates = self._services.runtime.isolation is not Isolation.NONE
-        for number, mount in enumerate(container.get("volumeMounts") or ()):
-            name = mount.get("name", "")
-            if (source := state.volumes.get(name)) is None:
-                raise VolumeError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
-            sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
-            if sub_path and isolates:
-                place = places / name / container["name"] / str(number)
-                source = str(subpaths.pin(Path(source), sub_path, place))
-            elif sub_path:
-                source = str(resolve_sub_path(Path(source), sub_path))
-            readonly = bool(mount.get("readOnly")) or any(kind in kinds.get(name, {}) for kind in _READONLY_VOLUMES)
-            propagation = _PROPAGATION.get(mount.get("mountPropagation") or "", Propagation.PRIVATE)
-            mounts.append(Mount(mount.get("mountPath", ""), source, readonly, propagation))
+        mounts = mounts_of(state.pod, container, env, sources)
         taken = {mount.container_path for mount in mounts}
         hosts = self._services.paths.etc_hosts(state.pod.uid)
         if "/etc/hosts" not in taken and hosts.exists():
@@ -264,6 +284,18 @@ def _with_devices(config: ContainerConfig, devices: ContainerDevices) -> Contain
         annotations={**devices.annotations, **config.annotations},
         cdi_devices=devices.cdi,
     )
+
+
+def _image_volumes(pod: Pod, container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The volumes of a container that are images."""
+    mounted = {one.get("name") for one in container.get("volumeMounts") or ()}
+    volumes = pod.spec.get("volumes") or ()
+    return {one["name"]: one["image"] or {} for one in volumes if one.get("name") in mounted and "image" in one}
+
+
+def _pull_name(volume: str) -> str:
+    """No container has such a name."""
+    return f"volume/{volume}"
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

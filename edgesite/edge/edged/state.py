@@ -94,6 +94,7 @@ class PodState:
     termination: Termination | None = None
     mirror_uid: str = ""  #: of a static pod's mirror, once there is one
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
+    recursive_read_only: bool = False  #: whether mounts are read-only to the bottom where that is wanted if possible
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
     started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id
     unhealthy: dict[str, Unhealthy] = field(default_factory=dict)  #: containers to be restarted, by id

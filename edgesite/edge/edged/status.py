@@ -195,7 +195,27 @@ def _container(state: PodState, container: Mapping[str, Any], runtime_name: str,
         status["containerID"] = f"{runtime_name}://{latest.id}"
         if resources := state.actual.get(latest.id):
             status["resources"] = resources
+        if mounts := _mounts(state, container):
+            status["volumeMounts"] = mounts
     return status
+
+
+def _mounts(state: PodState, container: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How a container's volumes are mounted, if it cares how far down they are read-only."""
+    mounts = container.get("volumeMounts") or ()
+    if not any(one.get("recursiveReadOnly") for one in mounts):
+        return []
+    shown = []
+    for one in mounts:
+        told = {"name": one.get("name", ""), "mountPath": one.get("mountPath", "")}
+        if one.get("readOnly"):
+            wanted = one.get("recursiveReadOnly") or "Disabled"
+            told |= {
+                "readOnly": True,
+                "recursiveReadOnly": "Enabled" if wanted != "Disabled" and state.recursive_read_only else "Disabled",
+            }
+        shown.append(told)
+    return shown
 
 
 def _lost(running: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def sandbox_config(config: SandboxConfig) -> dict[str, Any]:
                 "supplemental_groups": list(security.groups),
                 "privileged": security.privileged,
                 "seccomp": _seccomp(security),
+                "selinux_options": security.selinux or None,
+                "supplemental_groups_policy": int(security.strict_groups),
             },
         },
     }
@@ -148,7 +150,9 @@ def _page_size(size: str) -> str:
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
+    image = {"image": {"image": mount.image}, "image_sub_path": mount.image_sub_path} if mount.image else {}
     return {
+        **image,
         "container_path": mount.container_path,
         "host_path": mount.host_path,
         "readonly": mount.readonly,
@@ -175,6 +179,18 @@ def _seccomp(security: ContainerSecurity) -> dict[str, Any] | None:
     return {"profile_type": _PROFILES.get(security.seccomp.type, 1), "localhost_ref": security.seccomp.path}
 
 
+def _apparmor(security: ContainerSecurity) -> dict[str, Any]:
+    """As a profile, and as the text that runtimes before containerd 1.7 read."""
+    profile = security.apparmor
+    if profile is None:
+        return {}
+    texts = {"RuntimeDefault": "runtime/default", "Unconfined": "unconfined"}
+    return {
+        "apparmor": {"profile_type": _PROFILES.get(profile.type, 1), "localhost_ref": profile.path},
+        "apparmor_profile": texts.get(profile.type, f"localhost/{profile.path}"),
+    }
+
+
 def _security(security: ContainerSecurity) -> dict[str, Any]:
     return {
         "capabilities": {
@@ -192,6 +208,9 @@ def _security(security: ContainerSecurity) -> dict[str, Any]:
         "masked_paths": list(security.masked_paths),
         "readonly_paths": list(security.readonly_paths),
         "seccomp": _seccomp(security),
+        "selinux_options": security.selinux or None,
+        "supplemental_groups_policy": int(security.strict_groups),
+        **_apparmor(security),
     }
 
 

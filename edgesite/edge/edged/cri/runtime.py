@@ -21,6 +21,7 @@ import anyio
 from edgesite.context import Net
 from edgesite.edge.edged.cri import convert
 from edgesite.edge.edged.cri.client import CriClient
+from edgesite.edge.edged.cri.imagemounts import SNAPSHOTS, mounts_of_image, remove_view
 from edgesite.edge.edged.cri.tables import CONTAINERD, CRI, IMAGE_SERVICE, RUNTIME_SERVICE
 from edgesite.edge.edged.runtime import (
     ContainerConfig,
@@ -32,6 +33,7 @@ from edgesite.edge.edged.runtime import (
     ContainerStatus,
     ExecResult,
     FilesystemUsage,
+    HostMount,
     Image,
     Isolation,
     LinuxResources,
@@ -261,6 +263,20 @@ class CriRuntime:
 
     async def remove_image(self, reference: str) -> None:
         await self._forgiving("RemoveImage", {"image": {"image": reference}}, images=True)
+
+    async def image_mounts(self, image_id: str, key: str) -> Sequence[HostMount]:
+        if (await self.version()).name != "containerd":
+            return ()  # others mount images themselves
+        image = await self._call("ImageStatus", {"image": {"image": image_id}, "verbose": True}, images=True)
+        status = await self._call("Status", {"verbose": True})
+        return await mounts_of_image(self._call_containerd, image, status, key)
+
+    async def forget_image_mounts(self, key: str) -> None:
+        await remove_view(self._call_containerd, await self._call("Status", {"verbose": True}), key)
+
+    async def _call_containerd(self, path: str, request: str, answer: str, body: dict[str, Any]) -> dict[str, Any]:
+        client = self._client(images=True)
+        return await client.call(path, SNAPSHOTS, request, answer, body, self._timeout_s, namespace="k8s.io")
 
     async def image_filesystems(self) -> Sequence[FilesystemUsage]:
         answer = await self._call("ImageFsInfo", {}, images=True)

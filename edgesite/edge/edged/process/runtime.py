@@ -42,6 +42,7 @@ from edgesite.edge.edged.runtime import (
     ContainerStatus,
     ExecResult,
     FilesystemUsage,
+    HostMount,
     Image,
     InvalidReference,
     Isolation,
@@ -414,6 +415,12 @@ class ProcessRuntime:
 
     async def remove_image(self, reference: str) -> None:
         return
+
+    async def image_mounts(self, image_id: str, key: str) -> Sequence[HostMount]:
+        raise RuntimeUnsupported("host processes have the host's files")
+
+    async def forget_image_mounts(self, key: str) -> None:
+        raise NotInRuntime(key)
 
     async def image_filesystems(self) -> Sequence[FilesystemUsage]:
         root = str(self._records.root)

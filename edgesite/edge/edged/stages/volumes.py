@@ -32,6 +32,7 @@ class VolumesStage:
         self.renew_at: float | None = None  #: monotonic: when a token is due
 
     async def setup(self, state: PodState) -> None:
+        state.recursive_read_only = self._services.node.recursive_read_only
         if self.renew_at is not None and self._services.clock.monotonic() >= self.renew_at:
             self.stale = True
         if not self.stale:
@@ -57,6 +58,7 @@ class VolumesStage:
     async def teardown(self, state: PodState) -> None:
         uid, paths = state.pod.uid, self._services.paths
         await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
+        await self._services.image_volumes.unmount(uid)
         await self._services.csi.unmount(uid)  # before the folders go, with the records in them
         await self._services.threads.run(host.remove_tree, paths.pod(uid))
 

@@ -12,16 +12,18 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from edgesite.edge.edged.runtime import HostMount
 from edgesite.edge.edged.volumes.payload import VolumeError
 
 __all__ = [
     "give_all_to_group",
     "give_to_group",
     "is_mount",
+    "mount_all",
     "mount_memory",
     "prepare_host_path",
     "remove_tree",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _MS_NOSUID, _MS_NODEV = 2, 4
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 32, 4096, 16384
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _LAYERS: Final = 16  #: mounts over one place that are taken away at once
@@ -82,6 +85,24 @@ def unmount(target: Path) -> None:
         if number in (errno.EINVAL, errno.ENOENT) or (number == errno.EPERM and not is_in_mount_table(target)):
             return
         raise OSError(number, os.strerror(number), str(target))
+
+
+def mount_all(mounts: Iterable[HostMount], target: Path) -> None:
+    """Make a list of mounts over one folder, read-only. Raises OSError."""
+    target.mkdir(parents=True, exist_ok=True, mode=0o750)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for one in mounts:
+        binds = bool({"bind", "rbind"} & set(one.options)) or one.kind == "bind"
+        rest = [option for option in one.options if option not in ("bind", "rbind", "ro", "rw")]
+        flags = _MS_BIND | (_MS_REC if "rbind" in one.options else 0) if binds else _MS_RDONLY
+        steps = [(flags, None if binds else ",".join(rest).encode())]
+        if binds:  # the kernel takes no other flags with a bind
+            steps.append((_MS_BIND | _MS_REMOUNT | _MS_RDONLY, None))
+        for flag, data in steps:
+            kind = None if binds else one.kind.encode()
+            if libc.mount(os.fsencode(one.source), os.fsencode(target), kind, flag, data) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(target))
 
 
 def is_in_mount_table(path: Path) -> bool:

@@ -19,15 +19,22 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
 from edgesite.edge.edged.volumes.host import resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError
 
-__all__ = ["pin", "release"]
+__all__ = ["can_hold_read_only", "hold_read_only", "pin", "release"]
 
 _MS_BIND: Final = 4096
+_MS_REC: Final = 16384
+_MS_PRIVATE: Final = 1 << 18
+_MOUNT_SETATTR: Final = 442  #: number of the system call, the same on all architectures but alpha
+_ATTR_RDONLY: Final = 1
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _LAYERS: Final = 16  #: binds over one place, should several starts have been cut off
@@ -45,6 +52,39 @@ def pin(volume: Path, sub_path: str, place: Path) -> Path:
         return place if _bind(descriptor, place) else target
     finally:
         os.close(descriptor)
+
+
+def hold_read_only(source: Path, place: Path) -> Path:
+    """Bind a whole tree of mounts to ``place``, each of them read-only; return ``place``. Raises OSError."""
+    descriptor = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not _bind(descriptor, place, _MS_BIND | _MS_REC):
+            raise PermissionError(errno.EPERM, "mounting takes root", str(place))
+    finally:
+        os.close(descriptor)
+    libc = ctypes.CDLL(None, use_errno=True)
+    # What is mounted below the source later must not come in here, writable.
+    done = libc.mount(None, os.fsencode(place), None, _MS_REC | _MS_PRIVATE, None) == 0
+    attributes = struct.pack("QQQQ", _ATTR_RDONLY, 0, 0, 0)
+    if not done or libc.syscall(
+        _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(place), _AT_RECURSIVE, attributes, len(attributes)
+    ):
+        number = ctypes.get_errno()
+        _unbind(place)
+        raise OSError(number, os.strerror(number), str(place))
+    return place
+
+
+def can_hold_read_only() -> bool:
+    """Whether `hold_read_only` works here: as root, on Linux 5.12 or newer."""
+    if os.geteuid() != 0:
+        return False
+    ctypes.set_errno(0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(
+        _MOUNT_SETATTR, -1, b"", 0, None, 0
+    )  # nonsense, which only a kernel that knows the call refuses as such
+    return ctypes.get_errno() != errno.ENOSYS
 
 
 def release(places: Path) -> None:
@@ -79,7 +119,7 @@ def _open_below(root: Path, parts: tuple[str, ...]) -> int:
     return current
 
 
-def _bind(descriptor: int, place: Path) -> bool:
+def _bind(descriptor: int, place: Path, flags: int = _MS_BIND) -> bool:
     """Bind what is open to ``place``; False if we may not. Raises OSError."""
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     if place.is_symlink() or place.exists():
@@ -90,7 +130,7 @@ def _bind(descriptor: int, place: Path) -> bool:
     else:
         place.touch(mode=0o640)
     source = f"/proc/self/fd/{descriptor}".encode()
-    if ctypes.CDLL(None, use_errno=True).mount(source, os.fsencode(place), None, _MS_BIND, None) == 0:
+    if ctypes.CDLL(None, use_errno=True).mount(source, os.fsencode(place), None, flags, None) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EPERM, errno.EACCES):  # not root, or a container without the right
