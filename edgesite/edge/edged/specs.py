@@ -50,6 +50,7 @@ __all__ = [
 #: What a container was made with, of what can be changed while it runs.
 ANNOTATION_RESOURCES: Final = "edgesite.kubeedge.io/resources"
 TERMINATION_PATH: Final = "/dev/termination-log"
+_APPARMOR_ANNOTATION: Final = "container.apparmor.security.beta.kubernetes.io/"
 _MASKED: Final = (
     "/proc/asound",
     "/proc/acpi",
@@ -144,6 +145,8 @@ def sandbox_config(
             privileged=privileged,
             namespaces=_namespaces(pod),
             seccomp=SeccompProfile("RuntimeDefault"),
+            selinux=_selinux(context.get("seLinuxOptions")),
+            strict_groups=context.get("supplementalGroupsPolicy") == "Strict",
         ),
     )
 
@@ -234,6 +237,9 @@ def security_of(
         capabilities=Capabilities(tuple(capabilities.get("add") or ()), tuple(capabilities.get("drop") or ())),
         namespaces=_namespaces(pod),
         seccomp=_seccomp(first("seccompProfile"), privileged, seccomp_default, seccomp_root),
+        apparmor=_apparmor(pod, container, first("appArmorProfile")),
+        selinux=_selinux(first("seLinuxOptions")),
+        strict_groups=above.get("supplementalGroupsPolicy") == "Strict",
         masked_paths=() if unmasked else _MASKED,
         readonly_paths=() if unmasked else _READONLY,
     )
@@ -259,6 +265,25 @@ def _namespaces(pod: Pod) -> Namespaces:
         pid=pid,
         ipc=NamespaceMode.NODE if pod.spec.get("hostIPC") else NamespaceMode.POD,
     )
+
+
+def _apparmor(pod: Pod, container: Mapping[str, Any], profile: Mapping[str, Any] | None) -> SeccompProfile | None:
+    """The profile as a member of the pod, else as the annotation that older pods have. Raises SpecError."""
+    if profile:
+        return SeccompProfile(profile.get("type", "RuntimeDefault"), profile.get("localhostProfile") or "")
+    text = pod.annotations.get(f"{_APPARMOR_ANNOTATION}{container.get('name', '')}", "")
+    if not text:
+        return None
+    if text in ("runtime/default", "unconfined"):
+        return SeccompProfile("RuntimeDefault" if text == "runtime/default" else "Unconfined")
+    kind, _, name = text.partition("/")
+    if kind != "localhost" or not name:
+        raise SpecError(f'invalid AppArmor profile name: "{text}"')
+    return SeccompProfile("Localhost", name)
+
+
+def _selinux(options: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: str(value) for name, value in (options or {}).items() if value}
 
 
 def _seccomp(profile: Mapping[str, Any] | None, privileged: bool, default: bool, root: str) -> SeccompProfile | None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from edgesite.edge.edged import dns
 from edgesite.edge.edged.adoption import container_hash
+from edgesite.edge.edged.cri import convert
 from edgesite.edge.edged.environment import ConfigError, Facts, environment, expand, references
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.pod import Pod, effective_requests
 from edgesite.edge.edged.resources import cgroup_parent, linux_resources, oom_score_adj, qos_class
-from edgesite.edge.edged.runtime import DnsConfig, Image, NamespaceMode
+from edgesite.edge.edged.runtime import ContainerConfig, DnsConfig, Image, NamespaceMode
 from edgesite.edge.edged.services import NodeFacts
 from edgesite.edge.edged.specs import SpecError, host_ports, sandbox_config, security_of
 from edgesite.edge.edged.stages.admission import refusal
@@ -361,3 +362,34 @@ def test_a_pod_may_want_its_full_name_or_any_other() -> None:
     other = a_pod(hostnameOverride="old.example", subdomain="sub")
     assert dns.kernel_name(other, "n1", "cluster.local") == "old.example"
     assert "10.0.0.2\told.example\n" in dns.hosts_file(other, ["10.0.0.2"], "old.example", "cluster.local", "")
+
+
+def test_profiles_and_labels_of_security_modules_reach_the_runtime() -> None:
+    own = {"appArmorProfile": {"type": "Localhost", "localhostProfile": "strict"}, "seLinuxOptions": {"level": "s0:c1"}}
+    above = {"seLinuxOptions": {"type": "svirt_t"}, "supplementalGroupsPolicy": "Strict"}
+    container = {"name": "main", "securityContext": own}
+    found = security_of(a_pod(container, securityContext=above), container, IMAGE)
+    assert found.selinux == {"level": "s0:c1"}, "a container's own options take the place of the pod's"
+    assert found.strict_groups
+    message = convert.container_config(ContainerConfig("main", "i", security=found))["linux"]["security_context"]
+    assert (message["apparmor_profile"], message["apparmor"]) == (
+        "localhost/strict",
+        {"profile_type": 2, "localhost_ref": "strict"},
+    )
+    assert (message["selinux_options"], message["supplemental_groups_policy"]) == ({"level": "s0:c1"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("runtime/default", "runtime/default"), ("unconfined", "unconfined"), ("localhost/mine", "localhost/mine")],
+)
+def test_apparmor_as_older_pods_ask_for_it(text: str, shown: str) -> None:
+    container = {"name": "main"}
+    pod = a_pod(container)
+    pod.annotations["container.apparmor.security.beta.kubernetes.io/main"] = text
+    found = security_of(pod, container, IMAGE)
+    message = convert.container_config(ContainerConfig("main", "i", security=found))["linux"]["security_context"]
+    assert message["apparmor_profile"] == shown
+    pod.annotations["container.apparmor.security.beta.kubernetes.io/main"] = "else"
+    with pytest.raises(SpecError):
+        security_of(pod, container, IMAGE)
