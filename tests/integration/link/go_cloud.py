@@ -61,6 +61,7 @@ TAKEN_SINCE_1_23 = {("pod", "insert"), *(("event", one) for one in ("insert", "u
 class GoCloud:
     site: Site
     version: Version
+    dns_names: tuple[str, ...] = ("localhost",)
     objects: dict[str, Json] = field(default_factory=dict)  #: by resource as on the wire of v1.12
     synced: dict[str, str] = field(default_factory=dict)  #: ObjectSync: uid to version
     requests: list[Json] = field(default_factory=list)
@@ -89,7 +90,7 @@ class GoCloud:
         async with RealPki(RealClock()).session() as pki:
             self.ca = await pki.make_ca("KubeEdge", serial=1024)
             server = await pki.issue(
-                self.ca, "KubeEdge", organizations=["KubeEdge"], dns_names=["localhost"], ips=["127.0.0.1"]
+                self.ca, "KubeEdge", organizations=["KubeEdge"], dns_names=self.dns_names, ips=["127.0.0.1"]
             )
         net, ca = self.site.world.net, self.ca.certificate
         contexts = [
