@@ -152,3 +152,21 @@ def test_no_keepalive_where_something_else_has_told_that_we_live() -> None:
     frame = link.edge.take_frame(206.0)
     assert frame is not None
     assert [one.operation for one in frames.decode(frame.data).messages] == ["keepalive"]
+
+
+def test_only_objects_gather_and_only_while_others_are_on_their_way() -> None:
+    link = Link()
+    link.cloud.send(pod("a", 1), 0.0)
+    assert not link.cloud.may_gather  # nothing is under way: it leaves at once
+    assert link.cloud.take_frame(0.0) is not None
+    link.cloud.send(pod("b", 2), 0.0)
+    assert link.cloud.may_gather
+    link.cloud.send(pod("a", 3, "delete"), 0.0)
+    link.cloud.send(pod("c", 4, "delete"), 0.0)
+    assert not link.cloud.may_gather
+    while link.cloud.take_frame(0.0) is not None:
+        pass
+    for at in range(link.cloud.limits.frame_messages):
+        assert at == 0 or link.cloud.may_gather
+        link.cloud.send(pod(f"p{at}", 10 + at), 0.0)
+    assert not link.cloud.may_gather  # a frame is full
