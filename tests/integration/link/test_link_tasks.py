@@ -231,3 +231,24 @@ async def test_our_edge_pulls_and_declines_upgrades(make_site: SiteMaker) -> Non
             )
             await status_of(client, NODE_UPGRADE_JOBS, "up-2", "completed")
             assert not (await client.get(NODE_UPGRADE_JOBS, "evil")).get("status")
+
+
+async def test_an_upgrade_leaves_an_administrators_cordon(make_site: SiteMaker) -> None:
+    async with make_site() as site:
+        wanted(site)
+        async with site.cloud(TaskManager) as client, site.edge("edge-1", Runtime, EdgeTasks) as edge:
+            with anyio.fail_after(DEADLINE_S):
+                await edge.meta.wait_connected()
+            node = node_object("edge-1")
+            node["metadata"]["labels"] = {"node-role.kubernetes.io/edge": ""}
+            node["spec"] = {"unschedulable": True}
+            await client.create(NODES, node)
+            await client.patch(NODES, "edge-1", {"status": {"conditions": READY}}, subresource="status")
+            await client.create(
+                NODE_UPGRADE_JOBS, job("NodeUpgradeJob", "up-1", version="v9.9.9", nodeNames=["edge-1"])
+            )
+            await status_of(client, NODE_UPGRADE_JOBS, "up-1", "completed")
+            with anyio.fail_after(DEADLINE_S):
+                while LABEL in (await client.get(NODES, "edge-1"))["metadata"]["labels"]:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            assert (await client.get(NODES, "edge-1"))["spec"].get("unschedulable") is True
