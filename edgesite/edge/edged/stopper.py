@@ -12,13 +12,15 @@ import anyio
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
 from edgesite.edge.edged.logrotation import log_files
-from edgesite.edge.edged.runtime import ContainerStatus, RuntimeFault
+from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, RuntimeFault
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, Seen
 from edgesite.edge.edged.together import together
 
 __all__ = ["ContainerStopper"]
 
+_LOOK_FIRST_S: Final = 0.01
+_LOOK_MOST_S: Final = 1.0
 LEAST_GRACE_S: Final = 2.0  #: What is left for the program itself when a preStop hook has used up the time.
 
 
@@ -57,9 +59,19 @@ class ContainerStopper:
             ends_at = services.clock.monotonic()
         left_s = max(ends_at - services.clock.monotonic(), min(LEAST_GRACE_S, grace_s))
         await self._until_stopped(state, container.id, left_s)
-        status = await services.runtime.container_status(container.id)
+        status = await self._status_at_end(container.id)
         if (seen := state.containers.get(container.id)) is not None:
             state.containers[container.id] = Seen(status, seen.sandbox_id)
+
+    async def _status_at_end(self, container_id: str) -> ContainerStatus:
+        """Return how it ended. A runtime may say for a moment that a program runs which ended just before it was to be stopped."""
+        wait_s = _LOOK_FIRST_S
+        while True:
+            status = await self._services.runtime.container_status(container_id)
+            if status.state is not ContainerState.RUNNING or wait_s > _LOOK_MOST_S:
+                return status
+            await self._services.clock.sleep(wait_s)
+            wait_s *= 2
 
     async def discard(self, state: PodState, container: ContainerStatus) -> None:
         """End and remove a container at once, as if it had never been. Raises RuntimeFault."""
