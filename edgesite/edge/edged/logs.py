@@ -80,7 +80,15 @@ class EdgedLogs:
     async def details(self) -> dict[str, PodDetails]:
         services = self._services
         chosen = [(one, services.cgroups.parent(one.pod)) for one in self._pods.states() if any(one.running())]
-        return await services.threads.run(self._meter.measure, chosen, services.clock.monotonic())
+        found = await services.threads.run(self._meter.measure, chosen, services.clock.monotonic())
+        for state, _ in chosen:
+            if told := await services.csi.usage(state.pod.uid):  # drivers know better than the file system
+                details = found[state.pod.uid]
+                volumes = [
+                    replace(one, fs=told.get(state.volumes.get(one.name, ""), one.fs)) for one in details.volumes
+                ]
+                found[state.pod.uid] = replace(details, volumes=volumes)
+        return found
 
     async def image_disk(self) -> FilesystemUsage | None:
         try:

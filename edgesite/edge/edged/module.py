@@ -219,6 +219,8 @@ def _take(message: Message, pods: Pods, static: StaticPods, ctx: Context) -> Non
                     pods.removed(gone)
             elif message.operation in (Operation.INSERT, Operation.UPDATE, Operation.PATCH):
                 (static if static.is_mirror(obj) else pods).applied(obj)
+        elif kind == "persistentvolume":
+            pods.volume_changed(message.object())
         elif kind in ("configmap", "secret") and len(parts) == 3:
             pods.object_changed(kind, parts[0], parts[2])
     except InvalidMessage as exc:

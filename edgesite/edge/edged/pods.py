@@ -17,6 +17,7 @@ from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import ContainerEvent, RuntimeFault
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, Termination
+from edgesite.edge.edged.volumes.claims import claim_names
 from edgesite.edge.edged.volumes.payload import volume_references
 from edgesite.edge.edged.worker import PodWorker
 
@@ -133,6 +134,14 @@ class Pods:
             worker.wake()
         if self._listed and self._loaded:
             self._services.beside(self._remove_leftovers)
+
+    def volume_changed(self, volume: dict[str, Any]) -> None:
+        """A PersistentVolume is another now: it may have grown."""
+        claim = (volume.get("spec") or {}).get("claimRef") or {}
+        for worker in self._workers.values():
+            pod = worker.state.pod
+            if pod.namespace == claim.get("namespace") and claim.get("name", "") in set(claim_names(pod)):
+                worker.objects_changed()
 
     def report_again(self) -> None:
         """Tell the cloud of every pod anew: it may have taken the node for dead and the pods for not ready."""

@@ -14,6 +14,7 @@ import pytest
 from csi_driver import is_mounted
 from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, rig_on
 
+from edgesite.edge.edged.server.source import LogSource
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.runtime import until
@@ -168,6 +169,31 @@ async def test_a_volume_of_the_pods_own_comes_and_goes_with_it(rig: Rig, tmp_pat
         await rig.cloud.delete("inline", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
         assert list((csi.state / "volumes").iterdir()) == []
+
+
+async def test_a_volume_grows_under_its_pod_and_tells_how_full_it_is(rig: Rig, tmp_path: Path) -> None:
+    with driver(tmp_path, "stage", "stats", "expand") as csi:
+        await give(rig, "data")
+        await rig.cloud.apply("pod", claiming("user", "data"))
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "user"))
+        uid = rig.cloud.pod("user")["metadata"]["uid"]
+        source = rig.host.services.get(LogSource)  # type: ignore[type-abstract]
+        (volume,) = (await source.details())[uid].volumes
+        told = (volume.fs.capacity_bytes, volume.fs.used_bytes, volume.fs.available_bytes, volume.fs.inodes_used)
+        assert told == (1000, 400, 600, 1)
+        grown = volume_objects("data")["persistentvolume"]
+        grown["spec"] |= {"capacity": {"storage": "2Gi"}, "claimRef": {"namespace": "default", "name": "data"}}
+        await rig.cloud.apply("persistentvolume", grown)
+
+        async def expanded() -> bool:
+            return len(csi.calls("NodeExpandVolume")) == 1
+
+        await until(expanded)
+        (call,) = csi.calls("NodeExpandVolume")
+        assert call["capacity_range"] == {"required_bytes": 2 << 30}
+        assert call["volume_path"].endswith("/pv-data/mount")
+        await rig.cloud.delete("user", grace_s=1)
+        await rig.cloud.until(lambda: bool(rig.cloud.deleted))
 
 
 async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from edgesite.context import Net
 from edgesite.edge.edged.plugins.client import PluginClient
+from edgesite.edge.edged.podusage import FsUsage
 from edgesite.kube.protowire import Messages
 
-__all__ = ["CsiDriver", "NodeInfo", "VolumeUsage"]
+__all__ = ["CsiDriver", "NodeInfo"]
 
 CSI: Final = Messages(
     """
@@ -54,7 +55,7 @@ _CAPABILITIES: Final = {
 }
 CALL_S: Final = 120.0  #: Mounting may have to check a file system first.
 ASK_S: Final = 10.0
-_BYTES: Final = 1
+_BYTES, _INODES = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,6 @@ class NodeInfo:
     node_id: str
     topology: Mapping[str, str]
     max_volumes: int  #: 0: no limit
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeUsage:
-    available: int = 0
-    total: int = 0
-    used: int = 0
-    abnormal: str = ""  #: what is wrong with the volume, where the driver tells
 
 
 class CsiDriver:
@@ -116,16 +109,22 @@ class CsiDriver:
         answer = await self._do("NodeExpandVolume", {"volume_id": volume_id, **body}, "NodeExpandVolumeResponse")
         return int(answer.get("capacity_bytes", 0))
 
-    async def usage(self, volume_id: str, path: str) -> VolumeUsage:
-        """How full the volume is. Raises PluginError."""
+    async def usage(self, volume_id: str, path: str) -> FsUsage | None:
+        """How full the volume is; None if the driver does not say. Raises PluginError."""
         body = {"volume_id": volume_id, "volume_path": path}
         said = await self._do("NodeGetVolumeStats", body, "NodeGetVolumeStatsResponse", ASK_S)
-        condition = said.get("volume_condition") or {}
-        abnormal = condition.get("message", "abnormal") if condition.get("abnormal") else ""
-        for one in said.get("usage", ()):
-            if one.get("unit", 0) == _BYTES:
-                return VolumeUsage(one.get("available", 0), one.get("total", 0), one.get("used", 0), abnormal)
-        return VolumeUsage(abnormal=abnormal)
+        by_unit = {one.get("unit", 0): one for one in said.get("usage", ())}
+        if (space := by_unit.get(_BYTES)) is None:
+            return None
+        inodes = by_unit.get(_INODES, {})
+        return FsUsage(
+            capacity_bytes=space.get("total", 0),
+            available_bytes=space.get("available", 0),
+            inodes=inodes.get("total", 0),
+            inodes_free=inodes.get("available", 0),
+            used_bytes=space.get("used", 0),
+            inodes_used=inodes.get("used", 0),
+        )
 
     async def _ask(self, name: str, answer: str) -> dict[str, Any]:
         return await self._client.call(_NODE + name, "Empty", answer, {}, ASK_S)

@@ -24,10 +24,11 @@ from edgesite.edge.edged.volumes.csi.volume import CsiVolume
 from edgesite.edge.edged.volumes.host import is_in_mount_table
 from edgesite.kube import json
 
-__all__ = ["Record", "Records"]
+__all__ = ["CAPACITY", "Record", "Records"]
 
 FILE: Final = "vol_data.json"
 PLUGIN: Final = "csi"
+CAPACITY: Final = "edgesiteCapacity"  #: a member of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,10 @@ class Records:
     def is_published(self, record: Record) -> bool:
         """Whether the volume is mounted for the pod: binds within one file system are seen in the mount table alone."""
         return is_in_mount_table(record.mount) and (record.folder / FILE).exists()
+
+    def capacity(self, record: Record) -> str:
+        """How large the volume was when it was mounted, as its PersistentVolume had it; "" if that is not known."""
+        return str(_read(record.folder / FILE).get(CAPACITY) or "")
 
     def remove(self, record: Record) -> None:
         """Forget a volume whose driver has undone its mounts; never what is still mounted. Raises OSError."""

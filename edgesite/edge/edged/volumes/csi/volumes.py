@@ -23,14 +23,16 @@ from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.plugins.client import PluginError
 from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
 from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.podusage import FsUsage
 from edgesite.edge.edged.volumes import host
 from edgesite.edge.edged.volumes.claims import ClaimPending
-from edgesite.edge.edged.volumes.csi.driver import CsiDriver, VolumeUsage
-from edgesite.edge.edged.volumes.csi.records import Record, Records
+from edgesite.edge.edged.volumes.csi.driver import CsiDriver
+from edgesite.edge.edged.volumes.csi.records import CAPACITY, Record, Records
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name, capability, pod_context, wants_group
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.quantity import InvalidQuantity, parse
 
 __all__ = ["CsiVolumes", "DriverRules", "Mounted"]
 
@@ -151,6 +153,8 @@ class CsiVolumes:
             there = await self._threads.run(self._records.is_published, record)
             if not there or rules.republish:
                 await self._bring(pod, volume, group, record, rules, lazily=lazily, again=there)
+            if there:
+                await self._expand(volume, record)
         return Mounted(str(record.mount), again_s)
 
     async def _bring(
@@ -175,8 +179,7 @@ class CsiVolumes:
             "publish_context": context,
             "volume_capability": capability(volume, driver.capabilities, group),
         }
-        more = {"specVolID": volume.name, "nodeName": self._node, "volumeLifecycleMode": kind}
-        await self._threads.run(self._records.write, record, more)
+        await self._threads.run(self._records.write, record, self._told(volume))
         if "STAGE_UNSTAGE_VOLUME" in driver.capabilities and not volume.is_inline:
             staged = self._records.staged(volume.driver, volume.handle)
             if (volume.driver, volume.handle) not in self._staged:
@@ -201,6 +204,33 @@ class CsiVolumes:
             volume.handle, str(staged.staged), {**body, "secrets": secrets, "volume_context": volume.attributes}
         )
         self._staged.add((volume.driver, volume.handle))
+
+    async def _expand(self, volume: CsiVolume, record: Record) -> None:
+        """Let the file system of a mounted volume grow, if the volume has. Raises VolumeError, PluginError, OSError."""
+        driver = self._drivers.get(volume.driver)
+        before = await self._threads.run(self._records.capacity, record)
+        if driver is None or "EXPAND_VOLUME" not in driver.capabilities or not _is_larger(volume.capacity, before):
+            return
+        staged = self._records.staged(volume.driver, volume.handle)
+        body = {
+            "volume_path": str(record.mount),
+            "capacity_range": {"required_bytes": parse(volume.capacity).value()},
+            "volume_capability": capability(volume, driver.capabilities, None),
+            "secrets": await self._secret(volume.expand_secret),
+        }
+        if staged.staged.is_dir():
+            body["staging_target_path"] = str(staged.staged)
+        await driver.expand(volume.handle, body)
+        await self._threads.run(self._records.write, record, self._told(volume))
+
+    def _told(self, volume: CsiVolume) -> dict[str, str]:
+        kind = "Ephemeral" if volume.is_inline else "Persistent"
+        return {
+            "specVolID": volume.name,
+            "nodeName": self._node,
+            "volumeLifecycleMode": kind,
+            CAPACITY: volume.capacity,
+        }
 
     async def _rules(self, driver: str) -> DriverRules:
         try:
@@ -315,14 +345,15 @@ class CsiVolumes:
 
     # -- how full
 
-    async def usage(self, uid: str) -> dict[str, VolumeUsage]:
+    async def usage(self, uid: str) -> dict[str, FsUsage]:
         """How full a pod's volumes are, by where they are mounted, of those drivers that can tell."""
         found = {}
         for record in await self._threads.run(self._records.of, uid):
             driver = self._drivers.get(record.driver)
             if driver is not None and "GET_VOLUME_STATS" in driver.capabilities:
                 try:
-                    found[str(record.mount)] = await driver.usage(record.handle, str(record.mount))
+                    if (told := await driver.usage(record.handle, str(record.mount))) is not None:
+                        found[str(record.mount)] = told
                 except PluginError as exc:
                     self._log.debug("volume=%s: %s", record.handle, exc)
         return found
@@ -359,3 +390,11 @@ class _Alone:
 
 def _make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+
+def _is_larger(wanted: str, before: str) -> bool:
+    """Whether a volume has grown; of one without a size on record nothing is known."""
+    try:
+        return bool(before) and parse(wanted) > parse(before)
+    except InvalidQuantity:
+        return False
