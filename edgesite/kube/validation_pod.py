@@ -7,6 +7,8 @@ Source  Rules and texts of kube-apiserver's validation of core/v1 Pod.
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from edgesite.kube import names
@@ -78,11 +80,27 @@ def check_pod_spec(causes: Causes, path: str, spec: Object) -> None:
         )
     if "resources" in spec:
         check_resources(causes, f"{path}.resources", spec["resources"])
+    _check_sysctls(causes, f"{path}.securityContext.sysctls", spec.get("securityContext", {}).get("sysctls", ()))
     system = spec.get("os", {}).get("name")
     if "os" in spec:
         causes.choice(f"{path}.os.name", system, ("linux", "windows"))
 
 
+def _check_sysctls(causes: Causes, path: str, sysctls: Iterable[Object]) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(sysctls):
+        name, at = one.get("name", ""), f"{path}[{index}].name"
+        if not name:
+            causes.required(at)
+        elif len(name) > _SYSCTL_MOST or not _SYSCTL.fullmatch(name):
+            causes.invalid(at, name, f"must have at most {_SYSCTL_MOST} characters and match regex ^{_SYSCTL.pattern}$")
+        elif name in seen:
+            causes.duplicate(at, name)
+        seen.add(name)
+
+
+_SYSCTL_MOST: Final = 253
+_SYSCTL: Final = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _NO_IP: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 

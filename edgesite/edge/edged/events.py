@@ -30,7 +30,7 @@ WARNING: Final = "Warning"
 HELD: Final = 512
 QUEUED: Final = 1024
 SAME_S: Final = 600.0
-COMPONENT: Final = "edged"
+COMPONENT: Final = "kubelet"  #: by which people, tools and tests look for what a node says of its pods
 
 
 class Events:

@@ -404,3 +404,13 @@ def test_a_stateful_sets_pods_may_mount_its_claims() -> None:
     spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
     defaults.apply("apps", "v1", "StatefulSet", obj)
     assert validation.validate(resources.STATEFUL_SETS, obj) == []
+
+
+def test_names_of_sysctls() -> None:
+    names = ("foo-", "kernel.shmmax", "net/ipv4/conf.a", "safe-and-unsafe", "bar..", "a" * 254, "kernel.shmmax")
+    found = causes(resources.PODS, pod(securityContext={"sysctls": [{"name": one, "value": "1"} for one in names]}))
+    assert [one.partition(".name: ")[0] for one in found] == [
+        f"spec.securityContext.sysctls[{index}]" for index in (0, 4, 5, 6)
+    ]
+    assert 'Invalid value: "foo-": must have at most 253 characters and match regex ^' in found[0]
+    assert found[3].endswith('Duplicate value: "kernel.shmmax"')
