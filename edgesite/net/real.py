@@ -211,12 +211,24 @@ class RealNet:
         return near, client
 
 
+async def _resolved(
+    loop: asyncio.AbstractEventLoop, host: str, port: int
+) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    """Addresses need no resolver, which works in a thread. Raises OSError."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return [(family, (host, port))]
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, where) for family, _, _, _, where in found]
+
+
 async def _connect_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
     """Try each address of the host in turn. Raises OSError, the last one."""
     failure: OSError | None = None
-    for family, kind, protocol, _, where in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, where in await _resolved(loop, host, port):
         try:
-            sock = socket.socket(family, kind, protocol)
+            sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as exc:  # a family that this kernel does not have
             failure = exc
             continue
