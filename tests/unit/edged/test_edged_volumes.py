@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,17 @@ def test_a_sub_path_stays_what_it_was_when_it_was_looked_at(tmp_path: Path) -> N
     assert not (tmp_path / "subpaths").exists()
     assert (volume / "away" / "mine").exists(), "what was bound is the volume's"
     assert (volume / "file").read_text() == "text"
+
+
+def test_sub_paths_that_are_made_are_as_open_as_their_volume(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o2777)
+    try:
+        subpaths.pin(volume, "new/dir", tmp_path / "subpaths/v/web/0")
+        assert [stat.S_IMODE((volume / one).stat().st_mode) for one in ("new", "new/dir")] == [0o2777] * 2
+    finally:
+        subpaths.release(tmp_path / "subpaths")
 
 
 def test_links_inside_a_volume_may_be_sub_paths(tmp_path: Path) -> None:

@@ -99,16 +99,21 @@ def release(places: Path) -> None:
 
 
 def _open_below(root: Path, parts: tuple[str, ...]) -> int:
-    """Open ``parts`` below ``root``, making folders that are missing and following no link. Raises VolumeError, OSError."""
+    """Open ``parts`` below ``root``, following no link. Folders that are missing are made, as open to others as the volume itself.
+
+    Raises VolumeError, OSError.
+    """
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     current = os.open(root, os.O_PATH | os.O_CLOEXEC)
     try:
+        mode = os.fstat(current).st_mode & 0o777
         for part in parts:
             try:
                 below = os.open(part, flags, dir_fd=current)
             except FileNotFoundError:
-                os.mkdir(part, 0o750, dir_fd=current)
+                os.mkdir(part, 0o700, dir_fd=current)
                 below = os.open(part, flags, dir_fd=current)
+                _open_to_others(below, mode)
             os.close(current)
             current = below
             if stat.S_ISLNK(os.fstat(current).st_mode):
@@ -117,6 +122,13 @@ def _open_below(root: Path, parts: tuple[str, ...]) -> int:
         os.close(current)
         raise
     return current
+
+
+def _open_to_others(descriptor: int, mode: int) -> None:
+    """Set the permissions of a folder that was just made; its group may come from the folder above. Raises OSError."""
+    made = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(made):  # else something else has taken its place
+        os.chmod(f"/proc/self/fd/{descriptor}", mode | (made & stat.S_ISGID))
 
 
 def _bind(descriptor: int, place: Path, flags: int = _MS_BIND) -> bool:
