@@ -303,7 +303,7 @@ async def test_a_reader_that_stops_holds_up_nobody_and_little_memory(keys: Keys)
             await lively.send(message, lane=BULK)
         await until(lambda: len(cloud.received) == 60)
         far_stuck.resume()
-        await until(lambda: len(cloud.received) == 60 + sent // len(message))
+        await until(lambda: len(cloud.received) > 60 + sent // len(message))  # and the one whose sender gave up waiting
         assert far_lively.closed is None
         stuck.abort()
         lively.abort()
