@@ -15,6 +15,8 @@ from edgesite.cloud.cloudhub.identities import BARRED
 from edgesite.wire.message import InvalidMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgesite.cloud.edgecontroller.objects import EdgeObjects
     from edgesite.wire.resource import ResourcePath
 
@@ -36,10 +38,11 @@ class Answer(Enum):
 
 
 class NodeRules:
-    """Decides by the caches."""
+    """Decides by the caches. ``task_needs(node, namespace, secret)``: whether a task of the node wants that secret."""
 
-    def __init__(self, objects: EdgeObjects) -> None:
+    def __init__(self, objects: EdgeObjects, task_needs: Callable[[str, str, str], bool] = lambda *_: False) -> None:
         self._objects = objects
+        self._task_needs = task_needs
 
     def may(self, node: str, path: ResourcePath, content: Any) -> Answer:
         """Whether ``node`` may send a request about ``path``."""

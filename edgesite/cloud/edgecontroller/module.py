@@ -19,6 +19,7 @@ from edgesite.cloud.edgecontroller.downstream import Downstream
 from edgesite.cloud.edgecontroller.inorder import InOrder
 from edgesite.cloud.edgecontroller.objects import EdgeObjects, takes_errors
 from edgesite.cloud.edgecontroller.upstream import Upstream
+from edgesite.cloud.taskmanager.needs import TaskNeeds
 from edgesite.context import Context, Section
 from edgesite.wire.message import MessageMaker
 
@@ -61,6 +62,10 @@ class EdgeController:
             if records is not None:
                 records.on_its_way(node, uid)
 
+        def task_needs(node: str, namespace: str, secret: str) -> bool:
+            needs = ctx.services.find(TaskNeeds)  # type: ignore[type-abstract]
+            return needs is not None and needs.needs_secret(node, namespace, secret)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(while_provided, ctx, Client, provided)
             informers = ctx.services.find(SharedInformers)
@@ -73,7 +78,7 @@ class EdgeController:
             await objects.wait_synced()
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way).run)
             ctx.services.provide(EdgeObjects, objects)
-            rules, now = NodeRules(objects), ctx.clock.monotonic
+            rules, now = NodeRules(objects, task_needs), ctx.clock.monotonic
             upstream = Upstream(client, rules, ctx.bus, maker, knows_errors, on_its_way, now, ctx.log)
             requests = InOrder(tasks, upstream.handle, _AT_ONCE)
             ctx.ready()

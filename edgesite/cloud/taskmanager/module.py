@@ -23,6 +23,7 @@ from edgesite.client import Client, Controller, ObjectKey, Result, SharedInforme
 from edgesite.cloud.cloudhub.records import ConnectedNodes
 from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.taskmanager import prepull, upgrades
+from edgesite.cloud.taskmanager.needs import TaskNeeds
 from edgesite.cloud.taskmanager.nodes import BUSY, Speech, nodes_of, own_version, speech_of
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES
@@ -65,6 +66,7 @@ class TaskManager:
         informers = await service(ctx, SharedInformers)
         inboxes = [ctx.bus.join(one, one) for one in (_TASKS, _UPGRADES)]
         jobs = _Jobs(ctx, provided.named("taskmanager"), informers)
+        ctx.services.provide(TaskNeeds, jobs)  # type: ignore[type-abstract]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(while_provided, ctx, Client, provided)
             for inbox, take in zip(inboxes, (jobs.told, jobs.reported), strict=True):
@@ -78,7 +80,7 @@ async def _listen(inbox: Any, take: Any) -> None:
 
 
 class _Jobs:
-    """Reconciles one job at a time, so that its status has one writer."""
+    """Reconciles one job at a time, so that its status has one writer. Implements `TaskNeeds`."""
 
     def __init__(self, ctx: Context, client: Client, informers: SharedInformers) -> None:
         self._ctx = ctx
@@ -100,6 +102,12 @@ class _Jobs:
 
     def _add(self, kind: str, name: str) -> None:
         self._controller.queue.add(ObjectKey(kind, name))
+
+    def needs_secret(self, node: str, namespace: str, name: str) -> bool:
+        """See `TaskNeeds`."""
+        secret = f"{namespace}/{name}"
+        jobs = [one for one in self._caches[_PREPULL].list() if prepull.template_of(one).get("imageSecrets") == secret]
+        return any(prepull.is_at_work(one.get("status") or {}, node) for one in jobs)
 
     # -- what nodes tell ------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ __all__ = [
     "SUCCESSFUL",
     "begin",
     "ended",
-    "entry_of",
+    "is_at_work",
     "is_over",
     "summed_up",
     "template_of",
@@ -57,11 +57,10 @@ def is_over(status: Object) -> bool:
     return status.get("state") in FINAL
 
 
-def entry_of(status: Object, node: str) -> Object | None:
-    for entry in status.get("status") or ():
-        if (entry.get("nodeStatus") or {}).get("nodeName") == node:
-            return dict(entry)
-    return None
+def is_at_work(status: Object, node: str) -> bool:
+    """Whether a node has been told, and is not done."""
+    rows = (one.get("nodeStatus") or {} for one in status.get("status") or ())
+    return any(one.get("nodeName") == node and one.get("state") not in FINAL for one in rows)
 
 
 def begin(node: str, now: str) -> Object:

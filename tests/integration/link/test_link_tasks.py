@@ -16,7 +16,7 @@ from edgesite.cloud.taskmanager.module import TaskManager
 from edgesite.context import Context, Section
 from edgesite.edge.edged.imagestore import ImageStore
 from edgesite.edge.taskmanager.module import EdgeTasks
-from edgesite.kube.resources import IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES, Resource
+from edgesite.kube.resources import IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES, SECRETS, Resource
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
 
@@ -141,7 +141,12 @@ async def test_tasks_of_v1_23_go_and_are_answered_as_recorded(make_site: SiteMak
             await edge.join(await read_token(client))
             async with edge.linked():
                 await edge.register()
-                made = prepull("good:1", "bad:1", nodeNames=["go-1"], checkItems=["disk"], retryTimes=1)
+                for name in ("pull", "other"):
+                    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "default"}}
+                    await client.create(SECRETS, secret)
+                before = (await edge.call("query", "default/secret/pull"))["content"]
+                assert before["ErrStatus"]["reason"] == "Forbidden"
+                made = prepull("good:1", "bad:1", nodeNames=["go-1"], checkItems=["disk"], imageSecrets="default/pull")
                 await client.create(IMAGE_PRE_PULL_JOBS, made)
                 told = await task(edge, "taskmanager")
                 path = "operations.kubeedge.io/v1alpha2/imageprepulljob/pre-1/node/go-1"
@@ -187,6 +192,8 @@ async def test_tasks_of_v1_23_go_and_are_answered_as_recorded(make_site: SiteMak
                 await client.create(NODE_UPGRADE_JOBS, upgrade)
                 told = await task(edge, "taskmanager")
                 assert told["route"]["resource"] == "operations.kubeedge.io/v1alpha2/nodeupgradejob/up-1/node/go-1"
+                after = (await edge.call("query", "default/secret/pull"))["content"]
+                assert after["ErrStatus"]["reason"] == "Forbidden", "the task is over"
                 row |= {"action": "Check", "reason": "failed to pull image", "extend": ""}
                 await edge._send("websocket", "hub", "UpdateNodeActionStatus", told["route"]["resource"], row)
                 status = await status_of(client, NODE_UPGRADE_JOBS, "up-1", "completed")
