@@ -43,3 +43,8 @@ class Paths:
 
     def pod_logs(self, pod: Pod) -> Path:
         return self.logs / pod.log_directory_name
+
+    @property
+    def log_links(self) -> Path | None:
+        """Where logs have flat names, too (`loglinks`): beside a root of logs that is laid out as kubelet's /var/log/pods."""
+        return self.logs.parent / "containers" if self.logs.name == "pods" else None

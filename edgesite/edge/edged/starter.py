@@ -19,6 +19,7 @@ from edgesite.edge.edged.environment import ConfigError, Reference, environment,
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
 from edgesite.edge.edged.images import Pull
+from edgesite.edge.edged.loglinks import add_link
 from edgesite.edge.edged.mounts import Sources, devices_of, mounts_of
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import (
@@ -130,6 +131,8 @@ class ContainerStarter:
         state.waiting.pop(name, None)
         state.actual[container_id] = noted_resources(status, resizable(container))
         self._services.metrics.container_starts.inc()
+        if (links := self._services.paths.log_links) is not None:
+            await self._services.threads.run(add_link, links, state.pod, name, container_id, status.log_path)
         self._say(state, NORMAL, "Started", f"Started container {name}", name)
         handler = (container.get("lifecycle") or {}).get("postStart")
         if handler:

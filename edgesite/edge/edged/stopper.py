@@ -11,6 +11,7 @@ import anyio
 
 from edgesite.edge.edged.events import NORMAL, WARNING
 from edgesite.edge.edged.hooks import HookFailed, run_hook
+from edgesite.edge.edged.loglinks import remove_links
 from edgesite.edge.edged.logrotation import log_files
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, RuntimeFault
 from edgesite.edge.edged.services import PodServices
@@ -87,7 +88,7 @@ class ContainerStopper:
             self._services.log.info("container=%s cannot be removed yet: %s", container.id, exc)
             return
         if container.log_path:
-            await self._services.threads.run(_remove_log, Path(container.log_path))
+            await self._services.threads.run(_remove_log, Path(container.log_path), self._services.paths.log_links)
 
     def _grace(self, state: PodState) -> float:
         return state.pod.grace_s if self._grace_s is None else min(self._grace_s, state.pod.grace_s)
@@ -149,6 +150,8 @@ class ContainerStopper:
             raise failure
 
 
-def _remove_log(path: Path) -> None:
+def _remove_log(path: Path, links: Path | None) -> None:
+    if links is not None:
+        remove_links(links, path)
     for one in log_files(path):
         one.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ import anyio
 from edgesite.cancellation import is_being_cancelled
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import active_deadline, is_over
+from edgesite.edge.edged.loglinks import remove_links
 from edgesite.edge.edged.messages import termination_message
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.probes import ProbeSet
@@ -332,7 +333,7 @@ class PodWorker:
         for stage in reversed(self._stages[:-1]):
             await stage.teardown(state)
         # The last, so that after a crash there is something by which the rest is found (`leftovers`).
-        await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod))
+        await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod), services.paths.log_links)
         self.done = True
 
     async def _tell_end(self) -> None:
@@ -365,5 +366,7 @@ def _container_names(pod: Pod) -> Iterable[str]:
     return (one["name"] for one in (*pod.init_containers, *pod.containers))
 
 
-def _remove_logs(path: Path) -> None:
+def _remove_logs(path: Path, links: Path | None) -> None:
+    if links is not None:
+        remove_links(links, path)
     shutil.rmtree(path, ignore_errors=True)

@@ -188,6 +188,11 @@ class GoNode:
             "io.kubernetes.pod.terminationGracePeriod": "2",
         }
 
+    def left(self) -> list[Path]:
+        """What there is of the pod on the disk, names of its logs included."""
+        folders = [self.pod_folder, self.logs / f"default_web_{UID}"]
+        return [one for one in folders if one.exists()] + list((self.logs.parent / "containers").glob("*"))
+
     def rows(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Rows of ``meta`` as its readers see them: type and object by key."""
         with sqlite3.connect(self.database) as connection:

@@ -97,10 +97,11 @@ async def node(daemon: Containerd, runtime: Runtime, tmp_path: Path) -> AsyncGen
         assert image is not None
         await made.start_pod(runtime, image.id)
         yield made
-        assert list(await runtime.list_sandboxes()) == list(await runtime.list_containers()) == []
+        assert list(await runtime.list_sandboxes()) == []
+        assert list(await runtime.list_containers()) == []
         assert str(tmp_path) not in await anyio.Path("/proc/self/mountinfo").read_text()
         assert await anyio.to_thread.run_sync(_cgroups) == []
-        assert not made.pod_folder.exists()
+        assert made.left() == []
     finally:
         await anyio.to_thread.run_sync(remove_tree, made.edged)  # of a test that failed
     assert (made.data / "sub/mine").read_text() == "mine\n", "what was bound into the pod is the host's"
@@ -144,7 +145,7 @@ async def end_pod(host: RoleHost, node: GoNode, runtime: Runtime) -> None:
     await from_cloud(host, "update", "default/pod/web", pod)
 
     async def gone() -> bool:
-        return not await runtime.list_sandboxes() and not node.pod_folder.exists()
+        return not await runtime.list_sandboxes() and not node.left()
 
     await until(gone)
 
@@ -217,6 +218,8 @@ async def as_go_reads_it(node: GoNode, runtime: Runtime) -> None:
     assert new.attempt == 1
     assert new.log_path == str(node.logs / f"default_web_{UID}/main/1.log")
     assert "hello from go" in await anyio.Path(new.log_path).read_text()
+    name = anyio.Path(node.logs.parent, "containers", f"web_default_main-{new.id}.log")
+    assert str(await name.readlink()) == new.log_path, "where collectors look for logs"
     mounted = {one.container_path: one.host_path for one in new.mounts}
     assert mounted["/dev/termination-log"].startswith(f"{node.pod_folder}/containers/main/")
     assert mounted["/etc/hosts"] == str(node.pod_folder / "etc-hosts")
@@ -245,7 +248,7 @@ async def test_a_pod_that_ended_while_nobody_ran_is_cleaned_up_by_its_marks(node
     async with edge_on(node):
 
         async def gone() -> bool:
-            return not await runtime.list_sandboxes() and not node.pod_folder.exists()
+            return not await runtime.list_sandboxes() and not node.left()
 
         await until(gone)
 
