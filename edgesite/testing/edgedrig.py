@@ -81,8 +81,15 @@ async def edged_rig(
         hooks=_Hooks(factory),
         site={"version": "0.0"} | ({"machine": machine} if machine is not None else {}),
     )
+    # With MetaServer the host is not looked at for other agents: tests of ours may run beside one.
+    beside = {"metaServer": {"enable": True}}
     section = Section(
-        {"modules": {"edged": {"enable": True, "runtime": "cri", "nodeIP": "192.0.2.7", **(settings or {})}}}
+        {
+            "modules": {
+                "metaManager": beside,
+                "edged": {"enable": True, "runtime": "cri", "nodeIP": "192.0.2.7", **(settings or {})},
+            }
+        }
     )
     host = RoleHost(
         "edge", [metamanager or meta_module(cloud), Edged], section, world, data_dir=data_dir, node_name=NODE
