@@ -12,6 +12,7 @@ State   The handshakes under way, oldest first. Who dawdles gives way to who wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -21,12 +22,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from edgesite.net.tls_transport import Handshake, TlsTransport
+from edgesite.net.tls_transport import RECORD_BYTES, Handshake, TlsTransport
 
 __all__ = ["HandshakeLimits", "TlsListener", "bind"]
 
 logger = logging.getLogger(__name__)
 _BREATH_S: Final = 0.5  #: when the system has no descriptors or memory left
+_REFUSED_S: Final = 1.0  #: for a peer that was refused to read why
+_REFUSED_BYTES: Final = 256 * 1024  #: taken from it meanwhile
 _SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -39,6 +42,41 @@ class HandshakeLimits:
     steps: int = 8  #: of handshakes in one turn of the loop, about a third of a millisecond each
     timeout_s: float = 30.0  #: for one handshake
     patience_s: float = 10.0  #: after this one gives way if others wait for a place
+
+
+class _Refused:
+    """A socket with an alert on its way: closed at once, what the peer has sent beyond would make that a reset, which overtakes it."""
+
+    __slots__ = ("_ended", "_left", "_loop", "_sock", "_timer")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, ended: Callable[[_Refused], object]
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._ended = ended
+        self._left = _REFUSED_BYTES
+        self._timer = loop.call_later(_REFUSED_S, self.close)
+        with contextlib.suppress(OSError):  # then it is gone, as the next look shows
+            sock.shutdown(socket.SHUT_WR)
+        loop.add_reader(sock.fileno(), self._discard)
+
+    def _discard(self) -> None:
+        try:
+            size = len(self._sock.recv(RECORD_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        self._left -= size
+        if not size or self._left < 0:
+            self.close()
+
+    def close(self) -> None:
+        self._ended(self)
+        self._timer.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
 
 
 class TlsListener:
@@ -64,6 +102,7 @@ class TlsListener:
         self._limits = limits
         self._under_way: dict[Handshake, float] = {}  # since when
         self._due: deque[Handshake] = deque()  # have something to do
+        self._refused: dict[_Refused, None] = {}
         self._stepping = False
         self._accepting = False
         self._closed = False
@@ -99,6 +138,8 @@ class TlsListener:
             sock.close()
         for one in tuple(self._under_way):
             one.fail(ConnectionAbortedError("the listener is closed"))
+        for refused in tuple(self._refused):
+            refused.close()
 
     # Accepting
 
@@ -171,6 +212,9 @@ class TlsListener:
         else:
             self.failed += 1
             logger.debug("%s: a TLS handshake failed: %s", self.address, error)
+            if isinstance(error, ssl.SSLError) and not self._closed:
+                raw = socket.socket(fileno=one.sock.detach())
+                self._refused[_Refused(self._loop, raw, lambda ended: self._refused.pop(ended, None))] = None
         if not self._accepting and not self._closed and len(self._under_way) < self._limits.at_once:
             if self._again is not None:
                 self._again.cancel()

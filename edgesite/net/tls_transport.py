@@ -28,8 +28,6 @@ __all__ = ["RECORD_BYTES", "Handshake", "TlsTransport", "shake_hands"]
 RECORD_BYTES: Final = 16 * 1024
 _READS: Final = 8  #: full records taken in one turn of the loop, so that a fast peer does not starve others
 _HIGH_BYTES: Final = 64 * 1024
-_REFUSED_S: Final = 1.0  #: for a peer that was refused to read why
-_REFUSED_BYTES: Final = 256 * 1024  #: taken from it meanwhile
 _GOODBYE_S: Final = 2.0  #: for a peer that does not answer our close_notify
 
 
@@ -83,13 +81,9 @@ class Handshake:
         self._ready(self)
 
     def fail(self, error: OSError) -> None:
-        """Give it up. A peer that was refused shall be able to read why."""
-        if self._done is None:
-            return
-        self._end(error)
-        if isinstance(error, ssl.SSLError):
-            _Refused(self._loop, socket.socket(fileno=self.sock.detach()))
-        else:
+        """Give it up."""
+        if self._done is not None:
+            self._end(error)
             self.sock.close()
 
     def _unwatch(self) -> None:
@@ -102,40 +96,6 @@ class Handshake:
         self._unwatch()
         if done is not None:
             done(self, error)
-
-
-class _Refused:
-    """A socket with an alert on its way: closed at once, what the peer has sent beyond would make that a reset, which overtakes it."""
-
-    __slots__ = ("_left", "_loop", "_sock", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._left = _REFUSED_BYTES
-        self._timer = loop.call_later(_REFUSED_S, self._close)
-        try:
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:  # it is gone
-            self._close()
-        else:
-            loop.add_reader(sock.fileno(), self._discard)
-
-    def _discard(self) -> None:
-        try:
-            size = len(self._sock.recv(RECORD_BYTES))
-        except BlockingIOError:
-            return
-        except OSError:
-            size = 0
-        self._left -= size
-        if not size or self._left < 0:
-            self._close()
-
-    def _close(self) -> None:
-        self._timer.cancel()
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
 
 
 async def shake_hands(
