@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _BREATH_S: Final = 0.5  #: when the system has no descriptors or memory left
 _REFUSED_S: Final = 1.0  #: for a peer that was refused to read why
 _REFUSED_BYTES: Final = 256 * 1024  #: taken from it meanwhile
+_TCP_INFO: Final = 11  #: Linux; the first byte is the state (include/net/tcp_states.h)
+_LEFT_STATES: Final = frozenset({7, 8})  #: CLOSE, CLOSE_WAIT
 _SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -94,6 +96,9 @@ class TlsListener:
     ) -> None:
         self.address = address
         self.failed = 0  #: handshakes that came to nothing
+        self.gave_up = (
+            0  #: peers that had left before it was their turn: a handshake with them would be work for nobody
+        )
         self._loop = loop
         self._sockets = sockets
         self._context = context
@@ -177,6 +182,10 @@ class TlsListener:
             self._again = self._loop.call_later(seconds, self.start)
 
     def _begin(self, sock: socket.socket) -> None:
+        if _has_left(sock):
+            self.gave_up += 1
+            sock.close()
+            return
         try:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
@@ -219,6 +228,13 @@ class TlsListener:
             if self._again is not None:
                 self._again.cancel()
             self.start()
+
+
+def _has_left(sock: socket.socket) -> bool:
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] in _LEFT_STATES
+    except OSError:  # another system, or no TCP
+        return False
 
 
 async def bind(loop: asyncio.AbstractEventLoop, host: str, port: int, backlog: int) -> list[socket.socket]:

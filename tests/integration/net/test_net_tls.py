@@ -210,6 +210,22 @@ async def test_who_dawdles_in_the_handshake_gives_way_to_who_waits() -> None:
         near.transport.abort()
 
 
+async def test_who_has_given_up_waiting_costs_no_handshake() -> None:
+    async with site(HandshakeLimits(at_once=1, patience_s=10)) as made:
+        host, _, port = made.address.rpartition(":")
+        _, idle = await asyncio.open_connection(host, int(port))
+        await until(lambda: made.listener.under_way == 1)
+        for _ in range(5):
+            _, impatient = await asyncio.open_connection(host, int(port))
+            impatient.write(b"hello?")
+            impatient.close()
+            await impatient.wait_closed()
+        idle.close()
+        near = await connect(made)
+        assert (made.listener.gave_up, made.listener.failed) == (5, 1)
+        near.transport.abort()
+
+
 async def test_a_handshake_that_is_not_completed_ends_at_its_deadline() -> None:
     async with site(HandshakeLimits(timeout_s=0.05)) as made:
         host, _, port = made.address.rpartition(":")
