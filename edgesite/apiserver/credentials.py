@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.kube import json
 from edgesite.net import pem
 from edgesite.net.pki import BOTH, CLIENT, KeyPair
+from edgesite.net.tls import server_context
 
 if TYPE_CHECKING:
     from edgesite.net.pki import Pki
@@ -66,7 +68,7 @@ def _is_ip(text: str) -> bool:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner reads, whole or not at all. Raises OSError."""
+    """Write a file that only its owner reads, whole or not at all; on return it is there even after a power cut. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -75,13 +77,24 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _read(folder: Path, name: str) -> KeyPair | None:
+    """None too for a certificate and a key of which one was replaced before the power went."""
     try:
-        return KeyPair((folder / f"{name}.crt").read_bytes(), (folder / f"{name}.key").read_bytes())
+        pair = KeyPair((folder / f"{name}.crt").read_bytes(), (folder / f"{name}.key").read_bytes())
     except FileNotFoundError:
         return None
+    try:
+        server_context(pair.certificate, pair.key)
+    except (ssl.SSLError, ValueError):
+        return None
+    return pair
 
 
 def _write(folder: Path, name: str, pair: KeyPair) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from anyio._backends import _asyncio as backend
 
+from edgesite.edge.edged.hostcheck import SWITCH
 from edgesite.testing.simulator.loop import SimLoop
 
 __all__ = ["EPOCH", "pinned"]
@@ -58,6 +59,8 @@ def pinned(loop: SimLoop, seed: int) -> Iterator[None]:
         (os, "urandom", noise.randbytes),
         (uuid, "uuid4", lambda: uuid.UUID(bytes=noise.randbytes(16), version=4)),
     ]
+    looks_at_host = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "false"  # which processes run on this host is nobody's business
     state = random.getstate()
     random.seed(seed)
     collecting = gc.isenabled()
@@ -67,6 +70,10 @@ def pinned(loop: SimLoop, seed: int) -> Iterator[None]:
             yield
     finally:
         _forget_tasks(loop)
+        if looks_at_host is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = looks_at_host
         random.setstate(state)
         if collecting:
             gc.enable()

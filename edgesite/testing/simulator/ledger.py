@@ -231,7 +231,9 @@ class Ledger:
         node = self._nodes[name]
         disk = node.machine.disk
         if node.platter is None or node.platter[0] != disk.changes:
-            copied = disk.synced_copy(str(node.machine.data_dir / _DATABASE), node.machine.data_dir / "platter.db")
+            copied = disk.synced_copy(
+                str(node.machine.data_dir / _DATABASE), node.machine.data_dir.with_name(f"{name}.platter")
+            )
             node.platter = (disk.changes, _read(copied) if copied is not None else Platter())
         return node.platter[1]
 

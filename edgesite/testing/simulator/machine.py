@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesite.testing.simulator.clock import SimClock
 from edgesite.testing.simulator.disk import Disk, SimDisk
+from edgesite.testing.simulator.files import PlainFiles
 from edgesite.testing.simulator.loop import PROCESS
 from edgesite.testing.simulator.network import Endpoint
 from edgesite.testing.simulator.threads import Pace, SimThreads
@@ -56,6 +57,7 @@ class Machine:
         self.clock = SimClock(world.loop, clock_offset_s)
         self.disk = Disk(random.Random(f"{world.seed}/{name}/disk"), self.clock.time)
         self.disk.on_power_cut = self._power_fails
+        self.files = PlainFiles(data_dir, random.Random(f"{world.seed}/{name}/files"))
         self.address = f"10.0.0.{len(world.machines) + 1}"
         self.boots = 1
         self.processes: list[Process] = []
@@ -105,6 +107,7 @@ class Machine:
         for process in list(self.processes):
             self._remove(process)
         self.disk.power_cut()
+        self.files.power_cut()
         self.boots += 1
         for end in self.at_power_off:
             end()

@@ -15,12 +15,13 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edgesite.testing.simulator.determinism import pinned
+from edgesite.testing.simulator.files import syncing
 from edgesite.testing.simulator.loop import SimLoop
 from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.network import Network
@@ -123,7 +124,13 @@ def run(scenario: Scenario, seed: int, *, echo: bool = False) -> Outcome:
     world = World(seed, root, echo=echo)
     failure = None
     try:
-        with pinned(world.loop, seed), world.identities.watching(), _logging_to(world.trace), _watched(world):
+        with (
+            pinned(world.loop, seed),
+            world.identities.watching(),
+            _logging_to(world.trace),
+            _watched(world),
+            _files_of(world),
+        ):
             try:
                 world.loop.run_until_complete(world.play(scenario))
             except BaseException as exc:
@@ -147,6 +154,10 @@ def run(scenario: Scenario, seed: int, *, echo: bool = False) -> Outcome:
             del world
             gc.collect()
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _files_of(world: World) -> AbstractContextManager[None]:
+    return syncing(lambda: (one.files for one in world.machines.values()))
 
 
 @contextmanager

@@ -166,6 +166,9 @@ class StoreWatcher:
                 raise Violation(
                     f"{self._name}: {ref.type} {ref.name} is stored at {kept[uid]}, acknowledged was {ref.version}"
                 )
+            meta = find_meta(self._edge)
+            if meta is None or meta.has_ended(uid):
+                continue  # its end has come, whether the watcher knows or not
             if uid not in kept and kept and ref.version and self._should_be_there(ref):
                 raise Violation(f"{self._name}: {ref.type} {ref.name} was acknowledged at {ref.version} and is lost")
         if kept:
