@@ -214,10 +214,10 @@ def test_a_sub_path_stays_what_it_was_when_it_was_looked_at(tmp_path: Path) -> N
 def test_sub_paths_that_are_made_are_as_open_as_their_volume(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
-    volume.chmod(0o2777)
+    volume.chmod(0o3777)
     try:
         subpaths.pin(volume, "new/dir", tmp_path / "subpaths/v/web/0")
-        assert [stat.S_IMODE((volume / one).stat().st_mode) for one in ("new", "new/dir")] == [0o2777] * 2
+        assert [stat.S_IMODE((volume / one).stat().st_mode) for one in ("new", "new/dir")] == [0o3777] * 2
     finally:
         subpaths.release(tmp_path / "subpaths")
 

@@ -66,8 +66,10 @@ def size_limit(pod: Pod, source: Mapping[str, Any], allocatable_nano: Mapping[st
 
 def make(target: Path, kind: str, size_bytes: int, group: int | None) -> None:
     """Make the folder, or mount it. Raises VolumeError, OSError."""
+    mode = 0o777
     if kind == "Memory":
-        host.mount_memory(target, size_bytes)
+        if host.mount_memory(target, size_bytes):
+            mode = 0o1777  # as the kernel makes it, and as kubelet leaves it
     elif kind.startswith("HugePages-"):
         try:
             page = parse(kind.removeprefix("HugePages-")).value()
@@ -75,6 +77,6 @@ def make(target: Path, kind: str, size_bytes: int, group: int | None) -> None:
             raise VolumeError(f"medium {kind} names no page size") from exc
         host.mount_huge_pages(target, page, size_bytes)
     target.mkdir(parents=True, exist_ok=True)
-    target.chmod(0o777)
+    target.chmod(mode)
     if group is not None:
         host.give_to_group(target, group)

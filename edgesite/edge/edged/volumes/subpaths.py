@@ -106,7 +106,7 @@ def _open_below(root: Path, parts: tuple[str, ...]) -> int:
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     current = os.open(root, os.O_PATH | os.O_CLOEXEC)
     try:
-        mode = os.fstat(current).st_mode & 0o777
+        mode = stat.S_IMODE(os.fstat(current).st_mode) & ~stat.S_ISUID
         for part in parts:
             try:
                 below = os.open(part, flags, dir_fd=current)
