@@ -15,6 +15,9 @@ __all__ = ["SYSTEM_DIR", "cloud_defaults", "default_data_dir", "edge_defaults", 
 
 SYSTEM_DIR: Final = Path("/var/lib/kubeedge")
 POD_LOGS_DIR: Final = Path("/var/log/pods")  #: where kubelets have the logs of containers, and collectors look for them
+DEVICE_PLUGINS_DIR: Final = Path(
+    "/var/lib/kubelet/device-plugins"
+)  #: fixed in device plugins, whatever kubelet's root is
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -78,6 +81,7 @@ def edge_defaults(data_dir: Path, *, kubeedge_paths: bool, node_name: str, cloud
     defaults: dict[str, Any] = {"modules": {"edged": edged, "edgeHub": hub, "edgeStream": stream}}
     if kubeedge_paths:
         edged["podLogsDirectory"] = str(POD_LOGS_DIR)
+        edged["devicePluginsDirectory"] = str(DEVICE_PLUGINS_DIR)
     else:
         pki = data_dir / "pki"
         hub |= {

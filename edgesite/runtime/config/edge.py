@@ -232,7 +232,9 @@ class Edged(Model):
     seccompDefault: bool = False
     runtime: str = Field("auto", description="ours: auto, cri, process, or a plugin's runtime")
     devicePluginsDirectory: str = Field(
-        "", description="ours: folder of device plugins' sockets; default: device-plugins below rootDirectory"
+        "",
+        description="ours: folder of device plugins' sockets; default: /var/lib/kubelet/device-plugins as edgecore, else device-plugins "
+        "below rootDirectory",
     )
     podLogsDirectory: str = Field(
         "", description="ours: root of container logs; default: /var/log/pods as edgecore, else in the data directory"

@@ -64,6 +64,7 @@ async def edge_on(node: GoNode) -> AsyncGenerator[RoleHost]:
     """Metamanager and edged on the node's own configuration file, with no cloud in reach."""
     defaults = edge_defaults(node.database.parent, kubeedge_paths=True, node_name="other", cloud="127.0.0.1")
     defaults["modules"]["edged"]["podLogsDirectory"] = str(node.logs)  # /var/log/pods, but for the test's own root
+    defaults["modules"]["edged"]["devicePluginsDirectory"] = str(node.logs.parent / "device-plugins")  # as above
     values, _ = validate(Request("EdgeCore", file=str(node.config_file), underlay={"edge": defaults}))
     threads = RealThreads()
     world = World(RealClock(), random.Random(1), RealNet(), threads, RealDisk(), CriHooks(), {"version": "0.0"})
