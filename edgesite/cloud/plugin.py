@@ -19,11 +19,19 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.cloud.cloudhub.module import CloudHub
     from edgesite.cloud.cloudstream.module import CloudStream
     from edgesite.cloud.edgecontroller.module import EdgeController
-    from edgesite.cloud.iptablesmanager.module import IptablesManager
     from edgesite.cloud.synccontroller.module import SyncController
-    from edgesite.cloud.taskmanager.module import TaskManager
 
-    return [CloudHub, CloudStream, EdgeController, IptablesManager, SyncController, TaskManager]
+    modules: list[type[Module]] = [CloudHub, CloudStream, EdgeController, SyncController]
+    if settings.api is None or not settings.api.get("enable", True):
+        from edgesite.cloud.iptablesmanager.module import IptablesManager
+
+        modules.append(IptablesManager)
+    switches = settings.cloud.get("modules", {})
+    if any((switches.get(name) or {}).get("enable") for name in ("nodeUpgradeJobController", "taskManager")):
+        from edgesite.cloud.taskmanager.module import TaskManager
+
+        modules.append(TaskManager)
+    return modules
 
 
 @impl

@@ -26,15 +26,10 @@ if TYPE_CHECKING:
     from edgesite.cloud.cloudstream.connector import Nodes
     from edgesite.context import Context
 
-__all__ = ["serve_cluster", "wants_cluster_side"]
+__all__ = ["serve_cluster"]
 
 _RETRY_S: Final = 1.0
 _RETRY_MOST_S: Final = 60.0
-
-
-def wants_cluster_side(ctx: Context) -> bool:
-    """Whether the API is a cluster's."""
-    return not ctx.site.get("embedded_api", True)
 
 
 async def serve_cluster(ctx: Context, nodes: Nodes) -> None:

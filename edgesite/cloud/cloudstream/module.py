@@ -19,7 +19,6 @@ from prometheus_client import Gauge
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME
 from edgesite.cloud.cloudhub.records import ConnectedNodes, NodeGate
 from edgesite.cloud.cloudstream.certificates import tunnel_context
-from edgesite.cloud.cloudstream.clusterside import serve_cluster, wants_cluster_side
 from edgesite.cloud.cloudstream.connector import Nodes
 from edgesite.cloud.cloudstream.listening import listen
 from edgesite.context import NodeConnector
@@ -74,7 +73,9 @@ class CloudStream:
             ctx.services.provide(NodeConnector, nodes)  # type: ignore[type-abstract]
             ctx.ready()
             async with anyio.create_task_group() as tasks:
-                if wants_cluster_side(ctx):
+                if not ctx.site.get("embedded_api", True):
+                    from edgesite.cloud.cloudstream.clusterside import serve_cluster  # our own API needs none of it
+
                     tasks.start_soon(serve_cluster, ctx, nodes)
                 if _joinable(ctx):
                     port = int(ctx.config["tunnelPort"])

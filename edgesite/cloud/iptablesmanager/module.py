@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgesite.client import Client
 from edgesite.cloud.cloudhub.waiting import service
-from edgesite.cloud.iptablesmanager.manager import Manager
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
@@ -34,6 +33,8 @@ class IptablesManager:
         return bool(not embedded and streams and own.get("enable", True) and own.get("mode") != "external")
 
     async def run(self, ctx: Context) -> None:
+        from edgesite.cloud.iptablesmanager.manager import Manager  # most sites are without
+
         client = (await service(ctx, Client)).named("iptablesmanager")
         port = int(ctx.settings.get("modules", {}).get("cloudStream", {}).get("streamPort") or 10003)
         ctx.ready()

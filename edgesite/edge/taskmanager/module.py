@@ -18,9 +18,6 @@ import anyio
 
 from edgesite.edge.edged.imagestore import ImageStore
 from edgesite.edge.edgehub.link import Link
-from edgesite.edge.taskmanager import report
-from edgesite.edge.taskmanager.checks import failing
-from edgesite.edge.taskmanager.usage import used
 from edgesite.kube import json
 from edgesite.kube.times import format_time
 from edgesite.net.errors import NetError
@@ -142,6 +139,9 @@ class _Tasks:
     async def _why_not(self, items: Any, images: list[str]) -> str:
         if not images:
             return "the job names no images"
+        from edgesite.edge.taskmanager.checks import failing
+        from edgesite.edge.taskmanager.usage import used
+
         wanted = list(items) if isinstance(items, list | tuple) else []
         try:
             return failing(wanted, await self._ctx.threads.run(used, self._ctx.data_dir)) if wanted else ""
@@ -150,6 +150,8 @@ class _Tasks:
 
     async def upgrade(self, message: Message) -> None:
         """upgrade/<job>/node/<node> of v1.12, content with capitalised members."""
+        from edgesite.edge.taskmanager import report  # seldom needed
+
         try:
             asked = message.object()
         except InvalidMessage:

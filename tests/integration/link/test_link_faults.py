@@ -76,6 +76,7 @@ async def test_what_is_no_message_is_left_out_and_the_session_goes_on(make_site:
         await edge.socket.send(b"\xff\xfe")
         for route in ({"operation": "config"}, {"group": "no", "operation": "what", "resource": "a/b/c/d/e"}, {}):
             await edge.say(route)
+        assert (await edge.hear()).content == "ack", "of the transport, and answered by it"
         asked = await edge.ask("query", "kube-node-lease/lease/edge-1")
         assert (await edge.hear()).parent_msg_id == asked
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import anyio
 
 from edgesite.edge.edged.server.api import KubeletApi
-from edgesite.edge.edged.server.secureport import serve_secure
 from edgesite.edge.edged.server.source import LogSource, api_address
 from edgesite.net import address
 from edgesite.net.http import HttpServer, Limits
@@ -62,7 +61,10 @@ class KubeletApiServer:
             ctx.ready()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_listen_on_port, ctx, server)
-                tasks.start_soon(serve_secure, ctx, api)
+                if ctx.config.get("port"):
+                    from edgesite.edge.edged.server.secureport import serve_secure  # most nodes are without
+
+                    tasks.start_soon(serve_secure, ctx, api)
                 await anyio.sleep_forever()
 
 
