@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,44 @@ async def test_the_summary_tells_of_networks_volumes_and_logs_of_pods(rig: Rig) 
     assert details.logs["main"].used_bytes
     (counted,) = [one for one in source.probe_counts() if one.pod == "used"]
     assert (counted.probe, counted.result, counted.count >= 1) == ("Readiness", "successful", True)
+
+
+async def said(rig: Rig, name: str, lines: int, container_name: str = "main") -> list[str]:
+    """The first lines of a container's log, once they are all there."""
+
+    await rig.cloud.until(lambda: is_ready(rig.cloud, name))
+
+    async def printed() -> bool:
+        return len((await output(rig, name, container_name)).splitlines()) >= lines
+
+    await until(printed)
+    return (await output(rig, name, container_name)).splitlines()
+
+
+async def test_processes_of_a_pod_or_of_the_host_are_seen_where_that_is_asked_for(rig: Rig) -> None:
+    script = "sleep 1; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c marked; readlink /proc/self/ns/ipc; sleep 1000"
+    looks = container(command=["/bin/sh", "-c", script])
+    marked = container("second", ["/bin/sh", "-c", "echo marked >/dev/null; sleep 1000 & wait"])
+    grace = {"terminationGracePeriodSeconds": 0}
+    await rig.cloud.apply("pod", pod("apart", looks, marked, **grace))
+    await rig.cloud.apply("pod", pod("shared", looks, marked, shareProcessNamespace=True, **grace))
+    await rig.cloud.apply("pod", pod("onhost", looks, hostPID=True, hostIPC=True, **grace))
+    apart, shared, onhost = [await said(rig, name, 2) for name in ("apart", "shared", "onhost")]
+    assert apart[0] == "1", "the line holds all of its own processes alone"
+    ipc = os.readlink("/proc/self/ns/ipc")
+    assert (apart[1] == ipc, shared[1] == ipc, onhost[1] == ipc) == (False, False, True)
+    found = await rig.host.services.get(LogSource).run(  # type: ignore[type-abstract]
+        "default", "shared", "main", ["/bin/sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'"]
+    )
+    assert b"echo marked" in found.output
+
+
+async def test_parts_of_proc_are_hidden_unless_a_pod_may_see_them(rig: Rig) -> None:
+    script = "[ -c /proc/interrupts ] && echo hidden || echo shown; [ -w /proc/sys/vm/swappiness ] && echo open || echo fixed; hostname; sleep 1000"
+    usual = container(command=["/bin/sh", "-c", script])
+    await rig.cloud.apply("pod", pod("usual", usual, terminationGracePeriodSeconds=0))
+    open_ = container(command=["/bin/sh", "-c", script], securityContext={"procMount": "Unmasked"})
+    await rig.cloud.apply("pod", pod("open", open_, terminationGracePeriodSeconds=0))
+    hidden, shown = await said(rig, "usual", 3), await said(rig, "open", 3)
+    assert hidden == ["hidden", "fixed", "usual"], "a device that holds nothing stands in place of what is hidden"
+    assert shown == ["shown", "open", "open"]
