@@ -133,6 +133,7 @@ async def _test(arguments: argparse.Namespace, kubeconfig: Path, out: Path) -> N
         command = [
             *_runner(arguments),
             *("--provider=skeleton", f"--kubeconfig={kubeconfig}", f"--report-dir={out}", "--num-nodes=1"),
+            "--container-runtime=remote",
             *(f"--docker-config-file={docker_config}", f"--kubectl-path={arguments.kubectl}"),
             "--e2e-verify-service-account=false",  # since v1.24 accounts have no Secrets
             *("--disable-log-dump=true", "--node-schedulable-timeout=1m", "--system-pods-startup-timeout=1m"),

@@ -30,6 +30,7 @@ BUSYBOX: Final = "docker.io/library/busybox:test"
 PAUSE: Final = "registry.k8s.io/pause:test"
 CNI_BIN: Final = next((one for one in ("/usr/lib/cni", "/opt/cni/bin") if Path(one).is_dir()), "/opt/cni/bin")
 
+#: The runtime "test-handler" is the same by another name, for RuntimeClasses; Kubernetes' own tests want it named so.
 _CONFIG: Final = """
 version = 2
 root = "{root}/root"
@@ -56,6 +57,11 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci.options]
+        BinaryName = "{oci}"
+        SystemdCgroup = false
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.test-handler]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.test-handler.options]
         BinaryName = "{oci}"
         SystemdCgroup = false
 """
