@@ -31,7 +31,8 @@ AUTHENTICATED: Final = "authenticated/alpine:3.7"  #: what only the registry wit
 _BUSYBOX: Final = Path("/bin/busybox")
 _HOST_PROGRAMS: Final = {"curl": "curl", "bash": "bash", "nc": "nc.openbsd"}
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SERVE: Final = ("httpd", "-f", "-p", "80", "-h", "/www")
+_DOCUMENTS: Final = "usr/local/apache2/htdocs"  #: from where tests take the page away
+_SERVE: Final = ("httpd", "-f", "-p", "80", "-h", f"/{_DOCUMENTS}")
 _LIBRARY: Final = ("httpd:2.4.38-alpine", "httpd:2.4.39-alpine", "nginx:1.14-alpine", "nginx:1.15-alpine")
 
 
@@ -95,7 +96,7 @@ def _base_layer() -> _Layer:
     texts = {
         "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
         "etc/group": b"root:x:0:\nnobody:x:65534:\n",
-        "www/index.html": b"<html><body><h1>It works!</h1></body></html>\n",
+        f"{_DOCUMENTS}/index.html": b"<html><body><h1>It works!</h1></body></html>\n",
     }
     return _layer(files, links=links, texts=texts, folders=("etc", "root", "var", "home", "mnt", "usr/sbin"))
 
@@ -118,7 +119,7 @@ def _layer(
 ) -> _Layer:
     out = io.BytesIO()
     # Parents that a layer does not name are made for root alone.
-    above = {str(one) for name in files for one in Path(name).parents if one.name}
+    above = {str(one) for name in (*files, *(texts or {})) for one in Path(name).parents if one.name}
     with tarfile.open(fileobj=out, mode="w") as layer:
         for name, bits in {**dict.fromkeys(sorted({*above, *folders}), 0o755), "tmp": 0o1777}.items():
             entry = tarfile.TarInfo(name)
