@@ -105,12 +105,8 @@ class CredentialPlugins:
         self._locks: dict[str, anyio.Lock] = {one.name: anyio.Lock() for one in providers}
 
     @classmethod
-    async def of(
-        cls, config: Path | None, programs: Path | None, clock: Clock, threads: Threads, log: Log
-    ) -> CredentialPlugins:
-        """Read what is configured; without a file there are no providers. Raises BadProviders, OSError."""
-        if config is None or programs is None:
-            return cls([], Path(), clock, log)
+    async def of(cls, config: Path, programs: Path, clock: Clock, threads: Threads, log: Log) -> CredentialPlugins:
+        """Read what is configured. Raises BadProviders, OSError."""
         return cls(await threads.run(read_providers, config, programs), programs, clock, log)
 
     async def credentials(self, image: str) -> list[RegistryAuth]:

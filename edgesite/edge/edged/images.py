@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from edgesite.context import Clock
 from edgesite.edge.edged.backoff import Backoff
-from edgesite.edge.edged.credentialplugins import CredentialPlugins
 from edgesite.edge.edged.events import NORMAL, WARNING, Events
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.objects import Objects
@@ -25,6 +24,9 @@ from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import Image, InvalidReference, RegistryAuth, Runtime, RuntimeFault, RuntimeUnavailable
 from edgesite.edge.edged.state import Waiting
 from edgesite.kube.times import format_duration
+
+if TYPE_CHECKING:
+    from edgesite.edge.edged.credentialplugins import CredentialPlugins
 
 __all__ = ["Images", "Pull"]
 

@@ -16,7 +16,6 @@ from edgesite.context import Context, Section
 from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
 from edgesite.edge.edged.clusterfacts import ClusterFacts
-from edgesite.edge.edged.credentialplugins import CredentialPlugins
 from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.hostcheck import check_host, is_wanted
 from edgesite.edge.edged.images import Images
@@ -45,6 +44,8 @@ from edgesite.wire.message import InvalidMessage, Message, Operation
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
+    from edgesite.edge.edged.credentialplugins import CredentialPlugins
 
 __all__ = ["Edged", "ProviderGone", "SwapIsOn"]
 
@@ -131,9 +132,7 @@ class Edged:
                 ctx.clock,
                 lambda *work: services.beside(*work),
                 one_by_one=settings.serialize_image_pulls,
-                plugins=await CredentialPlugins.of(
-                    settings.credential_config, settings.credential_programs, ctx.clock, ctx.threads, ctx.log
-                ),
+                plugins=await _credential_plugins(ctx, settings),
             ),
             csi=plugins.csi,
             devices=plugins.devices,
@@ -190,13 +189,24 @@ class Edged:
             tasks.start_soon(pleg.run)
             upkeep.start()
             if "machine" not in ctx.site:  # plugins are processes of this host
-                await plugins.start(pods.volumes_may_be_had)
+                await plugins.start(pods.volumes_may_be_had, with_devices=runtime.isolation is Isolation.CONTAINER)
             tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:
                 _take(message, pods, static, ctx)
         finally:
             inbox.close()
+
+
+async def _credential_plugins(ctx: Context, settings: EdgedSettings) -> CredentialPlugins | None:
+    """Raises BadProviders, OSError."""
+    if settings.credential_config is None or settings.credential_programs is None:
+        return None
+    from edgesite.edge.edged.credentialplugins import CredentialPlugins
+
+    return await CredentialPlugins.of(
+        settings.credential_config, settings.credential_programs, ctx.clock, ctx.threads, ctx.log
+    )
 
 
 async def _while_provided(ctx: Context, meta: Meta) -> None:

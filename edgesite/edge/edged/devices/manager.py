@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -29,12 +29,14 @@ from edgesite.edge.edged.devices.allocation import (
     is_extended,
     wanted,
 )
-from edgesite.edge.edged.devices.plugin import DevicePlugin
-from edgesite.edge.edged.plugins.client import PluginError
+from edgesite.edge.edged.plugins.errors import PluginError
 from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import Device as HostDevice
 from edgesite.edge.edged.runtime import Mount
+
+if TYPE_CHECKING:
+    from edgesite.edge.edged.devices.plugin import DevicePlugin
 
 __all__ = ["ContainerDevices", "DeviceManager"]
 
@@ -111,6 +113,8 @@ class DeviceManager:
             offer.scope.cancel()
 
     async def _follow(self, resource: str, offer: _Offer, scope: anyio.CancelScope, socket: str) -> None:
+        from edgesite.edge.edged.devices.plugin import DevicePlugin  # loads gRPC: not before there is a plugin
+
         plugin = DevicePlugin(self._net, resource, socket)
 
         def listed(devices: list[Device]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Final
 from edgesite.context import Net
 from edgesite.edge.edged.devices.allocation import AllocationError, Device
 from edgesite.edge.edged.devices.tables import DEVICES, PLUGIN_SERVICE
-from edgesite.edge.edged.plugins.client import PluginClient, PluginError
+from edgesite.edge.edged.plugins.client import PluginClient
+from edgesite.edge.edged.plugins.errors import PluginError
 
 __all__ = ["DevicePlugin"]
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from edgesite.context import Context
 from edgesite.edge.edged.devices.manager import DeviceManager
-from edgesite.edge.edged.devices.server import RegistrationServer
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.plugins.registry import PluginKind, PluginRegistry
 from edgesite.edge.edged.settings import EdgedSettings
-from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 from edgesite.edge.edged.volumes.csi.node import CsiNodeReport
 from edgesite.edge.edged.volumes.csi.records import Records
 from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
 
 if TYPE_CHECKING:
+    from edgesite.edge.edged.volumes.csi.driver import CsiDriver
     from edgesite.edge.metamanager.meta import Meta
 
 __all__ = ["NodePlugins"]
@@ -43,7 +42,7 @@ class NodePlugins:
         """``active`` gives the uids of pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends."""
         self._folder = paths.root / "plugins_registry"
         self._devices_folder = settings.device_plugins or paths.root / "device-plugins"
-        self._threads, self._beside = ctx.threads, beside
+        self._ctx, self._threads, self._beside = ctx, ctx.threads, beside
         self._listeners: list[Callable[[], None]] = []
         self._report = CsiNodeReport(meta, ctx.node_name, ctx.clock, ctx.random, ctx.log, lambda: objects.cloud_is_ours)
         self.csi = CsiVolumes(
@@ -52,7 +51,6 @@ class NodePlugins:
         self.devices = DeviceManager(
             self._devices_folder, ctx.net, ctx.clock, ctx.threads, ctx.log, active=active, beside=beside
         )
-        self._registrations = RegistrationServer(self._devices_folder, self.devices, ctx.net, ctx.threads, ctx.log)
         kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
         self._registry = PluginRegistry(
             self._folder, kinds, ctx.net, ctx.clock, ctx.random, ctx.threads, ctx.log, beside
@@ -63,11 +61,18 @@ class NodePlugins:
         await self._threads.run(self._make_folders)
         await self.devices.load(amounts_changed)
 
-    async def start(self, changed: Callable[[], None]) -> None:
-        """Find plugins from now on; ``changed`` is told when what pods wait for may be there."""
+    async def start(self, changed: Callable[[], None], *, with_devices: bool) -> None:
+        """Find plugins from now on; ``changed`` is told when what pods wait for may be there. Containers of a runtime that does not
+        isolate them have the host's devices anyway: there ``with_devices`` is False."""
         self._listeners.append(changed)
-        for part in (self._report.run, self._registry.run, self._registrations.run):
-            self._beside(part)
+        self._beside(self._report.run)
+        self._beside(self._registry.run)
+        if with_devices:
+            from edgesite.edge.edged.devices.server import RegistrationServer
+
+            ctx = self._ctx
+            server = RegistrationServer(self._devices_folder, self.devices, ctx.net, ctx.threads, ctx.log)
+            self._beside(server.run)
 
     def _drivers_changed(self, drivers: Mapping[str, CsiDriver]) -> None:
         self._report.changed(drivers)

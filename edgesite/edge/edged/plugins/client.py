@@ -12,18 +12,11 @@ from contextlib import aclosing
 from typing import Any
 
 from edgesite.context import Net
+from edgesite.edge.edged.plugins.errors import PluginError
 from edgesite.kube.protowire import EncodeError, Messages, WireFormatError, decode, encode
 from edgesite.net.grpc import Channel, GrpcError
 
-__all__ = ["PluginClient", "PluginError"]
-
-
-class PluginError(OSError):
-    """``code`` is gRPC's name of the failure ("UNAVAILABLE")."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(f"rpc error: code = {code} desc = {text}")
-        self.code = code
+__all__ = ["PluginClient"]
 
 
 class PluginClient:

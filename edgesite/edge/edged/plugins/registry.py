@@ -20,14 +20,17 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
 from edgesite.context import Clock, Net, Threads
-from edgesite.edge.edged.plugins.client import PluginClient, PluginError
+from edgesite.edge.edged.plugins.errors import PluginError
 from edgesite.edge.edged.plugins.watching import FolderWatch
 from edgesite.kube.protowire import Messages
+
+if TYPE_CHECKING:
+    from edgesite.edge.edged.plugins.client import PluginClient
 
 __all__ = ["PluginInfo", "PluginKind", "PluginRefused", "PluginRegistry"]
 
@@ -141,6 +144,10 @@ class PluginRegistry:
 
     async def _register(self, path: str, known: _Socket) -> None:
         """Ask a socket until it has answered and its plugin is taken or refused."""
+        from edgesite.edge.edged.plugins.client import (
+            PluginClient,
+        )  # loads gRPC, which a node without plugins has no use for
+
         delay_s = RETRY_FIRST_S
         with known.scope:
             client = PluginClient(self._net, path, REGISTRATION)

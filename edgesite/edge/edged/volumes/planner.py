@@ -17,7 +17,7 @@ from edgesite.edge.edged.environment import Reference
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.together import together
-from edgesite.edge.edged.volumes import emptydir, host, nfs
+from edgesite.edge.edged.volumes import emptydir, host
 from edgesite.edge.edged.volumes.atomic import File, write_payload
 from edgesite.edge.edged.volumes.claims import ClaimPending, check_claimed, claim_name, is_bound, source_of
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, inline, persistent
@@ -114,6 +114,8 @@ class VolumePlanner:
         elif (source := volume.get("local")) is not None and is_claimed:
             self._local(name, source)
         elif (source := volume.get("nfs")) is not None:
+            from edgesite.edge.edged.volumes import nfs  # few nodes have any
+
             target = self._target("nfs", name)
             self._plan.paths[name] = str(target)
             options = (found.get("spec") or {}).get("mountOptions") or () if is_claimed else ()

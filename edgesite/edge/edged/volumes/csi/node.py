@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.context import Clock
-from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 
 if TYPE_CHECKING:
+    from edgesite.edge.edged.volumes.csi.driver import CsiDriver
     from edgesite.edge.metamanager.meta import Meta
 
 __all__ = ["CsiNodeReport", "csi_node", "node_metadata"]

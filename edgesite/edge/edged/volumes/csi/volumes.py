@@ -14,25 +14,27 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from edgesite.context import Net, Threads
 from edgesite.edge.edged.objects import Objects
-from edgesite.edge.edged.plugins.client import PluginError
+from edgesite.edge.edged.plugins.errors import PluginError
 from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.podusage import FsUsage
 from edgesite.edge.edged.volumes import host
 from edgesite.edge.edged.volumes.claims import ClaimPending
-from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 from edgesite.edge.edged.volumes.csi.records import CAPACITY, Record, Records
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name, capability, pod_context, wants_group
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.quantity import InvalidQuantity, parse
+
+if TYPE_CHECKING:
+    from edgesite.edge.edged.podusage import FsUsage
+    from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 
 __all__ = ["CsiVolumes", "DriverRules", "Mounted"]
 
@@ -110,6 +112,8 @@ class CsiVolumes:
         if not any(one.removeprefix("v").startswith(_VERSION) for one in info.versions):
             said = ", ".join(info.versions) or "none"
             raise PluginRefused(f"driver {info.name} has no version of CSI that is supported: {said}")
+        from edgesite.edge.edged.volumes.csi.driver import CsiDriver  # loads gRPC: not before there is a driver
+
         driver = CsiDriver(self._net, info.name, info.endpoint)
         try:
             await driver.about()
