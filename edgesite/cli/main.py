@@ -40,7 +40,12 @@ _SUMMARY: Final[Mapping[str, str]] = {
     "config": "print, check or convert configuration files",
     "edgemark": "load a cloud role with hollow edge nodes and measure it",
 }
-_ALIASES: Final[Mapping[str, str]] = {"cloudcore": "cloud", "edgecore": "edge"}
+_ALIASES: Final[Mapping[str, str]] = {
+    "cloudcore": "cloud",
+    "edgecore": "edge",
+    "iptablesmanager": "iptablesmanager",
+    "iptables-manager": "iptablesmanager",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
