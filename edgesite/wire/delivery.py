@@ -10,7 +10,7 @@ Decided differently from KubeEdge, without effect on the wire of a Go edge:
   - answers to queries are sent once: whoever asked asks again. An acknowledgement of one is recorded all the same;
   - an object without a version is sent once instead of being dropped.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 4.3 and 4.4.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/dispatcher and session.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ regard to case. ``content`` is whatever JSON holds; an object, and a string that
 receivers, so read it with `Message.object`.
 
 Units   ``timestamp_ms`` counts milliseconds since the Unix epoch.
-Source  KubeEdge v1.12.7 message model: reference/hub-and-metadata.md sections 1.1 to 1.3.
+Source  KubeEdge v1.12.7, staging/src/github.com/kubeedge/beehive/pkg/core/model/message.go.
 """
 
 from __future__ import annotations

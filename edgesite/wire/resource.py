@@ -8,7 +8,7 @@ Cluster-scoped objects have the namespace word "null"; requests of a v1.12 edge 
 attachments say "default" instead. Strings of any other shape (``membership/detail``, ``device/<id>/twin/cloud_updated``)
 are legal and have neither namespace, type nor name.
 
-Source  KubeEdge v1.12.7 wire format: reference/hub-and-metadata.md section 1.4.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/dispatcher (the node in front, and its removal).
 """
 
 from __future__ import annotations

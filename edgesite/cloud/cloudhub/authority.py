@@ -9,7 +9,7 @@ anew when the names change that it must hold. Where instances share an API, seve
 other, becomes the CA of all, and the server certificate holds the names of all.
 
 Errors  ApiError from the API; PkiError and OSError when certificates cannot be made; ValueError for files that are none.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 3.1 and 3.2.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/servers/httpserver (Secrets, certificates, token).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 State   One connection per node; a new one ends the old. The line of messages from edges is bounded per node: a node that
         sends faster than the modules take is not read from.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 2.1, 4.1 and 4.2.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/handler, session and dispatcher.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ asked for, their Node to those that want it, and the end of a node.
 
 What a pod refers to is sent before the pod. Changes that wait are kept by object, the newest wins.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.2 and 11 (v1.23: nodes are sent).
+Source  KubeEdge v1.12.7, cloud/pkg/edgecontroller/controller/downstream.go (v1.23: nodes are sent).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Events of edges, written to the API: new ones are created, repeated ones counted up.
 
-Source  KubeEdge v1.19, reference/hub-and-metadata.md section 11: content is the Event, or {"event": ..., "patchData": "..."}.
+Source  KubeEdge v1.19, cloud/pkg/edgecontroller/controller/upstream.go: content is the Event, or {"event": ..., "patchData": "..."}.
 """
 
 from __future__ import annotations

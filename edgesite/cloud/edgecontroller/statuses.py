@@ -4,7 +4,7 @@
     <ns>/podstatus[/<pod>]     update: {"UID", "Name", "Status"}, or an array of these
 
 Errors  ApiError of the API, InvalidMessage for content of another shape.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 5.3.
+Source  KubeEdge v1.12.7, cloud/pkg/edgecontroller/controller/upstream.go.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ A query that fails is answered with {"ErrStatus": ...}, but an edge of KubeEdge 
 it gets such an answer for its node only, where it helps, and otherwise none, as it expects.
 
 Errors  ApiError of the API goes to the edge; nothing leaves.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 5.3 and 11.
+Source  KubeEdge v1.12.7, cloud/pkg/edgecontroller/controller/upstream.go.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ alone, without a request to the API. What differs is sent through CloudHub, whos
 
 Records of nodes that are gone are removed.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md sections 4.6 and 4.7 (there every 5 s, with a live GET for each object).
+Source  KubeEdge v1.12.7, cloud/pkg/synccontroller (there every 5 s, with a live GET for each object).
 """
 
 from __future__ import annotations

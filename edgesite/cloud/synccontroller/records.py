@@ -8,7 +8,7 @@ cloud role dies in between, an edge is sent once more what it has, which it take
     status.objectResourceVersion  the version that the edge has acknowledged
 
 State   One small entry per node and object; `changed` holds what differs from the API.
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 4.5.
+Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/session; reliablesyncs.kubeedge.io/v1alpha1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 What is not newer than what is held is acknowledged and goes no further. If the disk refuses, nothing is acknowledged, nor is an
 object whose name another one holds in a newer version: the cloud sends it again.
 
-Source  KubeEdge v1.12.7, reference/hub-and-metadata.md section 7.3.
+Source  KubeEdge v1.12.7, edge/pkg/metamanager/process.go.
 """
 
 from __future__ import annotations
