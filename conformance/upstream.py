@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import anyio
 
@@ -140,7 +140,28 @@ async def _test(arguments: argparse.Namespace, kubeconfig: Path, out: Path) -> N
         ]
         environment = {**os.environ, "KUBE_TEST_REPO_LIST": str(repository_list), "KUBECONFIG": str(kubeconfig)}
         with (out / "e2e.log").open("wb") as log:
-            await anyio.run_process(command, stdout=log, stderr=log, check=False, env=environment)
+            await _run_group(command, log, environment)
+
+
+async def _run_group(command: list[str], log: IO[bytes], environment: dict[str, str]) -> None:
+    """Run a program; it ends with all that it has started, also when we are told to end."""
+    async with anyio.create_task_group() as tasks:
+        process = await anyio.open_process(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    tasks.cancel_scope.cancel()
+
+        tasks.start_soon(listen)
+        try:
+            await process.wait()
+            tasks.cancel_scope.cancel()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with anyio.CancelScope(shield=True):
+                await process.wait()
 
 
 def _runner(arguments: argparse.Namespace) -> list[str]:
