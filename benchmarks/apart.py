@@ -28,7 +28,14 @@ class Apart:
 
     def edge_arguments(self, token: str = "") -> tuple[str, ...]:
         where = ("--data-dir", str(self._edge), "--cloud", "127.0.0.1", "--node-name", "node1")
-        return ("edge", *where, *self._runtime, *self._port_options(), *rig.EDGE_PORTS, *(("--token", token) if token else ()))
+        return (
+            "edge",
+            *where,
+            *self._runtime,
+            *self._port_options(),
+            *rig.EDGE_PORTS,
+            *(("--token", token) if token else ()),
+        )
 
     def token(self) -> str:
         """What the running cloud role lets edges join with."""

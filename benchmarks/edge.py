@@ -104,14 +104,14 @@ def _pod(name: str, kind: str) -> dict[str, Any]:
     containers = []
     for number in range(A_POD):
         port = FIRST_PORT + number
-        probe: dict[str, Any] = {
+        probes: dict[str, dict[str, Any]] = {
             "http": {"httpGet": {"path": "/", "port": port}},
             "tcp": {"tcpSocket": {"port": port}},
             "exec": {"exec": {"command": ["/bin/true"]}},
-        }[kind]
+        }
         serve = f"echo hi > /tmp/index.html; exec httpd -f -p {port} -h /tmp"
         command = COMMAND if kind == "exec" else ["/bin/sh", "-c", serve]
-        readiness = {**probe, "periodSeconds": 1, "timeoutSeconds": 5}
+        readiness = {**probes[kind], "periodSeconds": 1, "timeoutSeconds": 5}
         made = rig.pod(name, BUSYBOX, command)["spec"]["containers"][0]
         containers.append(made | {"name": f"main{number}", "readinessProbe": readiness})
     return rig.pod(name, BUSYBOX, COMMAND, containers=containers)
