@@ -62,7 +62,9 @@ __all__ = ["MESSAGE_BYTES", "Hub", "Refusal"]
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
 _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller", "edgecontroller", "synccontroller"})
-_CONTROL: Final = frozenset({"config", "ping"})  #: of the transport: KubeEdge's answers by itself, though its ends send none
+_CONTROL: Final = frozenset(
+    {"config", "ping"}
+)  #: of the transport: KubeEdge's answers by itself, though its ends send none
 _LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
 TASK_STATUS: Final = "UpdateNodeActionStatus"  #: how an edge (KubeEdge since v1.21) tells of a task of its node
