@@ -244,8 +244,10 @@ class Connection:
                 more, self._first_window = value - self._first_window, value
                 for stream in tuple(self._streams):
                     self._streams[stream] += more
-                    self._flush(stream)
+        # Acknowledged first: a peer may hold what comes before that to its old windows, as grpcio does.
         self._out += frame(_SETTINGS, _ACK, 0, b"")
+        for stream in tuple(self._unsent):
+            self._flush(stream)
 
     def _take_goaway(self, payload: bytes) -> list[Event]:
         self.closing = True

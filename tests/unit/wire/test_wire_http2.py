@@ -81,6 +81,13 @@ def test_windows_that_the_settings_change_count_for_open_streams() -> None:
     assert [len(one[3]) for one in frames if one[:1] + one[2:3] == (0, third)] == [16]
 
 
+def test_new_windows_are_used_only_after_they_were_acknowledged() -> None:
+    connection, _ = opened(bytes(100_000))
+    connection.take()
+    connection.receive(frame(8, 0, 0, (1 << 20).to_bytes(4, "big")) + frame(4, 0, 0, b"\0\x04\0\x01\x86\xa0"))
+    assert [one[0] for one in sent(connection.take())] == [4, 0, 0, 0]
+
+
 def test_room_is_given_back() -> None:
     connection, stream = opened()
     connection.take()
