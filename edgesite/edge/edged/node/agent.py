@@ -3,7 +3,7 @@
 Units   Seconds.
 Errors  None leave `run`: what the cloud refuses is logged and tried again with back-off and jitter.
 State   In memory: the node and lease as last seen.
-Source  KubeEdge v1.12 edged (section 9 of the hub reference); Kubernetes: "Node heartbeats".
+Source  KubeEdge v1.12, edge/pkg/edged (registration, labels of edge nodes); Kubernetes: "Node heartbeats".
 """
 
 from __future__ import annotations
