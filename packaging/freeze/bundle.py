@@ -1,0 +1,127 @@
+"""Wheel, one-folder bundle and one-file binary, made from a copy of the sources in an environment of their own.
+
+Errors  BuildFailed.
+State   A workshop: the ``build`` directory of the build root, or a directory in the cache when this machine's Python is frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import wheels
+from command import BuildFailed, inside, run, say
+from contents import LINKS
+from interpreter import PYTHON
+from layout import CACHE, HERE, PROJECT, Architecture
+
+__all__ = ["Workshop", "commit_time", "in_root", "make", "on_this_machine"]
+
+_RECIPE_FILES: Final = ("contents.py", "entry.py", "edgesite.spec")
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where programs of the build run."""
+
+    place: Path  #: its directory, seen from here
+    seen_as: str  #: the same directory, seen by the programs
+    python: str
+    root: Path | None
+    log: Path
+
+    def run(self, argv: Sequence[str], environment: dict[str, str] | None = None) -> None:
+        """Raises BuildFailed."""
+        clean = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(commit_time())} | (environment or {})
+        if self.root:
+            inside(self.root, argv, cwd=self.seen_as, environment=clean, log=self.log)
+        else:
+            run(argv, cwd=self.place, environment=dict(os.environ) | clean, log=self.log)
+
+
+def in_root(target: Architecture) -> Workshop:
+    place = target.root / "build"
+    return Workshop(place, "/build", PYTHON, target.root, CACHE / f"bundle-{target.name}.log")
+
+
+def on_this_machine() -> Workshop:
+    place = CACHE / "here"
+    return Workshop(place, str(place), sys.executable, None, CACHE / "bundle-here.log")
+
+
+def commit_time() -> int:
+    """Return when the commit was made, in seconds since the epoch: the time of every file in the results."""
+    return int(run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
+
+
+def make(shop: Workshop, target: Architecture, out: Path) -> None:
+    """Fill ``out`` with the wheel, ``edgesite`` (one file) and ``lib/kubeedge`` (one folder). Raises BuildFailed."""
+    shutil.rmtree(shop.place, ignore_errors=True)
+    shop.place.mkdir(parents=True)
+    shop.log.unlink(missing_ok=True)
+    _copy_sources(shop.place / "src", committed=shop.root is not None)
+    shutil.copytree(wheels.download(target), shop.place / "wheels")
+    for name in (*_RECIPE_FILES, *(f"{one}.lock" for one in wheels.LISTS)):
+        shutil.copy(HERE / name, shop.place / name)
+    say("make the environment and the wheel")
+    _make_environment(shop)
+    say("freeze, some minutes")
+    _freeze(shop)
+    _take(shop, out)
+
+
+def _copy_sources(tree: Path, *, committed: bool) -> None:
+    """Copy what git has: as of the last commit, or as it lies in the working tree."""
+    tree.mkdir()
+    if committed:
+        archive = tree.parent / "src.tar"
+        run(["git", "archive", "--format=tar", "-o", archive, "HEAD"], cwd=PROJECT)
+        run(["tar", "-xf", archive, "-C", tree, "--no-same-owner"])
+        return
+    for name in run(["git", "ls-files", "-z"], cwd=PROJECT).split("\0"):
+        source = PROJECT / name
+        if name and source.is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, tree / name)
+
+
+def _make_environment(shop: Workshop) -> None:
+    offline = ["--no-index", "--find-links=wheels", "--no-deps", "--disable-pip-version-check", "-q", "--no-cache-dir"]
+    python = f"{shop.seen_as}/env/bin/python"
+    pip = [python, "-m", "pip", "--isolated"]
+    shop.run([shop.python, "-m", "venv", "env"])
+    for name in wheels.LISTS:
+        shop.run([*pip, "install", *offline, "--require-hashes", "-r", f"{name}.lock"])
+    shop.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", "wheel", "./src"])
+    (wheel,) = (shop.place / "wheel").glob("*.whl")
+    shop.run([*pip, "install", *offline, f"wheel/{wheel.name}"])
+
+
+def _freeze(shop: Workshop) -> None:
+    python = f"{shop.seen_as}/env/bin/python"
+    argv = [python, "-m", "PyInstaller", "--noconfirm", "--log-level=WARN", "--distpath=out", "--workpath=work"]
+    environment = {
+        "EDGESITE_BUNDLED": " ".join(wheels.distributions("bundle")),
+        "PYINSTALLER_CONFIG_DIR": f"{shop.seen_as}/pyinstaller",
+    }
+    shop.run([*argv, "edgesite.spec"], environment)
+
+
+def _take(shop: Workshop, out: Path) -> None:
+    made = shop.place / "out"
+    if not (made / "onefile").is_file():
+        raise BuildFailed(f"PyInstaller made no one-file binary; see {shop.log}")
+    shutil.rmtree(out, ignore_errors=True)
+    folder = out / "lib" / "kubeedge"
+    folder.parent.mkdir(parents=True)
+    shutil.copytree(made / "folder", folder, symlinks=True)
+    for link in LINKS:
+        (folder / link).symlink_to("edgesite")
+    shutil.copy(made / "onefile", out / "edgesite")
+    (wheel,) = (shop.place / "wheel").glob("*.whl")
+    shutil.copy(wheel, out / wheel.name)

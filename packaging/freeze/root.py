@@ -1,0 +1,85 @@
+"""The build root: Debian 11, whose glibc (2.31) is older than that of every system the bundle has to start on.
+
+Errors  BuildFailed.
+State   One directory for each architecture in the cache; made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from command import BuildFailed, inside, run, say
+from debian import MIRROR, SECURITY
+from layout import Architecture, native
+
+__all__ = ["RELEASE", "make"]
+
+RELEASE: Final = "bullseye"
+#: What building OpenSSL, CPython and the launcher of the static binary takes. Nothing under the GPL gets into the
+#: bundle: libedit in place of readline, no gdbm.
+_PACKAGES: Final = (
+    "ca-certificates",
+    "gcc",
+    "libbz2-dev",
+    "libc6-dev",
+    "libedit-dev",
+    "libexpat1-dev",
+    "libffi-dev",
+    "liblzma-dev",
+    "libncurses-dev",
+    "libsqlite3-dev",
+    "libzstd-dev",
+    "make",
+    "patch",
+    "perl",
+    "pkg-config",
+    "uuid-dev",
+    "xz-utils",
+    "zlib1g-dev",
+)
+_SOURCES: Final = f"""\
+deb {MIRROR} {RELEASE} main
+deb {SECURITY} {RELEASE}-security main
+"""
+
+
+def make(target: Architecture) -> Path:
+    """Return the root, made if it is not there or was made from another recipe. Raises BuildFailed."""
+    root = target.root
+    recipe = hashlib.sha256(" ".join((RELEASE, target.debian, *_PACKAGES)).encode()).hexdigest()
+    stamp = root / ".recipe"
+    if stamp.is_file() and stamp.read_text() == recipe:
+        return root
+    if os.geteuid():
+        raise BuildFailed("the build root needs the rights of root (debootstrap); `--here` freezes with this Python")
+    _require("debootstrap", "debootstrap")
+    foreign = target != native()
+    if foreign:
+        _require(target.emulator, "qemu-user-static")
+    say(f"make the build root: Debian {RELEASE} for {target.debian}, some minutes")
+    shutil.rmtree(root, ignore_errors=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    run(
+        ["debootstrap", "--variant=minbase", f"--arch={target.debian}", f"--include={','.join(_PACKAGES)}"]
+        + [RELEASE, root, MIRROR],
+        log=root.parent / f"root-{target.name}.log",
+    )
+    (root / "etc/apt/sources.list").write_text(_SOURCES)
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "upgrade", "-y", "-qq"], ["apt-get", "clean"]):
+        inside(root, command, environment={"DEBIAN_FRONTEND": "noninteractive"}, log=root.parent / f"root-{target.name}.log")
+    stamp.write_text(recipe)
+    return root
+
+
+def _require(program: str, package: str) -> None:
+    if shutil.which(program) is None:
+        say(f"install {package}")
+        try:
+            run(["apt-get", "install", "-y", "-qq", package], environment=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+        except BuildFailed:
+            run(["apt-get", "update", "-qq"])
+            run(["apt-get", "install", "-y", "-qq", package])
