@@ -129,7 +129,7 @@ async def test_a_second_role_works_on_the_first_ones_api_over_tls(tmp_path):
         tasks.start_soon(role.host.run)
         with anyio.fail_after(20):
             await role.host.ready.wait()
-        section = {"kubeConfig": str(role.kubeconfig), "master": ""}
+        section = {"kubeConfig": str(role.kubeconfig), "master": "", "qps": 100, "burst": 200}
         cloud = Section({"api": {"enable": False}, "kubeAPIConfig": section})
         assert plugin.edgesite_modules(Settings(api=cloud["api"], cloud=cloud)) == [KubeApiModule]
         remote = RoleHost("cloud", [KubeApiModule], cloud, role.world, data_dir=tmp_path / "remote")
