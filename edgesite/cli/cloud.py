@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
     api = values["api"]
     api["adminKubeconfig"] = api["adminKubeconfig"] or str(data_dir / "admin.kubeconfig")
     plan = Plan(data_dir=data_dir, cloud=Section({**values["cloud"], "api": api}), edges=(), api=Section(api))
-    return options.run_plan(plan, plugins, say_when_serving)
+    return options.run_plan(plan, plugins, say_when_serving, configuration=arguments.configuration)
 
 
 def _absolute(arguments: argparse.Namespace) -> str | None:

@@ -82,7 +82,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     edge = values["edge"]
     plan = EdgePlan(edge["modules"]["edged"]["hostnameOverride"], folder, Section(edge))
-    return options.run_plan(Plan(data_dir=data_dir, cloud=None, edges=(plan,), api=None), plugins, say_when_serving)
+    whole = Plan(data_dir=data_dir, cloud=None, edges=(plan,), api=None)
+    return options.run_plan(whole, plugins, say_when_serving, configuration=arguments.configuration)
 
 
 def _proxy(given: str | None, cloud: str | None) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgesite.runtime import logs
 from edgesite.runtime.config.load import BadConfig, load
 from edgesite.runtime.paths import default_data_dir
 from edgesite.runtime.plugins import PluginHost, discover
+from edgesite.runtime.reload import Configuration, take_logging
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -39,8 +42,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         dest="sets",
         help="override one setting; may be repeated",
     )
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("-v", metavar="N", type=int, default=0, dest="verbosity", help="verbosity of the log, 0 to 5")
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json", "journal"),
+        help="default: fields for the journal where standard error leads there, else text",
+    )
+    parser.add_argument("-v", metavar="N", type=int, dest="verbosity", help="verbosity of the log, 0 to 5")
     parser.add_argument(
         "--defaultconfig", action="store_true", help="print the complete default configuration and exit"
     )
@@ -117,37 +124,53 @@ def read_config(
     underlay: Mapping[str, Any],
     overlay: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the validated values of the whole site; warnings are logged. Raises UsageError."""
-    sections = [(one.role, one.path, one.model) for one in plugins.config_sections()]
+    """Return the validated values of the whole site; warnings are logged. ``arguments.configuration`` can read them again.
+    Raises UsageError."""
+    read = functools.partial(
+        load,
+        kind,
+        file=file,
+        sets=arguments.sets,
+        underlay=underlay,
+        overlay=overlay,
+        sections=[(one.role, one.path, one.model) for one in plugins.config_sections()],
+        cache=data_dir / "config.cache",
+    )
     try:
-        values, warnings = load(
-            kind,
-            file=file,
-            sets=arguments.sets,
-            underlay=underlay,
-            overlay=overlay,
-            sections=sections,
-            cache=data_dir / "config.cache",
-        )
+        values, warnings = read()
     except BadConfig as exc:
         raise UsageError(exc.problems) from None
     for one in warnings:
         logger.warning("%s", one)
+    if not getattr(arguments, "demo", False):  # which shows the site instead of a log
+        take_logging(values, arguments.verbosity)
+    arguments.configuration = Configuration(values, read, verbosity=arguments.verbosity)
     return values
 
 
 def prepare(arguments: argparse.Namespace, *, quiet: bool = False) -> tuple[PluginHost, Path]:
     """Set up logging, load plugins, find the data folder."""
-    logs.configure(form=arguments.log_format, verbosity=arguments.verbosity, quiet=quiet)
+    logs.configure(
+        form=arguments.log_format,
+        verbosity=arguments.verbosity or 0,
+        quiet=quiet,
+        identifier=os.path.basename(sys.argv[0]),
+    )
     return PluginHost(discover()), (arguments.data_dir or default_data_dir()).absolute()
 
 
-def run_plan(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None) -> int:
-    """Run the process and turn start-up failures into a line and an exit code."""
+def run_plan(
+    plan: Plan,
+    plugins: PluginHost,
+    beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None,
+    *,
+    configuration: Configuration | None = None,
+) -> int:
+    """Run the process and turn start-up failures into a line and an exit code. ``configuration`` is read again on SIGHUP."""
     from edgesite.runtime.site import DataDirInUse, SiteFailed, run
 
     try:
-        return run(plan, plugins, beside=beside)
+        return run(plan, plugins, beside=beside, configuration=configuration)
     except (DataDirInUse, SiteFailed) as exc:
         print(f"edgesite: {exc}", file=sys.stderr)
     except PermissionError as exc:

@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         ),
     )
     plan = site_plan(values, data_dir, arguments.edge_nodes)
-    return options.run_plan(plan, plugins, _beside(arguments, data_dir))
+    return options.run_plan(plan, plugins, _beside(arguments, data_dir), configuration=arguments.configuration)
 
 
 def site_plan(values: dict[str, Any], data_dir: Path, edge_nodes: int) -> Plan:

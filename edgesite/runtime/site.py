@@ -23,13 +23,15 @@ import anyio
 
 import edgesite
 from edgesite.context import Section, Settings
+from edgesite.runtime.notify import Notifier, Systemd, follow
 from edgesite.runtime.plugins import PluginHost
 from edgesite.runtime.role import RoleHost, World
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from edgesite.context import Module
+    from edgesite.context import Module, Threads
+    from edgesite.runtime.reload import Configuration
 
 __all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "SiteFailed", "run"]
 
@@ -136,8 +138,15 @@ class Site:
                 scope.cancel()
 
 
-def run(plan: Plan, plugins: PluginHost, *, beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None) -> int:
-    """Run a process until a signal ends it; returns the exit code. ``beside`` runs next to the roles (ready line, demo).
+def run(
+    plan: Plan,
+    plugins: PluginHost,
+    *,
+    beside: Callable[[Site], Coroutine[Any, Any, None]] | None = None,
+    configuration: Configuration | None = None,
+) -> int:
+    """Run a process until a signal ends it; returns the exit code. ``beside`` runs next to the roles (ready line, demo);
+    ``configuration`` is read again on SIGHUP.
 
     Raises DataDirInUse, SiteFailed, OSError.
     """
@@ -146,11 +155,22 @@ def run(plan: Plan, plugins: PluginHost, *, beside: Callable[[Site], Coroutine[A
     with _lock(plan.data_dir):
         _check_address(plan.api)
         return anyio.run(
-            _main, plan, plugins, beside, backend="asyncio", backend_options={"loop_factory": loop_factory()}
+            _main,
+            plan,
+            plugins,
+            beside,
+            configuration,
+            backend="asyncio",
+            backend_options={"loop_factory": loop_factory()},
         )
 
 
-async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Coroutine[Any, Any, None]] | None) -> int:
+async def _main(
+    plan: Plan,
+    plugins: PluginHost,
+    beside: Callable[[Site], Coroutine[Any, Any, None]] | None,
+    configuration: Configuration | None,
+) -> int:
     from edgesite.net.real import RealClock, RealDisk, RealNet
     from edgesite.net.threads import RealThreads
 
@@ -164,11 +184,15 @@ async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Corout
         hooks=plugins,
         site=plan.site,
     )
+    systemd = Systemd.take(os.environ)
+    notifier = Notifier(systemd.address)
     site = Site(plan, plugins, world)
     try:
         async with anyio.create_task_group() as signals:
             async with anyio.create_task_group() as tasks:
-                signals.start_soon(_follow_signals, tasks.cancel_scope)
+                signals.start_soon(_follow_signals, tasks.cancel_scope, notifier)
+                tasks.start_soon(_follow_hangups, tasks.cancel_scope, notifier, threads, configuration)
+                tasks.start_soon(follow, site.roles, systemd, notifier, world.clock)
                 tasks.start_soon(_settle, site)
                 if beside is not None:
                     tasks.start_soon(beside, site)
@@ -179,6 +203,7 @@ async def _main(plan: Plan, plugins: PluginHost, beside: Callable[[Site], Corout
     finally:
         with anyio.move_on_after(GRACE_S, shield=True):
             await threads.close()
+        notifier.close()
     return 0
 
 
@@ -190,14 +215,40 @@ def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return failed if isinstance(failed, SiteFailed) else group
 
 
-async def _follow_signals(scope: anyio.CancelScope) -> None:
+async def _follow_signals(scope: anyio.CancelScope, notifier: Notifier) -> None:
     """The first signal stops the site, the second ends the process where it is."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             if scope.cancel_called:
                 os._exit(1)
             logger.info("stopping on %s; a second signal exits at once", number.name)
+            notifier.send(STOPPING=1, STATUS="stopping")
             scope.cancel()
+
+
+async def _follow_hangups(
+    scope: anyio.CancelScope, notifier: Notifier, threads: Threads, configuration: Configuration | None
+) -> None:
+    """SIGHUP reads the configuration again; where a terminal started this process, it says that the terminal is gone."""
+    on_terminal = _has_terminal()
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if on_terminal:
+                logger.info("stopping: the terminal was closed")
+                scope.cancel()
+                return
+            notifier.reloading()
+            if configuration is not None:
+                await configuration.reload(threads)
+            notifier.send(READY=1)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def _settle(site: Site) -> None:

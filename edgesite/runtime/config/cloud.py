@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from edgesite.runtime.config.base import Model, Port
+from edgesite.runtime.config.logs import ProcessLogging
 
 __all__ = ["IGNORED", "CloudCore"]
 
@@ -297,4 +298,5 @@ class CloudCore(Model):
     commonConfig: CommonConfig = CommonConfig()
     kubeAPIConfig: KubeAPIConfig = KubeAPIConfig()
     featureGates: dict[str, bool] = Field(default_factory=dict)
+    logging: ProcessLogging = ProcessLogging()
     modules: CloudModules = CloudModules()

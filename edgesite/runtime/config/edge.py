@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from edgesite.runtime.config.base import Duration, Model, Port, PortOrZero
+from edgesite.runtime.config.logs import ProcessLogging
 
 __all__ = ["IGNORED", "EdgeCore", "convert_v1alpha1"]
 
@@ -363,6 +364,7 @@ class EdgeCore(Model):
     kind: str = "EdgeCore"
     database: Database = Database()
     featureGates: dict[str, bool] = Field(default_factory=dict)
+    logging: ProcessLogging = ProcessLogging()
     modules: EdgeModules = EdgeModules()
 
 

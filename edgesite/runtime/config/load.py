@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import edgesite
+from edgesite.runtime.plugins import plugin_places
 
 __all__ = ["BadConfig", "internal_argv", "load"]
 
@@ -84,7 +85,7 @@ def _key(request: Mapping[str, Any], file: Path | None) -> str:
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode())
     digest.update(edgesite.__version__.encode())
     ours = Path(__file__).parent
-    for model in ("api.py", "cloud.py", "edge.py", "site.py", "validate.py"):
+    for model in ("api.py", "cloud.py", "edge.py", "logs.py", "site.py", "validate.py"):
         try:
             stat = (ours / model).stat()
         except OSError:  # frozen: the version alone tells
@@ -92,6 +93,8 @@ def _key(request: Mapping[str, Any], file: Path | None) -> str:
         digest.update(f"{stat.st_mtime_ns}.{stat.st_size}".encode())
     for name in sorted(one for one in os.environ if one.upper().startswith("EDGESITE_")):
         digest.update(f"{name}={os.environ[name]}\0".encode())
+    for place in plugin_places() if request["sections"] else ():
+        digest.update(os.fsencode(place.resolve()))  # another version of a plugin is another folder
     if file:
         try:
             digest.update(file.read_bytes())
