@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgesite.kube.resources import Resource
 
 __all__ = [
+    "ABI",
     "GROUP",
     "NAME",
     "Admission",
@@ -33,6 +34,9 @@ __all__ = [
 
 NAME = "edgesite"  #: prefix of all hooks
 GROUP = "edgesite.plugins"  #: entry-point group
+#: The plugin ABI: this file, `edgesite.context` and the standard library of one Python minor version (docs/plugins.md). One higher when a
+#: plugin that was well before would no longer be; additions leave it as it is. Plugins require ``edgesite[plugin-abi-1]``.
+ABI = 1
 spec = pluggy.HookspecMarker(NAME)
 impl = pluggy.HookimplMarker(NAME)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -26,19 +28,75 @@ if TYPE_CHECKING:
     from edgesite.hookspecs import Admission, Command, ConfigSection, RuntimeFactory
     from edgesite.kube.resources import Resource
 
-__all__ = ["PLUGINS_DIR", "PluginHost", "discover"]
+__all__ = [
+    "PLUGINS_DIR",
+    "PluginHost",
+    "WrongAbi",
+    "abi_problem",
+    "add_places",
+    "discover",
+    "plugin_places",
+    "plugins_dir",
+]
 
 logger = logging.getLogger(__name__)
 PLUGINS_DIR: Final = "/usr/lib/kubeedge/plugins"  #: where a frozen program looks for vendors' wheels, unpacked
+_OURS: Final = re.compile(r"edgesite\s*\[([^\]]*)\]")
+_ABI: Final = re.compile(r"\bplugin-abi-(\d{1,6})\b")
+
+
+class WrongAbi(ImportError):
+    """A plugin that was made for other hooks than this program has."""
+
+
+def plugins_dir() -> Path | None:
+    """The folder where vendors' wheels are, unpacked; None for a program that has its plugins by pip."""
+    name = os.environ.get("EDGESITE_PLUGINS_DIR") or (PLUGINS_DIR if getattr(sys, "frozen", False) else "")
+    return Path(name) if name else None
+
+
+def plugin_places(folder: Path | None = None) -> list[Path]:
+    """The folders to import from: the plugins' folder itself and those in it, as far as each holds a distribution."""
+    folder = folder or plugins_dir()
+    if folder is None or not _is_trusted(folder):
+        return []
+    inside = (Path(one.path) for one in os.scandir(folder) if one.is_dir() and not one.name.startswith("."))
+    return [one for one in [folder, *sorted(inside)] if any(one.glob("*.dist-info"))]
+
+
+def add_places() -> None:
+    """Let plugins be imported."""
+    for place in map(str, plugin_places()):
+        if place not in sys.path:
+            sys.path.append(place)  # appended, so that nothing there can shadow ours
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether nobody but root and who runs this may put code there."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return False
+    if found.st_mode & stat.S_IWOTH or found.st_uid not in (0, os.geteuid()):
+        logger.error("plugins in %s are not loaded: others than root may write there", folder)
+        return False
+    return True
 
 
 def discover() -> list[EntryPoint]:
     """Return the entry points of all installed plugins, ours first, then vendors' by name."""
-    folder = os.environ.get("EDGESITE_PLUGINS_DIR") or (PLUGINS_DIR if getattr(sys, "frozen", False) else "")
-    if folder and folder not in sys.path and Path(folder).is_dir():
-        sys.path.append(folder)  # appended, so that nothing there can shadow ours
+    add_places()
     found = {point.name: point for point in reversed(list(entry_points(group=hookspecs.GROUP)))}
     return sorted(found.values(), key=lambda point: (not _is_ours(point), point.name))
+
+
+def abi_problem(requires: Iterable[str], *, declared: bool = False) -> str:
+    """Why a distribution with these requirements does not fit our hooks; "" if it does. ``declared``: it must say for which it is."""
+    found = {int(number) for one in requires if (extras := _OURS.match(one)) for number in _ABI.findall(extras[1])}
+    if hookspecs.ABI in found or (not found and not declared):
+        return ""
+    wanted = f"needs plugin ABI {max(found)}" if found else "does not say for which plugin ABI it is made"
+    return f"{wanted}; this program has {hookspecs.ABI} (edgesite[plugin-abi-{hookspecs.ABI}] among its requirements)"
 
 
 def _is_ours(point: EntryPoint) -> bool:
@@ -58,6 +116,8 @@ class PluginHost:
 
     def _load(self, point: EntryPoint) -> None:
         try:
+            if not _is_ours(point) and (problem := abi_problem((point.dist and point.dist.requires) or ())):
+                raise WrongAbi(problem)
             plugin = point.load()
             if inspect.isclass(plugin):
                 plugin = plugin()

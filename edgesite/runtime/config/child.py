@@ -6,6 +6,7 @@ import json
 import sys
 
 from edgesite.runtime.config.validate import Problem, Request, validate
+from edgesite.runtime.plugins import add_places
 
 __all__ = ["main"]
 
@@ -13,6 +14,8 @@ __all__ = ["main"]
 def main() -> int:
     """Answer ``{"values", "warnings"}`` or ``{"problems"}``."""
     request = Request(**json.load(sys.stdin))
+    if request.sections:
+        add_places()
     request.sections = [(role, path, model) for role, path, model in request.sections]
     try:
         values, warnings = validate(request)

@@ -1,30 +1,25 @@
-"""``edgesite plugins``: what was found, from where, what it brings, and what was refused and why."""
+"""``edgesite plugins list``: what was found, from where, what it brings, and what was refused and why."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from typing import Any
 
 from edgesite.context import Section, Settings
-from edgesite.hookspecs import Command
 from edgesite.runtime.config.load import BadConfig, load
 from edgesite.runtime.paths import default_data_dir
 from edgesite.runtime.plugins import PluginHost, discover
 
-__all__ = ["COMMAND"]
+__all__ = ["print_list"]
 
 
-def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-
-
-def _run(arguments: argparse.Namespace) -> int:
+def print_list(output: str) -> int:
+    """Print what was found as ``text`` or ``json``; returns the exit code."""
     logging.getLogger("edgesite.runtime.plugins").setLevel(logging.CRITICAL)  # the list itself says what was refused
     plugins = PluginHost(discover())
     rows = _rows(plugins)
-    if arguments.output == "json":
+    if output == "json":
         print(json.dumps(rows, indent=2))
         return 0
     table = [("NAME", "FROM", "STATE", "PROVIDES")]
@@ -74,6 +69,3 @@ def _settings(plugins: PluginHost) -> Settings:
         return Settings()
     api = Section(values["api"])
     return Settings(api=api, cloud=Section({**values["cloud"], "api": values["api"]}), edges=(Section(values["edge"]),))
-
-
-COMMAND = Command("plugins", "List plugins: what was loaded, from where, and what was refused.", _configure, _run)
