@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,8 +68,3 @@ def inside(
     clean = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"} | dict(environment or {})
     wrapper = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", f"--root={root}", f"--wd={cwd}"]
     return run([*wrapper, "--", *argv], environment=clean, log=log)
-
-
-def stop(problem: BuildFailed) -> int:
-    print(f"dist: {problem}", file=sys.stderr)
-    return 1

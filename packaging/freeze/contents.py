@@ -20,8 +20,22 @@ LINKS: Final = ("cloudcore", "edgecore", "iptablesmanager", "keadm")
 
 #: Left out of the standard library: its own tests, what needs a screen, and the installer of pip (with its wheels).
 _STDLIB_OUT: Final = frozenset(
-    "test idlelib tkinter turtle turtledemo ensurepip antigravity this xxlimited xxlimited_35 xxsubtype"
-    " _tkinter __phello__ __hello__ _distutils_hack".split()
+    [
+        "test",
+        "idlelib",
+        "tkinter",
+        "turtle",
+        "turtledemo",
+        "ensurepip",
+        "antigravity",
+        "this",
+        "xxlimited",
+        "xxlimited_35",
+        "xxsubtype",
+        "_tkinter",
+        "__phello__",
+        "__hello__",
+    ]
 )
 #: Left out of distributions: what they bring for test tools, type checkers and libraries that are not here.
 EXCLUDED: Final = (

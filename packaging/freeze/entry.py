@@ -15,9 +15,11 @@ def _give_back_library_path() -> None:
 
 def _is_multiprocessing(arguments: list[str]) -> bool:
     """Whether a plugin's `multiprocessing` started us, which takes any program for a Python interpreter."""
-    return "--multiprocessing-fork" in arguments[:2] or any(
-        option == "-c" and text.startswith("from multiprocessing.") for option, text in zip(arguments, arguments[1:], strict=False)
-    )
+    return "--multiprocessing-fork" in arguments[:2] or _code(arguments).startswith("from multiprocessing.")
+
+
+def _code(arguments: list[str]) -> str:
+    return arguments[arguments.index("-c") + 1] if "-c" in arguments[:-1] else ""
 
 
 def _serve_multiprocessing(arguments: list[str]) -> None:
@@ -26,7 +28,7 @@ def _serve_multiprocessing(arguments: list[str]) -> None:
 
         spawn.freeze_support()  # type: ignore[attr-defined]
     else:  # its resource tracker, or its fork server
-        exec(arguments[arguments.index("-c") + 1], {"__name__": "__main__"})
+        exec(_code(arguments), {"__name__": "__main__"})
 
 
 _give_back_library_path()

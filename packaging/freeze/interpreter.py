@@ -4,7 +4,7 @@ The root's own OpenSSL (1.1.1) and Python (3.9) are past their end; Debian 12's 
 Both are built without profiling, so that the same source gives the same bits.
 
 Errors  BuildFailed.
-State   In the root. ``/opt/python/.made`` names the versions.
+State   In the root. ``/opt/python/.made-NAME`` tells the version and the recipe.
 """
 
 from __future__ import annotations
@@ -29,37 +29,91 @@ _OPENSSL_SUITE: Final = "trixie"
 #: Patches that fit Python into Debian's file layout, or touch only its tests and documents. All others are fixes.
 _DISTRIBUTION_PATCHES: Final = frozenset(
     f"{name}.diff"
-    for name in (
-        "deb-setup deb-locations distutils-install-layout locale-module distutils-link distutils-sysconfig"
-        " sysconfig-debian-schemes tkinter-import gdbm-import link-opt setup-modules profiled-build langpack-gettext"
-        " disable-sem-check lib-argparse ctypes-arm multiarch lib2to3-no-pickled-grammar ext-no-libpython-link"
-        " test-no-random-order multiarch-extname tempfile-minimal disable-some-tests ensurepip-disabled"
-        " mangle-fstack-protector reproducible-buildinfo pydoc-use-pager local-doc-references doc-build-texinfo"
-        " argparse-no-shutil sysconfigdata-name hurd_kfreebsd_thread_native_id sphinx3 destshared-location"
-    ).split()
+    for name in [
+        "deb-setup",
+        "deb-locations",
+        "distutils-install-layout",
+        "locale-module",
+        "distutils-link",
+        "distutils-sysconfig",
+        "sysconfig-debian-schemes",
+        "tkinter-import",
+        "gdbm-import",
+        "link-opt",
+        "setup-modules",
+        "profiled-build",
+        "langpack-gettext",
+        "disable-sem-check",
+        "lib-argparse",
+        "ctypes-arm",
+        "multiarch",
+        "lib2to3-no-pickled-grammar",
+        "ext-no-libpython-link",
+        "test-no-random-order",
+        "multiarch-extname",
+        "tempfile-minimal",
+        "disable-some-tests",
+        "ensurepip-disabled",
+        "mangle-fstack-protector",
+        "reproducible-buildinfo",
+        "pydoc-use-pager",
+        "local-doc-references",
+        "doc-build-texinfo",
+        "argparse-no-shutil",
+        "sysconfigdata-name",
+        "hurd_kfreebsd_thread_native_id",
+        "sphinx3",
+        "destshared-location",
+    ]
 ) | {"skip-xml-tests-expat-CVE-2023-52425.patch"}
 #: No weak or forgotten ciphers, no engines: fewer parts in the file and less to attack. SM2, SM3 and SM4 stay.
-_OPENSSL_OPTIONS: Final = (
-    "shared no-tests no-docs no-apps no-module no-legacy no-engine no-comp no-idea no-seed no-camellia no-aria no-bf no-cast no-rc2"
-    " no-rc4 no-md4 no-mdc2 no-whirlpool no-gost no-srp no-ssl3 no-dtls no-sctp no-cms no-ts no-cmp no-quic"
-).split()
+_OPENSSL_OPTIONS: Final = [
+    "shared",
+    "no-tests",
+    "no-docs",
+    "no-apps",
+    "no-module",
+    "no-legacy",
+    "no-engine",
+    "no-comp",
+    "no-idea",
+    "no-seed",
+    "no-camellia",
+    "no-aria",
+    "no-bf",
+    "no-cast",
+    "no-rc2",
+    "no-rc4",
+    "no-md4",
+    "no-mdc2",
+    "no-whirlpool",
+    "no-gost",
+    "no-srp",
+    "no-ssl3",
+    "no-dtls",
+    "no-sctp",
+    "no-cms",
+    "no-ts",
+    "no-cmp",
+    "no-quic",
+]
+#: Debian builds this one into its interpreter, and a fix of its relies on that.
+_SETUP: Final = "*shared*\npyexpat pyexpat.c -DPy_BUILD_CORE_MODULE -lexpat\n"
 _CFLAGS: Final = "-O2 -g0 -fno-semantic-interposition -ffile-prefix-map=/build=."
 
 
 def make(target: Architecture) -> dict[str, str]:
     """Return the versions of what is in the root, built if it is not. Raises BuildFailed."""
-    stamp = target.root / PREFIX.lstrip("/") / ".made"
-    if stamp.is_file():
-        made: dict[str, str] = json.loads(stamp.read_text())
-        if made.get("recipe") == str(_RECIPE):
-            return made
-    shutil.rmtree(target.root / PREFIX.lstrip("/"), ignore_errors=True)
+    prefix = target.root / PREFIX.lstrip("/")
     log = CACHE / f"interpreter-{target.name}.log"
-    log.unlink(missing_ok=True)
-    openssl = _build_openssl(target, log)
-    python = _build_python(target, log)
-    versions = {"recipe": str(_RECIPE), "python": python.version, "openssl": openssl.version}
-    stamp.write_text(json.dumps(versions))
+    versions = {}
+    for name, build in (("openssl", _build_openssl), ("python", _build_python)):
+        stamp = prefix / f".made-{name}"
+        made = json.loads(stamp.read_text()) if stamp.is_file() else {}
+        if made.get("recipe") != _RECIPE:
+            made = {"recipe": _RECIPE, "version": build(target, log).version}
+            stamp.write_text(json.dumps(made))
+        versions[name] = made["version"]
     return versions
 
 
@@ -91,6 +145,7 @@ def _build_python(target: Architecture, log: Path) -> Source:
     say(f"build CPython {source.version}, some minutes")
     tree = _tree(target, "python")
     unpack(files, tree, _DISTRIBUTION_PATCHES)
+    (tree / "Modules/Setup.local").write_text(_SETUP)
     # Found by the loader's configuration and not by a path in the files: these are going to another place.
     (target.root / "etc/ld.so.conf.d/edgesite.conf").write_text(f"{PREFIX}/lib\n")
     inside(target.root, ["ldconfig"], log=log)

@@ -63,14 +63,17 @@ def make(target: Architecture) -> Path:
     say(f"make the build root: Debian {RELEASE} for {target.debian}, some minutes")
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
-    run(
-        ["debootstrap", "--variant=minbase", f"--arch={target.debian}", f"--include={','.join(_PACKAGES)}"]
-        + [RELEASE, root, MIRROR],
-        log=root.parent / f"root-{target.name}.log",
-    )
+    packages = f"--include={','.join(_PACKAGES)}"
+    log = root.parent / f"root-{target.name}.log"
+    run(["debootstrap", "--variant=minbase", f"--arch={target.debian}", packages, RELEASE, root, MIRROR], log=log)
     (root / "etc/apt/sources.list").write_text(_SOURCES)
     for command in (["apt-get", "update", "-qq"], ["apt-get", "upgrade", "-y", "-qq"], ["apt-get", "clean"]):
-        inside(root, command, environment={"DEBIAN_FRONTEND": "noninteractive"}, log=root.parent / f"root-{target.name}.log")
+        inside(
+            root,
+            command,
+            environment={"DEBIAN_FRONTEND": "noninteractive"},
+            log=root.parent / f"root-{target.name}.log",
+        )
     stamp.write_text(recipe)
     return root
 
@@ -79,7 +82,10 @@ def _require(program: str, package: str) -> None:
     if shutil.which(program) is None:
         say(f"install {package}")
         try:
-            run(["apt-get", "install", "-y", "-qq", package], environment=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+            run(
+                ["apt-get", "install", "-y", "-qq", package],
+                environment=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            )
         except BuildFailed:
             run(["apt-get", "update", "-qq"])
             run(["apt-get", "install", "-y", "-qq", package])

@@ -21,7 +21,9 @@ __all__ = ["LISTS", "distributions", "download", "lock"]
 
 LISTS: Final = ("bundle", "tools")
 _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
-_HEADER: Final = "# Made by `make dist-lock` from {name}.in. Versions and the SHA-256 of the wheels that the build uses.\n"
+_HEADER: Final = (
+    "# Made by `make dist-lock` from {name}.in. Versions and the SHA-256 of the wheels that the build uses.\n"
+)
 _PYTHON: Final = "3.11"
 
 
@@ -36,7 +38,17 @@ def download(target: Architecture) -> Path:
         if stamp.is_file() and stamp.read_text() == digest:
             continue
         say(f"fetch the wheels of {name}.lock for {target.name}")
-        run([*_PIP, "download", "--no-deps", "--require-hashes", "-r", HERE / f"{name}.lock", *_selection(target, folder)])
+        run(
+            [
+                *_PIP,
+                "download",
+                "--no-deps",
+                "--require-hashes",
+                "-r",
+                HERE / f"{name}.lock",
+                *_selection(target, folder),
+            ]
+        )
         stamp.write_text(digest)
     return folder
 

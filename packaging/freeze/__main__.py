@@ -1,0 +1,158 @@
+"""Builds what is shipped: ``python packaging/freeze COMMAND``; `make dist` is ``build``.
+
+    build [--arch NAME] [--here]   wheel, one-folder bundle, one-file binaries, SBOM, checksums into dist/ARCHITECTURE
+    check [--arch NAME]            build once more and compare every byte
+    floor PATH                     print the glibc that a folder or file needs
+    lock                           choose the newest versions of the wheels, and write their hashes down
+
+Exit codes  0 done, 1 not built or not the same, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import lzma
+import shutil
+import sys
+from pathlib import Path
+
+import bundle
+import floor
+import interpreter
+import root
+import sbom
+import static
+import wheels
+from archive import pack, settle
+from command import BuildFailed, run, say
+from layout import CACHE, DIST, PROJECT, Architecture, named, native
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="packaging/freeze", description="Builds what is shipped.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("build", "check"):
+        command = commands.add_parser(name)
+        command.add_argument("--arch", default=native().name, help="x86_64, aarch64 (arm64) or armv7l (armv7)")
+        if name == "build":
+            command.add_argument(
+                "--here", action="store_true", help="freeze the working tree with this Python: for tests"
+            )
+    commands.add_parser("floor").add_argument("path", type=Path)
+    commands.add_parser("lock")
+    options = parser.parse_args()
+    try:
+        return _run(options)
+    except BuildFailed as exc:
+        print(f"freeze: {exc}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "lock":
+            wheels.lock()
+        case "floor":
+            version, where = floor.floor_of(options.path)
+            print(floor.text(version), where or "")
+        case "check":
+            return _check(_named(options.arch))
+        case _ if options.here:
+            bundle.make(bundle.on_this_machine(), native(), DIST / "here")
+        case _:
+            target = _named(options.arch)
+            _build(target, target.dist)
+            _tell(target.dist)
+    return 0
+
+
+def _named(name: str) -> Architecture:
+    try:
+        return named(name)
+    except KeyError:
+        raise BuildFailed(f"nothing is built for {name!r}") from None
+
+
+def _build(target: Architecture, out: Path) -> None:
+    place = root.make(target)
+    versions = interpreter.make(target)
+    shop = bundle.in_root(target)
+    bundle.make(shop, target, out)
+    folder = out / "lib" / "kubeedge"
+    time = bundle.commit_time()
+    settle(folder, time)
+    version, where = floor.floor_of(folder)
+    if version > floor.BUDGET:
+        raise BuildFailed(f"{where} needs glibc {floor.text(version)}; the budget is {floor.text(floor.BUDGET)}")
+    static.make(shop, target, out)
+    (wheel,) = out.glob("*.whl")
+    release = wheel.name.split("-")[1]
+    name = f"edgesite-{release}-linux-{target.name}"
+    (out / f"{name}.tar.xz").write_bytes(lzma.compress(pack(folder, time, f"{name}/"), preset=9))
+    libraries = sbom.root_libraries(folder / "_internal", place)
+    (out / f"{name}.cdx.json").write_text(sbom.document(folder, target, versions, libraries, time))
+    information = {
+        "architecture": target.name,
+        "commit": _commit(),
+        "glibc_floor": floor.text(version),
+        "libraries": libraries,
+        "root": root.RELEASE,
+        "source_date_epoch": time,
+        "versions": versions,
+    }
+    (out / "BUILDINFO.json").write_text(json.dumps(information, indent=1, sort_keys=True) + "\n")
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(out)}
+    (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
+    settle(out, time)
+
+
+def _check(target: Architecture) -> int:
+    first, second = target.dist, CACHE / f"again-{target.name}"
+    made = first / "BUILDINFO.json"
+    if not made.is_file() or json.loads(made.read_text())["commit"] != _commit():
+        _build(target, first)
+    _build(target, second)
+    one, other = _digests(first), _digests(second)
+    different = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    for name in different:
+        print(f"freeze: differs: {name}", file=sys.stderr)
+    if not different:
+        say(f"{len(one)} files are the same, twice built from {_commit()[:12]}")
+        shutil.rmtree(second)
+    return 1 if different else 0
+
+
+def _tell(out: Path) -> None:
+    information = json.loads((out / "BUILDINFO.json").read_text())
+    folder = sum(path.stat().st_size for path in (out / "lib").rglob("*") if path.is_file() and not path.is_symlink())
+    say(
+        f"one folder {folder / 1e6:.1f} MB, needs glibc {information['glibc_floor']} (budget {floor.text(floor.BUDGET)})"
+    )
+    for path in _files(out):
+        say(f"{path.name} {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(path for path in out.iterdir() if path.is_file() and path.name != "SHA256SUMS")
+
+
+def _digests(out: Path) -> dict[str, str]:
+    """Content, rights and link targets of everything below a folder."""
+    found = {}
+    for path in out.rglob("*"):
+        name = str(path.relative_to(out))
+        if path.is_symlink():
+            found[name] = f"link to {path.readlink()}"
+        elif path.is_file():
+            found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return found
+
+
+def _commit() -> str:
+    return run(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

