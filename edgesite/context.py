@@ -30,6 +30,8 @@ __all__ = [
     "Clock",
     "Context",
     "Disk",
+    "FolderWatch",
+    "Folders",
     "Health",
     "Inbox",
     "Listener",
@@ -138,6 +140,28 @@ class Disk(Protocol):
     def set_aside(self, path: Path) -> Path:
         """Rename a corrupt database and its companions; return the new path, which is free before. Blocking. Raises OSError."""
         ...
+
+
+class FolderWatch(Protocol):
+    """Folders of this host that one party looks at; which of them changed is not told: look at all."""
+
+    def add(self, folder: Path) -> bool:
+        """Watch one more; True if it was not watched yet, and so may have changed unnoticed. Raises OSError."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait until something may have come into one of them, or gone from there, since the last call."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class Folders(Protocol):
+    """Tells of what other programs leave in folders of this host."""
+
+    def watch(self) -> FolderWatch: ...
 
 
 class Inbox(Protocol):
@@ -333,6 +357,7 @@ class Context:
     site: Mapping[str, Any] = field(
         default_factory=dict
     )  #: facts of the process: "version", "embedded_api", "single_process"
+    folders: Folders | None = None  #: None: no other program leaves anything for this role, as in the simulator
 
 
 class Module(Protocol):

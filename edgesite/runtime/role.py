@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from edgesite.context import Clock, Disk, Module, Net, Role, Threads
+    from edgesite.context import Clock, Disk, Folders, Module, Net, Role, Threads
     from edgesite.hookspecs import Hooks
 
 __all__ = ["RoleHost", "World"]
@@ -43,6 +43,7 @@ class World:
     disk: Disk
     hooks: Hooks
     site: Mapping[str, Any] = field(default_factory=dict)
+    folders: Folders | None = None
 
 
 class RoleHost:
@@ -145,6 +146,7 @@ class RoleHost:
             hooks=world.hooks,
             ready=ready,
             site=world.site,
+            folders=world.folders,
         )
         try:
             yield ctx

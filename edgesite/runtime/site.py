@@ -171,6 +171,7 @@ async def _main(
     beside: Callable[[Site], Coroutine[Any, Any, None]] | None,
     configuration: Configuration | None,
 ) -> int:
+    from edgesite.net.folders import RealFolders
     from edgesite.net.real import RealClock, RealDisk, RealNet
     from edgesite.net.threads import RealThreads
 
@@ -183,6 +184,7 @@ async def _main(
         disk=RealDisk(),
         hooks=plugins,
         site=plan.site,
+        folders=RealFolders(),
     )
     systemd = Systemd.take(os.environ)
     notifier = Notifier(systemd.address)

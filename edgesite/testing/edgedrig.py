@@ -20,6 +20,7 @@ from edgesite.context import Context, Module, Section
 from edgesite.edge.edged.machine import Machine
 from edgesite.edge.edged.module import Edged
 from edgesite.edge.edged.runtime import Runtime
+from edgesite.net.folders import RealFolders
 from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
 from edgesite.runtime.role import RoleHost, World
 from edgesite.testing.fakemeta import FakeCloud, meta_module
@@ -79,7 +80,8 @@ async def edged_rig(
         threads=threads,
         disk=RealDisk(),
         hooks=_Hooks(factory),
-        site={"version": "0.0"} | ({"machine": machine} if machine is not None else {}),
+        site={"version": "0.0"},
+        folders=RealFolders() if machine is None else None,
     )
     # With MetaServer the host is not looked at for other agents: tests of ours may run beside one.
     beside = {"metaServer": {"enable": True}}
@@ -94,6 +96,8 @@ async def edged_rig(
     host = RoleHost(
         "edge", [metamanager or meta_module(cloud), Edged], section, world, data_dir=data_dir, node_name=NODE
     )
+    if machine is not None:
+        host.services.provide(Machine, machine)  # type: ignore[type-abstract]
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:

@@ -20,6 +20,7 @@ import anyio
 
 from edgesite.cli.ready import nodes_ready
 from edgesite.cli.up import site_plan
+from edgesite.net.folders import RealFolders
 from edgesite.net.real import RealClock, RealDisk, RealNet, loop_factory
 from edgesite.net.threads import RealThreads
 from edgesite.runtime.config.load import load
@@ -51,7 +52,7 @@ def plan_for(folder: Path) -> Plan:
 
 async def run_once(plan: Plan) -> None:
     plugins, threads = PluginHost(discover()), RealThreads()
-    world = World(RealClock(), random.Random(1), RealNet(), threads, RealDisk(), plugins, plan.site)
+    world = World(RealClock(), random.Random(1), RealNet(), threads, RealDisk(), plugins, plan.site, RealFolders())
     site = Site(plan, plugins, world)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.run)

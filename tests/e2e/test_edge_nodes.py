@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,13 @@ def test_three_nodes_are_ready(kube: Kubectl) -> None:
     for name, node in found.items():
         assert node["metadata"]["labels"]["kubernetes.io/hostname"] == name
         assert {one["type"]: one["status"] for one in node["status"]["conditions"]}["Ready"] == "True"
+
+
+def test_all_nodes_share_one_inotify_instance(three: Site) -> None:
+    """Hosts allow each user 128, and containerd needs some of them."""
+    assert three.program is not None
+    files = [os.readlink(one) for one in Path(f"/proc/{three.program.process.pid}/fd").iterdir()]
+    assert files.count("anon_inode:inotify") == 1
 
 
 def test_pods_are_spread(kube: Kubectl) -> None:

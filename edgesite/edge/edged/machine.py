@@ -1,7 +1,6 @@
 """Facts of the machine that edged runs on, read from the kernel's files. Blocking: call it in a thread.
 
-`LinuxMachine` is the default; whoever runs the role may hand another `Machine` in as the fact "machine" of ``ctx.site``, as the
-simulator does.
+`LinuxMachine` is the default; whoever runs the role may provide another `Machine` as a service, as the simulator does.
 
 Units   Bytes; milli-CPUs.
 Source  proc(5), os-release(5), machine-id(5); core/v1 NodeSystemInfo.

@@ -75,7 +75,8 @@ class Edged:
 
     async def run(self, ctx: Context) -> None:
         settings = EdgedSettings.of(ctx.config)
-        if "machine" not in ctx.site and is_wanted(ctx.settings.get("modules") or {}, os.environ):
+        given = ctx.services.find(Machine)  # type: ignore[type-abstract]
+        if given is None and is_wanted(ctx.settings.get("modules") or {}, os.environ):
             await ctx.threads.run(check_host)
         folder = settings.root or ctx.data_dir / "edged"
         paths = Paths(folder, settings.logs_root or folder / "logs")
@@ -96,7 +97,7 @@ class Edged:
         self, ctx: Context, settings: EdgedSettings, paths: Paths, runtime: Runtime, tasks: TaskGroup
     ) -> None:
         meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
-        machine: Machine = ctx.site.get("machine") or LinuxMachine()
+        machine: Machine = ctx.services.find(Machine) or LinuxMachine()  # type: ignore[type-abstract]
         node = NodeFacts(ctx.node_name, max_pods=settings.max_pods, allowed_sysctls=settings.allowed_sysctls)
         events = Events(meta, ctx.clock, ctx.node_name, ctx.log, rate=settings.event_rate, burst=settings.event_burst)
         agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
@@ -188,8 +189,9 @@ class Edged:
             tasks.start_soon(agent.run)
             tasks.start_soon(pleg.run)
             upkeep.start()
-            if "machine" not in ctx.site:  # plugins are processes of this host
-                await plugins.start(pods.volumes_may_be_had, with_devices=runtime.isolation is Isolation.CONTAINER)
+            if ctx.folders is not None:
+                in_containers = runtime.isolation is Isolation.CONTAINER
+                await plugins.start(ctx.folders, pods.volumes_may_be_had, with_devices=in_containers)
             tasks.start_soon(_while_provided, ctx, meta)
             ctx.ready()
             async for message in inbox:

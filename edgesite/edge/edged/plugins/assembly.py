@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from edgesite.context import Context
+from edgesite.context import Context, Folders
 from edgesite.edge.edged.devices.manager import DeviceManager
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
@@ -51,26 +51,26 @@ class NodePlugins:
         self.devices = DeviceManager(
             self._devices_folder, ctx.net, ctx.clock, ctx.threads, ctx.log, active=active, beside=beside
         )
-        kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
-        self._registry = PluginRegistry(
-            self._folder, kinds, ctx.net, ctx.clock, ctx.random, ctx.threads, ctx.log, beside
-        )
+        self._kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
 
     async def load(self, amounts_changed: Callable[[], None]) -> None:
         """Read what plugins gave before; ``amounts_changed`` is told when there are more devices or fewer. Raises OSError."""
         await self._threads.run(self._make_folders)
         await self.devices.load(amounts_changed)
 
-    async def start(self, changed: Callable[[], None], *, with_devices: bool) -> None:
+    async def start(self, folders: Folders, changed: Callable[[], None], *, with_devices: bool) -> None:
         """Find plugins from now on; ``changed`` is told when what pods wait for may be there. Containers of a runtime that does not
         isolate them have the host's devices anyway: there ``with_devices`` is False."""
         self._listeners.append(changed)
         self._beside(self._report.run)
-        self._beside(self._registry.run)
+        ctx = self._ctx
+        registry = PluginRegistry(
+            self._folder, folders, self._kinds, ctx.net, ctx.clock, ctx.random, ctx.threads, ctx.log, self._beside
+        )
+        self._beside(registry.run)
         if with_devices:
             from edgesite.edge.edged.devices.server import RegistrationServer
 
-            ctx = self._ctx
             server = RegistrationServer(self._devices_folder, self.devices, ctx.net, ctx.threads, ctx.log)
             self._beside(server.run)
 

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
-from edgesite.context import Clock, Net, Threads
+from edgesite.context import Clock, Folders, Net, Threads
 from edgesite.edge.edged.plugins.errors import PluginError
-from edgesite.edge.edged.plugins.watching import FolderWatch
 from edgesite.kube.protowire import Messages
 
 if TYPE_CHECKING:
@@ -87,6 +86,7 @@ class PluginRegistry:
     def __init__(
         self,
         folder: Path,
+        folders: Folders,
         kinds: Mapping[str, PluginKind],
         net: Net,
         clock: Clock,
@@ -96,24 +96,21 @@ class PluginRegistry:
         beside: Callable[..., None],
     ) -> None:
         """``beside(function, *args)`` runs something beside."""
-        self._folder, self._kinds, self._log, self._beside = folder, kinds, log, beside
+        self._folder, self._folders, self._kinds, self._log, self._beside = folder, folders, kinds, log, beside
         self._net, self._clock, self._random, self._threads = net, clock, random, threads
         self._known: dict[str, _Socket] = {}
 
     async def run(self) -> None:
-        """Follow the folder until cancelled. Raises OSError if it cannot be watched."""
-        watch = FolderWatch()
+        """Follow the folder until cancelled. Raises OSError if it is not there."""
+        watch = self._folders.watch()
         try:
             watch.add(self._folder)
-            watched = {self._folder}
             while True:
                 found, folders = await self._threads.run(_sockets, self._folder)
-                fresh = [one for one in folders if one not in watched]
-                watched = set(folders) - set(fresh)
-                for folder in fresh:
+                fresh = False
+                for folder in folders:
                     with contextlib.suppress(FileNotFoundError):  # gone again
-                        watch.add(folder)
-                        watched.add(folder)
+                        fresh |= watch.add(folder)
                 await self._follow(found)
                 if not fresh:  # else something may have come into a folder before it was watched
                     await watch.changed()
