@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgesite.cli import options
 from edgesite.cli.errors import UsageError
@@ -74,10 +75,29 @@ def _run(arguments: argparse.Namespace) -> int:
             ("cloud.modules.cloudStream.tunnelPort", arguments.tunnel_port),
         ),
     )
-    api = values["api"]
+    api = dict(values["api"])
+    if not outside and works_on_cluster(arguments.started_as, values["cloud"]["kubeAPIConfig"], os.environ):
+        if arguments.api_address:
+            raise UsageError("--api-address is for an API of our own, but kubeAPIConfig names a cluster")
+        api["enable"] = False
     api["adminKubeconfig"] = api["adminKubeconfig"] or str(data_dir / "admin.kubeconfig")
     plan = Plan(data_dir=data_dir, cloud=Section({**values["cloud"], "api": api}), edges=(), api=Section(api))
     return options.run_plan(plan, plugins, say_when_serving, configuration=arguments.configuration)
+
+
+def works_on_cluster(started_as: str, config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Whether the API is a cluster's though no option says so: the file names one, or this is ``cloudcore`` in a pod, as KubeEdge has it."""
+    if config.get("kubeConfig") or config.get("master"):
+        return True
+    if started_as != "cloudcore" or "KUBERNETES_SERVICE_HOST" not in environment:
+        return False
+    from edgesite.client import kubeconfig
+
+    try:
+        kubeconfig.from_pod(environment)
+    except kubeconfig.BadKubeconfig:  # a pod without an account there
+        return False
+    return True
 
 
 def _absolute(arguments: argparse.Namespace) -> str | None:

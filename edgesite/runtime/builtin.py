@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 @impl
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
-    if not settings.edges:
+    monitored = settings.cloud is not None and settings.cloud.get("commonConfig", {}).get("monitorServer", {}).get(
+        "bindAddress"
+    )
+    if not settings.edges and not monitored:
         return []
-    from edgesite.runtime.healthserver import HealthServer
+    from edgesite.runtime.healthserver import HealthServer, MonitorServer
 
-    return [HealthServer]
+    return [HealthServer, *([MonitorServer] if monitored else [])]

@@ -1,6 +1,9 @@
-"""Module ``healthz``: /healthz, /livez, /readyz and /metrics of an edge role on a loopback port, plain HTTP.
+"""/healthz, /livez, /readyz and /metrics over plain HTTP: modules ``healthz`` of the edge role and ``monitorserver`` of the cloud role.
 
-The port is kubelet's ``healthzPort`` (10248); 0 switches it off. The cloud role answers on its API server instead.
+The edge's port is kubelet's ``healthzPort`` (10248) on loopback; 0 switches it off. The cloud role answers on its API server too, where it
+has one; on a cluster's, ``commonConfig.monitorServer.bindAddress`` is where.
+
+Source  kubelet (``healthzPort``); KubeEdge v1.13 pkg/apis/componentconfig (``monitorServer``).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from edgesite.context import Context, Section
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.runtime.health import render
 
-__all__ = ["HealthServer"]
+__all__ = ["HealthServer", "MonitorServer"]
 
 _KINDS = {"/healthz": "ready", "/readyz": "ready", "/livez": "live"}
 
@@ -29,14 +32,32 @@ class HealthServer:
         return bool(settings.modules.edged.tailoredKubeletConfig.healthzPort)
 
     async def run(self, ctx: Context) -> None:
-        def answer(request: Request) -> Response:
-            return _answer(ctx, request)
+        await _serve(ctx, f"{ctx.config.healthzBindAddress}:{ctx.config.healthzPort}")
 
-        address = f"{ctx.config.healthzBindAddress}:{ctx.config.healthzPort}"
-        async with HttpServer(answer) as server:
-            await server.listen(ctx.net, address)
-            ctx.ready()
-            await anyio.sleep_forever()
+
+class MonitorServer:
+    name: ClassVar[str] = "monitorserver"
+    roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+    section: ClassVar[str] = "commonConfig.monitorServer"
+
+    def enabled(self, settings: Section) -> bool:
+        return bool(settings.get("commonConfig", {}).get("monitorServer", {}).get("bindAddress"))
+
+    async def run(self, ctx: Context) -> None:
+        await _serve(ctx, str(ctx.config["bindAddress"]))
+
+
+async def _serve(ctx: Context, address: str) -> None:
+    """Serve until cancelled. Raises OSError."""
+
+    def answer(request: Request) -> Response:
+        return _answer(ctx, request)
+
+    async with HttpServer(answer) as server:
+        await server.listen(ctx.net, address)
+        ctx.ready()
+        await anyio.sleep_forever()
 
 
 def _answer(ctx: Context, request: Request) -> Response:

@@ -22,8 +22,8 @@ _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 def default_data_dir() -> Path:
-    """/var/lib/kubeedge as root, else the user's data folder."""
-    if os.geteuid() == 0:
+    """/var/lib/kubeedge as root, or who may write there; else the user's data folder."""
+    if os.geteuid() == 0 or os.access(SYSTEM_DIR, os.W_OK):
         return SYSTEM_DIR
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return Path(base) / "edgesite"

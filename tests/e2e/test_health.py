@@ -7,8 +7,10 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
-from e2e_site import Site, eventually, free_port
+from e2e_site import Program, Site, eventually, free_port
 
 
 def ask(url: str, *, token: str = "") -> tuple[int, str]:
@@ -63,3 +65,16 @@ def test_the_edge_role_answers_on_its_loopback_port(new_site: Callable[..., Site
     assert {"[+]module/edged ok", "[+]module/metamanager ok", "[+]container-runtime ok"} <= set(lines)
     assert "# TYPE" in ask(f"{edge}/metrics")[1]
     assert ask(f"{edge}/nonsense")[0] == 404
+
+
+def test_the_cloud_role_answers_where_kubeedges_monitor_server_does(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "cloudcore.yaml"
+    file.write_text(json.dumps({"commonConfig": {"monitorServer": {"bindAddress": f"127.0.0.1:{port}"}}}))
+    off = [f"--set=modules.{one}.enable=false" for one in ("cloudHub.websocket", "cloudHub.https", "cloudStream")]
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ("--config", str(file), "--data-dir", str(tmp_path / "data"), "--api-address", address, *off)
+    with closing(Program(tmp_path / "log", "cloud", *arguments)) as program:
+        program.wait_line("ready after")
+        for path in ("/healthz", "/livez", "/readyz"):
+            assert ask(f"http://127.0.0.1:{port}{path}") == (200, "ok")
+        assert 'edgesite_module_ready{module="cloudhub"} 1.0' in ask(f"http://127.0.0.1:{port}/metrics")[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edgesite.runtime.config.base import Model, Port
 from edgesite.runtime.config.logs import ProcessLogging
@@ -23,7 +23,6 @@ KEY = "/etc/kubeedge/certs/server.key"
 #: Members of newer releases that have no meaning here: accepted with a warning.
 IGNORED = frozenset(
     {
-        "commonConfig.monitorServer",
         "modules.cloudHub.authorization",
         "modules.policyController",
     }
@@ -49,8 +48,24 @@ def _unix(text: str) -> str:
 Ip = Annotated[str, AfterValidator(_ip)]
 
 
+class MonitorServer(Model):
+    bindAddress: str = Field(
+        "", description="host:port of /healthz, /livez, /readyz and /metrics, plain HTTP; none if empty"
+    )
+    enableProfiling: bool = False
+
+    @field_validator("bindAddress")
+    @classmethod
+    def _host_and_port(cls, text: str) -> str:
+        _, colon, port = text.rpartition(":")
+        if text and not (colon and port.isdecimal() and 1 <= int(port) <= 65535):
+            raise ValueError("must be host:port")
+        return text
+
+
 class CommonConfig(Model):
     tunnelPort: int = 10350
+    monitorServer: MonitorServer = MonitorServer()
 
 
 class KubeAPIConfig(Model):
