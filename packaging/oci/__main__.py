@@ -1,0 +1,94 @@
+"""Builds the container images out of a frozen bundle: no daemon, no root, the same bytes each time (docs/containers.md).
+
+python packaging/oci [--arch ARCH] [--bundle DIR] [--out DIR] [--repository PREFIX]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "freeze"))
+
+import base
+import contents_of_images as images
+from binaries import Release
+from command import BuildFailed, run, say
+from image import write
+from layer import Tree
+from layout import CACHE, PROJECT, Architecture, named, native
+
+
+def main() -> int:
+    arguments = _arguments()
+    try:
+        target = named(arguments.arch) if arguments.arch else native()
+    except KeyError:
+        print(f"images: nothing is built for {arguments.arch or 'this machine'}", file=sys.stderr)
+        return 2
+    bundle = arguments.bundle or target.dist / "lib" / "kubeedge"
+    out = arguments.out or target.dist
+    try:
+        _build(target, bundle, out, arguments.repository)
+    except BuildFailed as problem:
+        print(f"images: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="packaging/oci", description="Build the container images out of a frozen bundle."
+    )
+    parser.add_argument("--arch", help="x86_64, aarch64 or armv7l; this machine's by default")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="the one-folder bundle (dist/ARCH/lib/kubeedge)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the archive goes (dist/ARCH)")
+    parser.add_argument("--repository", default="kubeedge", metavar="PREFIX", help="in front of the images' names")
+    return parser.parse_args()
+
+
+def _build(target: Architecture, bundle: Path, out: Path, repository: str) -> None:
+    """Raises BuildFailed."""
+    if not (bundle / "edgesite").is_file():
+        raise BuildFailed(f"there is no bundle in {bundle}; make dist builds one")
+    version, revision, time = images.version(PROJECT), run(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip(), _time()
+    lowest, packages = base.tree(Release(target.debian, CACHE / "debian"))
+    program = images.program(bundle)
+    if lacking := images.lacking(bundle, lowest):
+        raise BuildFailed(f"the bundle needs libraries that are not in the image: {', '.join(lacking)}")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        say("pack the layers")
+        made = {
+            how: tree.write(Path(scratch, str(number)), time)
+            for number, (how, tree) in enumerate(_trees(lowest, program))
+        }
+        path = out / f"kubeedge-images-{target.name}.tar"
+        new = Path(scratch, "images.tar")
+        digests = write(
+            new, images.all_of(repository, version, revision, time), made, images.PLATFORMS[target.name], time
+        )
+        new.replace(path)
+    (out / f"kubeedge-images-{target.name}.txt").write_text(
+        "".join(f"{name}@{digest}\n" for name, digest in digests.items())
+        + "".join(f"deb {one.name} {one.version} {one.sha256}\n" for one in packages)
+    )
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    for name, digest in digests.items():
+        print(f"{name}@{digest}")
+
+
+def _trees(lowest: Tree, program: Tree) -> list[tuple[str, Tree]]:
+    return [("packages of Debian: C library, iptables, CA certificates", lowest), ("the program", program)]
+
+
+def _time() -> int:
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    return int(given or run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
