@@ -12,6 +12,7 @@ import pytest
 from edged_site import FOREVER, container, is_ready, output, pod, state
 from test_edged_csi import said
 
+from edgesite.edge.edged.volumes import host
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import Rig
 from edgesite.testing.images import build_image
@@ -206,3 +207,23 @@ async def test_nfs_by_the_hosts_helper_or_a_word_that_there_is_none(
     await says(rig, "sharing", "shared")
     asked = (tmp_path / "asked").read_text().split()
     assert (asked[0], asked[2:]) == ("192.0.2.9:/export", ["-o", "ro"])
+
+
+def test_mounts_are_known_behind_a_link(tmp_path: Path) -> None:
+    """edged's root may be a link to a larger disk: what is mounted below it is neither mounted twice nor emptied."""
+    share, root, link = tmp_path / "share", tmp_path / "disk", tmp_path / "edged"
+    share.mkdir()
+    (share / "kept").write_text("data")
+    root.mkdir()
+    link.symlink_to(root)
+    pod_folder = link / "pods" / "u1"
+    place = pod_folder / "volumes" / "kubernetes.io~nfs" / "v"
+    place.mkdir(parents=True)
+    mount("--bind", str(share), str(place))
+    try:
+        assert host.is_in_mount_table(place)
+        host.remove_tree(pod_folder)
+        assert not pod_folder.exists()
+        assert (share / "kept").read_text() == "data"
+    finally:
+        unmount(place)

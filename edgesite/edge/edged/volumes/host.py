@@ -36,7 +36,6 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 32, 4096, 16384
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _LAYERS: Final = 16  #: mounts over one place that are taken away at once
-_UMOUNT_NOFOLLOW = 8
 _GROUP_FOLDER: Final = 0o2770
 _GROUP_FILE: Final = 0o660
 _KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
@@ -107,7 +106,12 @@ def mount_all(mounts: Iterable[HostMount], target: Path) -> None:
 
 def is_in_mount_table(path: Path) -> bool:
     """Whether something is mounted there, without a look at it. Raises OSError."""
-    return str(path) in _mount_points()
+    return str(_as_mounted(path)) in _mount_points()
+
+
+def _as_mounted(path: Path) -> Path:
+    """Return how the kernel names a place: with no link on the way, be it edged's root or what is above it."""
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _mount_points() -> list[str]:
@@ -132,9 +136,8 @@ def remove_tree(path: Path) -> None:
 
 
 def _mounts_below(path: Path) -> list[str]:
-    below = f"{path}/"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return [target for line in lines if (target := _unescaped(line.split(" ", 5)[4])).startswith(below)]
+    below = f"{_as_mounted(path)}/"
+    return [target for target in _mount_points() if target.startswith(below)]
 
 
 def _detach(target: str) -> None:
