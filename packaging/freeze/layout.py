@@ -25,7 +25,7 @@ class Architecture:
     name: str  #: as ``uname -m`` says
     debian: str
     openssl: str  #: target of OpenSSL's Configure
-    loader: str  #: glibc's dynamic loader, below the root
+    triplet: str  #: of the compiler, and of the folders of libraries
     emulator: str  #: qemu's user-mode program
     wheels: bool = True  #: PyPI has wheels for all that the bundle needs; else they are built
 
@@ -50,9 +50,9 @@ class Architecture:
 ARCHITECTURES: Final = {
     one.name: one
     for one in (
-        Architecture("x86_64", "amd64", "linux-x86_64", "lib64/ld-linux-x86-64.so.2", "qemu-x86_64-static"),
-        Architecture("aarch64", "arm64", "linux-aarch64", "lib/ld-linux-aarch64.so.1", "qemu-aarch64-static"),
-        Architecture("armv7l", "armhf", "linux-armv4", "lib/ld-linux-armhf.so.3", "qemu-arm-static", wheels=False),
+        Architecture("x86_64", "amd64", "linux-x86_64", "x86_64-linux-gnu", "qemu-x86_64-static"),
+        Architecture("aarch64", "arm64", "linux-aarch64", "aarch64-linux-gnu", "qemu-aarch64-static"),
+        Architecture("armv7l", "armhf", "linux-armv4", "arm-linux-gnueabihf", "qemu-arm-static", wheels=False),
     )
 }
 _ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64", "armv7": "armv7l", "armhf": "armv7l"}

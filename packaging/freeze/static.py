@@ -72,20 +72,12 @@ def make(shop: Workshop, target: Architecture, out: Path) -> None:
 
 
 def _add_libc(root: Path, target: Architecture, folder: Path) -> None:
-    loader = (root / target.loader).resolve()
-    shutil.copy(loader, folder / "ld.so")
-    for name in _LIBRARIES:
-        here = next((place / name for place in _places(root, target) if (place / name).exists()), None)
-        if here is None:
-            raise BuildFailed(f"the build root has no {name}")
-        shutil.copy(here.resolve(), folder / name)
-
-
-def _places(root: Path, target: Architecture) -> list[Path]:
-    triplet = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7l": "arm-linux-gnueabihf"}[
-        target.name
-    ]
-    return [root / "lib" / triplet, root / "usr/lib" / triplet]
+    places = [root / at / target.triplet for at in ("lib", "usr/lib")]
+    for pattern, name in [("ld-*.so", "ld.so"), *((one, one) for one in _LIBRARIES)]:
+        found = next((path for place in places for path in sorted(place.glob(pattern))), None)
+        if found is None:
+            raise BuildFailed(f"the build root has no {pattern}")
+        shutil.copy(found, folder / name)  # follows links, which are relative there
 
 
 def _compile(shop: Workshop) -> bytes:
