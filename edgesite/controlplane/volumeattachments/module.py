@@ -1,12 +1,15 @@
 """The attach controller as a module: one VolumeAttachment for each volume and node that a pod brings together.
 
-Drivers whose CSIDriver says that nothing is to be attached have none. A pod that is gone has given its volumes back on its node:
-edges delete the object last.
+Drivers whose CSIDriver says that nothing is to be attached have none. An edge gives the volumes of a pod back before it deletes the
+object; but a pod may have been deleted by force, or evicted from a node that is out of reach. So what a node still names in
+``volumesInUse`` stays attached: two nodes that write to one disk destroy it. Only a node that has not been ready for ``FORCE_S`` is
+not waited for.
 
+Units   Seconds.
 Errors  ApiError from the API goes to the work queue, which retries.
-State   None: everything is in the API.
-Source  storage/v1 VolumeAttachment; kube-controller-manager's attach-detach controller: names of attachments, a driver without a
-        CSIDriver is attached.
+State   Since when attachments have not been needed, in memory: after a restart a node that is away is waited for anew.
+Source  storage/v1 VolumeAttachment; core/v1 NodeStatus (volumesInUse); kube-controller-manager's attach-detach controller: names of
+        attachments, a driver without a CSIDriver is attached, six minutes for a node that is not ready.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from typing import Any, Final
 from edgesite.client import Controller, ObjectKey, Result
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.persistentvolumes.matching import claims_of
-from edgesite.controlplane.pods import is_terminating
+from edgesite.controlplane.pods import condition, is_terminating
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import (
     CSI_DRIVERS,
+    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     PODS,
@@ -34,6 +38,7 @@ __all__ = ["AttachModule", "attachment_name"]
 
 _OURS: Final = re.compile(r"csi-[0-9a-f]{64}")
 _CLAIM: Final = "attach-claim"
+FORCE_S: Final = 360.0
 Object = dict[str, Any]
 
 
@@ -57,13 +62,15 @@ class AttachController:
 
     def __init__(self, cluster: Cluster) -> None:
         ctx, informers = cluster.ctx, cluster.informers
-        self._client = cluster.client
+        self._client, self._clock = cluster.client, ctx.clock
+        self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)
         self._claims = informers.of(PERSISTENT_VOLUME_CLAIMS)
         self._volumes = informers.of(PERSISTENT_VOLUMES)
         self._drivers = informers.of(CSI_DRIVERS)
         self._attachments = informers.of(VOLUME_ATTACHMENTS)
         self._pods.add_index(_CLAIM, _claim_keys)
+        self._unneeded: dict[str, float] = {}  # attachments that a node still uses: since when nobody needs them
         self._controller = Controller("attachdetach", self.reconcile, ctx.clock, ctx.random, workers=1, log=ctx.log)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -80,7 +87,8 @@ class AttachController:
                     self._attachment_seen, lambda old, new: self._attachment_seen(new), self._attachment_seen
                 )
             )
-            caches = (self._pods, self._claims, self._volumes, self._drivers, self._attachments)
+            handlers.enter_context(self._nodes.add_handler(None, self._node_changed, self._node_gone))
+            caches = (self._pods, self._claims, self._volumes, self._drivers, self._attachments, self._nodes)
             await self._controller.run(caches, ready=ready)
 
     def _add(self, volume: str) -> None:
@@ -108,24 +116,53 @@ class AttachController:
         if volume := ((attachment.get("spec") or {}).get("source") or {}).get("persistentVolumeName"):
             self._add(volume)
 
+    def _node_changed(self, old: Object, new: Object) -> None:
+        if _in_use(old) != _in_use(new) and self._unneeded:
+            self._node_gone(new)
+
+    def _node_gone(self, node: Object) -> None:
+        for attachment in self._attachments.list():
+            if attachment["metadata"]["name"] in self._unneeded and _node_of(attachment) == node["metadata"]["name"]:
+                self._attachment_seen(attachment)
+
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Make attachments of one volume that are missing, and delete those that are not needed. Raises ApiError."""
         wanted = {one["metadata"]["name"]: one for one in self._wanted(key.name)}
+        left: list[float] = []
         for attachment in self._attachments.list():
             name = attachment["metadata"]["name"]
             source = (attachment.get("spec") or {}).get("source") or {}
             if source.get("persistentVolumeName") != key.name or not _OURS.fullmatch(name):
                 continue
-            if name not in wanted and not is_terminating(attachment):
+            if wanted.pop(name, None) is not None or is_terminating(attachment):
+                self._unneeded.pop(name, None)
+            elif (left_s := self._to_wait_s(attachment, key.name)) > 0:
+                left.append(left_s)
+            else:
                 await self._delete(name)
-            wanted.pop(name, None)
+                self._unneeded.pop(name, None)
         for attachment in wanted.values():
             try:
                 await self._client.create(VOLUME_ATTACHMENTS, attachment)
             except ApiError as exc:
                 if exc.reason != "AlreadyExists":
                     raise
-        return None
+        return Result(requeue_after_s=min(left)) if left else None
+
+    def _to_wait_s(self, attachment: Object, volume: str) -> float:
+        """For how long a volume that no pod needs stays attached, as its node still uses it; 0: not any more."""
+        node = self._nodes.get(_node_of(attachment))
+        source = ((self._volumes.get(volume) or {}).get("spec") or {}).get("csi") or {}
+        if node is None or f"kubernetes.io/csi/{source.get('driver')}^{source.get('volumeHandle')}" not in _in_use(
+            node
+        ):
+            return 0.0
+        now, name = self._clock.monotonic(), attachment["metadata"]["name"]
+        since = self._unneeded.setdefault(name, now)
+        if (condition(node, "Ready") or {}).get("status") == "True":
+            self._unneeded[name] = now  # it tells when it has given the volume back
+            return FORCE_S
+        return since + FORCE_S - now
 
     async def _delete(self, name: str) -> None:
         try:
@@ -159,6 +196,14 @@ class AttachController:
     def _is_attached(self, driver: str) -> bool:
         found = self._drivers.get(driver)
         return found is None or (found.get("spec") or {}).get("attachRequired") is not False
+
+
+def _node_of(attachment: Object) -> str:
+    return str((attachment.get("spec") or {}).get("nodeName") or "")
+
+
+def _in_use(node: Object) -> list[str]:
+    return (node.get("status") or {}).get("volumesInUse") or []
 
 
 def _claim_keys(pod: Object) -> Iterator[str]:

@@ -214,6 +214,7 @@ async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_p
         await rig.cloud.until(lambda: node().get("volumesInUse") == [f"kubernetes.io/csi/{NAME}^handle-data"], 15)
         await rig.cloud.delete("waits", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
+        await rig.cloud.until(lambda: not node().get("volumesInUse"))
 
 
 async def test_a_refusal_is_told_and_tried_again(rig: Rig, tmp_path: Path) -> None:
@@ -238,6 +239,8 @@ async def test_volumes_outlive_a_restart_and_go_when_their_driver_is_back(daemon
         csi.stop()
         async with clean_rig(daemon, tmp_path, cloud=cloud) as rig:
             await rig.cloud.until(lambda: is_ready(rig.cloud, "kept"))
+            node = lambda: rig.cloud.objects["node", "", NODE]["status"]
+            await rig.cloud.until(lambda: node().get("volumesInUse") == [f"kubernetes.io/csi/{NAME}^handle-data"])
             assert csi.names() == before
             await rig.cloud.delete("kept", grace_s=1)
             running = rig.cloud.pod("kept")["metadata"]["uid"]

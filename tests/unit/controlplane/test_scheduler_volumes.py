@@ -185,3 +185,39 @@ async def test_volumes_are_attached_where_pods_need_them_and_detached_after_them
         await world.client.delete(PODS, "p-data", "d", grace_period_s=0)
         await settle()
         assert world.all("volumeattachments") == {}
+
+
+async def test_a_volume_that_a_node_still_uses_stays_attached(world):
+    await nodes(world, "n1", "n2")
+    source = {"driver": "disks.test", "volumeHandle": "h"}
+    made = volume("pv", csi=source, claimRef={"namespace": "d", "name": "data"})
+    del made["spec"]["hostPath"]
+    await create(world, PERSISTENT_VOLUMES, made)
+    await create(world, PERSISTENT_VOLUME_CLAIMS, claim())
+
+    async def tell(name, ready, *in_use):
+        conditions = [{"type": "Ready", "status": ready}]
+        patch = {"status": {"conditions": conditions, "volumesInUse": [f"kubernetes.io/csi/{one}" for one in in_use]}}
+        await world.client.patch(NODES, name, patch, subresource="status", kind="merge")
+
+    def attached():
+        return sorted(one["spec"]["nodeName"] for one in world.all("volumeattachments").values())
+
+    async with world.running(PersistentVolumeModule, AttachModule):
+        for name in ("n1", "n2"):
+            await create(world, PODS, user(f"p-{name}", on=name))
+            await tell(name, "True", "disks.test^h")
+        await settle()
+        assert attached() == ["n1", "n2"]
+        for name in ("n1", "n2"):  # by force: the nodes have not let go of it
+            await world.client.delete(PODS, f"p-{name}", "d", grace_period_s=0)
+        await anyio.sleep(1000)
+        assert attached() == ["n1", "n2"]
+        await tell("n1", "True")
+        await settle()
+        assert attached() == ["n2"]
+        await tell("n2", "Unknown", "disks.test^h")
+        await anyio.sleep(300)
+        assert attached() == ["n2"]
+        await anyio.sleep(500)
+        assert attached() == []

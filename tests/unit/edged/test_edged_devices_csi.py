@@ -158,6 +158,7 @@ def test_what_a_driver_is_told_of_a_volume() -> None:
     ("policy", "fs_type", "modes", "readonly", "wants"),
     [
         ("ReadWriteOnceWithFSType", "ext4", ["ReadWriteOnce"], False, True),
+        ("ReadWriteOnceWithFSType", "ext4", ["ReadWriteOncePod"], False, True),
         ("ReadWriteOnceWithFSType", "", ["ReadWriteOnce"], False, False),
         ("ReadWriteOnceWithFSType", "ext4", ["ReadWriteMany"], False, False),
         ("File", "", ["ReadWriteMany"], False, True),
@@ -170,6 +171,15 @@ def test_whose_files_get_the_group(policy: str, fs_type: str, modes: list[str], 
     assert wants_group(volume, policy) is wants
 
 
+@pytest.mark.parametrize(
+    ("modes", "number"),
+    [((), 1), (("ReadWriteOnce", "ReadWriteMany"), 1), (("ReadWriteMany", "ReadWriteOnce"), 5), (("ReadOnlyMany",), 3)],
+)
+def test_the_first_access_mode_counts(modes: tuple[str, ...], number: int) -> None:
+    told = capability(CsiVolume("pv", "d", "h", access_modes=modes), frozenset(), None)
+    assert told["access_mode"] == {"mode": number}
+
+
 def test_records_tell_who_uses_a_volume(tmp_path: Path) -> None:
     records = Records(Paths(tmp_path, tmp_path / "logs"))
     volume = CsiVolume("pv", "d.test", "h")
@@ -177,6 +187,7 @@ def test_records_tell_who_uses_a_volume(tmp_path: Path) -> None:
         records.write(records.of_pod(uid, volume), {"specVolID": "pv"})
     records.write(records.staged("d.test", "h"))
     assert records.users("d.test", "h") == ["u1", "u2"]
+    assert records.in_pods() == [("d.test", "h")]
     assert records.users("d.test", "other") == []
     (staged,) = records.all_staged()
     assert (staged.driver, staged.handle) == ("d.test", "h")

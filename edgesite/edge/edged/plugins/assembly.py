@@ -53,10 +53,12 @@ class NodePlugins:
         )
         self._kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
 
-    async def load(self, amounts_changed: Callable[[], None]) -> None:
-        """Read what plugins gave before; ``amounts_changed`` is told when there are more devices or fewer. Raises OSError."""
+    async def load(self, node_changed: Callable[[], None]) -> None:
+        """Read what plugins gave before; ``node_changed`` is told when there are more devices or fewer, or other volumes are in use.
+        Raises OSError."""
         await self._threads.run(self._make_folders)
-        await self.devices.load(amounts_changed)
+        await self.devices.load(node_changed)
+        await self.csi.load(node_changed)
 
     async def start(self, folders: Folders, changed: Callable[[], None], *, with_devices: bool) -> None:
         """Find plugins from now on; ``changed`` is told when what pods wait for may be there. Containers of a runtime that does not

@@ -24,11 +24,13 @@ from edgesite.edge.edged.volumes.csi.volume import CsiVolume
 from edgesite.edge.edged.volumes.host import is_in_mount_table
 from edgesite.kube import json
 
-__all__ = ["CAPACITY", "Record", "Records"]
+__all__ = ["CAPACITY", "EPHEMERAL", "LIFECYCLE", "Record", "Records"]
 
 FILE: Final = "vol_data.json"
 PLUGIN: Final = "csi"
 CAPACITY: Final = "edgesiteCapacity"  #: a member of ours
+LIFECYCLE: Final = "volumeLifecycleMode"
+EPHEMERAL: Final = "Ephemeral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,15 @@ class Records:
     def all_staged(self) -> list[Record]:
         """All volumes that are staged here."""
         return [one for folder in _folders(self._staging) for one in _records(folder)]
+
+    def in_pods(self) -> list[tuple[str, str]]:
+        """Driver and handle of each PersistentVolume that a pod has, or is getting."""
+        found = {}
+        for pod in _folders(self._paths.pods):
+            for one in self.of(pod.name):
+                if _read(one.folder / FILE).get(LIFECYCLE) != EPHEMERAL:
+                    found[one.driver, one.handle] = None
+        return list(found)
 
     def users(self, driver: str, handle: str) -> list[str]:
         """Uids of the pods that have the volume, or are getting it."""

@@ -20,7 +20,6 @@ __all__ = ["CsiVolume", "attachment_name", "capability", "inline", "persistent",
 #: CSI's access modes. A driver that tells single writers apart from single nodes gets the numbers of `_ONE_WRITER`.
 _MODES: Final = {"ReadWriteOnce": 1, "ReadWriteOncePod": 1, "ReadOnlyMany": 3, "ReadWriteMany": 5}
 _ONE_WRITER: Final = {"ReadWriteOnce": 7, "ReadWriteOncePod": 6}
-_ORDER: Final = ("ReadWriteOncePod", "ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany")
 _CONTEXT: Final = "csi.storage.k8s.io/"
 
 
@@ -98,7 +97,7 @@ def attachment_name(volume: CsiVolume, node: str) -> str:
 
 def capability(volume: CsiVolume, capabilities: frozenset[str], group: int | None) -> dict[str, Any]:
     """Return the VolumeCapability; ``group`` is handed to drivers that set ownership themselves."""
-    mode = next((one for one in _ORDER if one in volume.access_modes), "ReadWriteOnce")
+    mode = next((one for one in volume.access_modes if one in _MODES), "ReadWriteOnce")  # kubelet takes the first, too
     number = _MODES[mode]
     if "SINGLE_NODE_MULTI_WRITER" in capabilities:
         number = _ONE_WRITER.get(mode, number)
@@ -125,4 +124,4 @@ def wants_group(volume: CsiVolume, policy: str) -> bool:
         return False
     if policy == "File":
         return True
-    return bool(volume.fs_type) and "ReadWriteOnce" in volume.access_modes
+    return bool(volume.fs_type) and not _ONE_WRITER.keys().isdisjoint(volume.access_modes)

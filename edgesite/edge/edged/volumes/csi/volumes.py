@@ -4,7 +4,7 @@ All that is done to one volume is done under one lock, so that a pod that comes 
 
 Units   Seconds.
 Errors  VolumeError: why a volume cannot be mounted now. PluginError, an OSError: the driver refused to undo something.
-State   Drivers, and what was staged since the start, in memory; the mounts' records on disk (`records`).
+State   Drivers, what was staged since the start, and what is in use, in memory; the mounts' records on disk (`records`).
 Source  kubelet's csi plugin: order of calls, what of a CSIDriver matters; texts as kubelet words them.
 """
 
@@ -25,7 +25,7 @@ from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes import host
 from edgesite.edge.edged.volumes.claims import ClaimPending
-from edgesite.edge.edged.volumes.csi.records import CAPACITY, Record, Records
+from edgesite.edge.edged.volumes.csi.records import CAPACITY, EPHEMERAL, LIFECYCLE, Record, Records
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name, capability, pod_context, wants_group
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube import json
@@ -98,12 +98,18 @@ class CsiVolumes:
         self._changed, self._beside, self._net = changed, beside, net
         self._drivers: dict[str, CsiDriver] = {}
         self._staged: set[tuple[str, str]] = set()
-        self._attached_here: dict[tuple[str, str], None] = {}
+        self._in_use: dict[tuple[str, str], None] = {}
+        self._in_use_changed: Callable[[], None] = lambda: None
         self._locks: dict[tuple[str, str], _Lock] = {}
 
+    async def load(self, in_use_changed: Callable[[], None]) -> None:
+        """Find what pods have from before a restart; ``in_use_changed`` is told when `in_use` gives something else."""
+        self._in_use = dict.fromkeys(await self._threads.run(self._records.in_pods))
+        self._in_use_changed = in_use_changed
+
     def in_use(self) -> list[str]:
-        """Attached volumes that pods here have mounted, as ``volumesInUse`` of the Node names them: they are not to be detached."""
-        return sorted(f"kubernetes.io/csi/{driver}^{handle}" for driver, handle in self._attached_here)
+        """Volumes that pods here have, as ``volumesInUse`` of the Node names them: they are not to be detached."""
+        return sorted(f"kubernetes.io/csi/{driver}^{handle}" for driver, handle in self._in_use)
 
     # -- drivers come and go
 
@@ -173,7 +179,7 @@ class CsiVolumes:
         again: bool,
     ) -> None:
         driver = self._driver(volume.driver)
-        kind = "Ephemeral" if volume.is_inline else "Persistent"
+        kind = _lifecycle(volume)
         if kind not in rules.lifecycles:
             raise VolumeError(
                 f'volume mode "{kind}" not supported by driver {volume.driver} (only supports {list(rules.lifecycles)})'
@@ -228,11 +234,10 @@ class CsiVolumes:
         await self._threads.run(self._records.write, record, self._told(volume))
 
     def _told(self, volume: CsiVolume) -> dict[str, str]:
-        kind = "Ephemeral" if volume.is_inline else "Persistent"
         return {
             "specVolID": volume.name,
             "nodeName": self._node,
-            "volumeLifecycleMode": kind,
+            LIFECYCLE: _lifecycle(volume),
             CAPACITY: volume.capacity,
         }
 
@@ -261,7 +266,9 @@ class CsiVolumes:
             raise ClaimPending(f"volume {volume.handle} is not attached yet: no VolumeAttachment {name}")
         status = found.get("status") or {}
         if status.get("attached"):
-            self._attached_here[volume.driver, volume.handle] = None
+            if (volume.driver, volume.handle) not in self._in_use:
+                self._in_use[volume.driver, volume.handle] = None
+                self._in_use_changed()
             return status.get("attachmentMetadata") or {}
         why = (status.get("attachError") or {}).get("message", "")
         raise ClaimPending(f"volume {volume.handle} is not attached yet{': ' + why if why else ''}")
@@ -324,7 +331,8 @@ class CsiVolumes:
     async def _unstage_unused(self, driver_name: str, handle: str) -> None:
         if await self._threads.run(self._records.users, driver_name, handle):
             return
-        self._attached_here.pop((driver_name, handle), None)
+        if self._in_use.pop((driver_name, handle), 0) is None:
+            self._in_use_changed()
         staged = self._records.staged(driver_name, handle)
         if not staged.folder.is_dir():
             return
@@ -390,6 +398,10 @@ class _Alone:
         held.users -= 1
         if not held.users:
             del self._locks[self._key]
+
+
+def _lifecycle(volume: CsiVolume) -> str:
+    return EPHEMERAL if volume.is_inline else "Persistent"
 
 
 def _make_folder(path: Path) -> None:
