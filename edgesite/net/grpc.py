@@ -4,113 +4,72 @@
     data = await channel.call("/runtime.v1.RuntimeService/Version", request, timeout_s=5.0)
     async for data in channel.stream("/...Events/Subscribe", request): ...
 
-Messages are bytes. Nothing is sent twice, nothing is tried again, and no thread or timer runs beside the calls: who calls decides what
-is tried again, and a connection is only made when something is called.
+Messages are bytes. Nothing is sent twice, nothing is tried again, and no thread runs beside the calls: who calls decides what
+is tried again, and when, and a connection is only made when something is called. A stream that is read slowly holds its sender up.
+While a stream is quiet, its peer is asked every few minutes whether it is there.
 
 Units   Seconds, bytes.
 Errors  GrpcError with the status of the peer, or UNAVAILABLE when there is no connection or it broke, DEADLINE_EXCEEDED, and
         RESOURCE_EXHAUSTED for an answer beyond the bounds.
 State   The connection and the calls on it.
-Source  grpc.io: "gRPC over HTTP2"; status codes of gRPC.
+Source  grpc.io: "gRPC over HTTP2", "Keepalive" (servers take a ping in five minutes well).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from enum import IntEnum
-from typing import Final, cast
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
 
 import anyio
 
 from edgesite.context import Net
-from edgesite.wire.hpack import indexed, literal
-from edgesite.wire.http2 import REFUSED, Body, Connection, Event, Headers, Http2Error, Reset
+from edgesite.net.grpc_messages import Code, GrpcError, Unframer, framed, of_http, of_reset, read_status, timeout_text
+from edgesite.net.http2 import ErrorCodes, HeaderList, Http2Protocol
 
 __all__ = ["Channel", "Code", "GrpcError"]
 
 ANSWER_BYTES: Final = 16 << 20  #: of one message
-QUEUE_MESSAGES: Final = (
-    4096  #: of a server stream that nobody has read yet; a reader that is further behind loses the stream
-)
 CONNECT_S: Final = 10.0
-_PREFIX: Final = 5
-_MESSAGE_CHARS: Final = 16_384
-
-
-class Code(IntEnum):
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
-
-class GrpcError(Exception):
-    """A call that did not succeed."""
-
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(f"{code.name}: {text}" if text else code.name)
-        self.code, self.text = code, text or code.name
+QUIET_S: Final = 330.0  #: of a stream, until its peer is asked for a sign of life
+SIGN_S: Final = 20.0  #: that it has for one
 
 
 class _Call:
     """What has come for one call."""
 
-    __slots__ = ("buffer", "ended", "failure", "messages", "news", "status", "streamed", "text")
+    __slots__ = ("ended", "failure", "messages", "news", "status", "streamed", "taken", "unframer")
 
     def __init__(self, *, streamed: bool) -> None:
         self.streamed = streamed
-        self.buffer = bytearray()
+        self.unframer = Unframer(ANSWER_BYTES, "the answer")
         self.messages: deque[bytes] = deque()
+        self.taken = 0  # bytes of messages that wait, which hold the sender up
         self.status = ""  # of HTTP
-        self.text = ""
         self.failure: GrpcError | None = None
         self.ended = False
         self.news = anyio.Event()  # a message of a stream, or the end
 
-    def take_headers(self, headers: Sequence[tuple[str, str]], ended: bool) -> None:
+    def take_headers(self, headers: HeaderList, ended: bool) -> None:
         said = dict(headers)
-        self.status = said.get(":status", self.status)
-        if "grpc-status" in said:
-            self.end(_code(said["grpc-status"]), _message(said.get("grpc-message", "")))
-        elif ended:
-            self.end(Code.UNKNOWN, f"the answer ends without a status (HTTP {self.status or 'without one'})")
+        self.status = said.get(b":status", self.status.encode()).decode("latin-1")
+        if (status := said.get(b"grpc-status")) is not None:
+            self.end(*read_status(status, said.get(b"grpc-message", b"")))
         elif self.status and self.status != "200":
-            self.end(Code.UNAVAILABLE if self.status in ("502", "503", "504") else Code.UNKNOWN, f"HTTP {self.status}")
+            self.end(of_http(self.status), f"HTTP {self.status}")
+        elif ended:
+            self.end(Code.UNKNOWN, "the answer ends without a status")
 
     def take_body(self, data: bytes, ended: bool) -> None:
-        if self.ended:
-            return
-        self.buffer += data
-        while len(self.buffer) >= _PREFIX:
-            length = int.from_bytes(self.buffer[1:_PREFIX], "big")
-            if self.buffer[0] or length > ANSWER_BYTES:
-                why = "compressed, which was not asked for" if self.buffer[0] else f"of {length} bytes"
-                self.end(Code.RESOURCE_EXHAUSTED, f"the answer is {why}")
-                return
-            if len(self.buffer) < _PREFIX + length:
-                break
-            self.messages.append(bytes(self.buffer[_PREFIX : _PREFIX + length]))
-            del self.buffer[: _PREFIX + length]
-            if self.streamed:
-                self.news.set()
-            if len(self.messages) > (QUEUE_MESSAGES if self.streamed else 1):
-                self.end(Code.RESOURCE_EXHAUSTED, "more messages than are taken")
-                return
+        try:
+            for message in self.unframer.feed(data):
+                self.messages.append(message)
+                if self.streamed:
+                    self.news.set()
+                elif len(self.messages) > 1:
+                    raise GrpcError(Code.INTERNAL, "more than one answer")
+        except GrpcError as exc:
+            self.end(exc.code, exc.text)
         if ended:
             self.end(Code.UNKNOWN, "the answer ends without a status")
 
@@ -122,101 +81,112 @@ class _Call:
             self.news.set()
 
 
-class _Link(asyncio.Protocol):
+class _Link(Http2Protocol):
     """One connection and the calls on it."""
 
     def __init__(self) -> None:
-        self._http2 = Connection()
+        super().__init__(client=True)
         self._calls: dict[int, _Call] = {}
-        self._transport: asyncio.Transport | None = None
         self._room = anyio.Event()
+        self._sign: anyio.Event | None = None  # that a ping has come back
         self.usable = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._send()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            events = self._http2.receive(data)
-        except Http2Error as exc:
-            self._fail(f"the peer does not speak HTTP/2 as it should: {exc}")
-            return
-        for event in events:
-            self._take(event)
-        self._send()
-        if self._http2.closing:
-            self._retire()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"the connection broke: {exc}" if exc else "the connection was closed")
 
     @property
     def is_full(self) -> bool:
-        return self._http2.open_streams >= self._http2.most_streams
+        return len(self._calls) >= self.most_streams
 
     async def wait_room(self) -> None:
         while self.usable and self.is_full:
             self._room = anyio.Event()
             await self._room.wait()
 
-    def begin(self, block: bytes, request: bytes, *, streamed: bool) -> tuple[int, _Call]:
-        call = _Call(streamed=streamed)
-        stream = self._http2.request(block, b"\0" + len(request).to_bytes(4, "big") + request)
-        self._calls[stream] = call
-        self._send()
+    def begin(self, headers: HeaderList, request: bytes, *, streamed: bool) -> tuple[int, _Call]:
+        """Send a request. Raises GrpcError."""
+        try:
+            stream = self.open(headers)
+        except ConnectionError as exc:
+            self._retire()
+            raise GrpcError(Code.UNAVAILABLE, str(exc)) from exc
+        call = self._calls[stream] = _Call(streamed=streamed)
+        self.send(stream, framed(request), ends=True)
         return stream, call
 
-    def drop(self, stream: int) -> None:
+    def finish(self, stream: int, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
         """Nobody waits for this call any more."""
         if self._calls.pop(stream, None) is not None:
-            self._http2.cancel(stream)
-            self._send()
-            self._make_room()
+            self.cancel(stream, code)
+            self._room.set()
+            if not self.usable:
+                self._retire()
 
-    def close(self) -> None:
-        self._fail("the connection was closed here")
+    def read(self, stream: int, call: _Call) -> None:
+        """All messages of a stream that were here are taken."""
+        count, call.taken = call.taken, 0
+        if count:
+            self.consumed(stream, count)
+            self.write()
 
-    def _take(self, event: Event) -> None:
-        call = self._calls.get(event.stream)
-        if call is None:
+    async def check(self) -> None:
+        """Ask the peer for a sign of life, and give the connection up without one."""
+        sign = self._sign
+        if sign is None:
+            sign = self._sign = anyio.Event()
+            self.ping()
+        with anyio.move_on_after(SIGN_S):
+            await sign.wait()
             return
-        match event:
-            case Headers():
-                call.take_headers(event.headers, event.ended)
-            case Body():
-                call.take_body(event.data, event.ended)
-            case Reset():
-                refused = event.code == REFUSED
-                call.end(Code.UNAVAILABLE if refused else Code.CANCELLED, f"the peer ended the call ({event.code})")
-        if call.ended:
-            self.drop(event.stream)
+        self.leave(f"the peer gives no sign of life for {SIGN_S:g} s")
 
-    def _send(self) -> None:
-        data = self._http2.take()
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+    # What the connection tells
 
-    def _make_room(self) -> None:
-        self._room.set()
-        if self._http2.closing:
-            self._retire()
+    def headers(self, stream: int, headers: HeaderList, ended: bool) -> None:
+        self.useful()
+        if (call := self._calls.get(stream)) is not None:
+            call.take_headers(headers, ended)
+            if call.ended:
+                self.finish(stream)
 
-    def _retire(self) -> None:
-        """The peer goes away: what is under way may end, what is new takes another connection."""
-        self.usable = False
-        self._room.set()
-        if not self._calls and self._transport is not None:
-            self._transport.close()
+    def data(self, stream: int, data: bytes, ended: bool) -> None:
+        call = self._calls.get(stream)
+        if call is not None:
+            call.take_body(data, ended)
+            if call.streamed and call.messages:
+                call.taken += len(data)
+                data = b""
+            if call.ended:
+                self.finish(stream)
+        self.consumed(stream, len(data))
 
-    def _fail(self, why: str) -> None:
+    def reset(self, stream: int, code: int) -> None:
+        if (call := self._calls.get(stream)) is not None:
+            call.end(of_reset(code), f"the peer ended the call ({code})")
+            self.finish(stream)
+
+    def leaving(self, last_stream: int) -> None:
+        for stream, call in tuple(self._calls.items()):
+            if stream > last_stream:
+                call.end(Code.UNAVAILABLE, "the peer goes away and has not begun with the call")
+                self.finish(stream)
+        self._retire()
+
+    def answered_ping(self) -> None:
+        if self._sign is not None:
+            self._sign.set()
+            self._sign = None
+
+    def lost(self, why: str) -> None:
         self.usable = False
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.end(Code.UNAVAILABLE, why)
         self._room.set()
-        if self._transport is not None:
-            self._transport.abort()
+
+    def _retire(self) -> None:
+        """What is under way may end, what is new takes another connection."""
+        self.usable = False
+        self._room.set()
+        if not self._calls:
+            self.leave("nothing is under way any more")
 
 
 class Channel:
@@ -226,17 +196,13 @@ class Channel:
         """``address`` is "host:port" or "unix:///path"."""
         self._net, self.address = net, address
         authority = "localhost" if address.startswith("unix:") else address
-        self._ahead = indexed(":method", "POST") + indexed(":scheme", "http")
-        self._behind = b"".join(
-            literal(name, value)
-            for name, value in (
-                (":authority", authority),
-                ("te", "trailers"),
-                ("content-type", "application/grpc"),
-                ("user-agent", user_agent),
-            )
+        self._ahead = ((b":method", b"POST"), (b":scheme", b"http"))
+        self._behind = (
+            (b":authority", authority.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", user_agent.encode()),
         )
-        self._blocks: dict[str, bytes] = {}  # by path: as many as there are methods
         self._link: _Link | None = None
         self._connecting = anyio.Lock()
         self._closed = False
@@ -245,7 +211,7 @@ class Channel:
         """End the connection and all calls on it; none can be made any more."""
         self._closed = True
         if self._link is not None:
-            self._link.close()
+            self._link.leave("the connection was closed here")
 
     async def call(
         self,
@@ -262,7 +228,7 @@ class Channel:
         """
         with anyio.move_on_after(timeout_s):
             link = await self._connected()
-            stream, call = link.begin(self._block(path, timeout_s, metadata), request, streamed=False)
+            stream, call = link.begin(self._headers(path, timeout_s, metadata), request, streamed=False)
             try:
                 await call.news.wait()
             except BaseException:
@@ -271,7 +237,7 @@ class Channel:
                         await call.news.wait()
                 raise
             finally:
-                link.drop(stream)
+                link.finish(stream)
             if call.failure is not None:
                 raise call.failure
             if not call.messages:
@@ -284,7 +250,7 @@ class Channel:
     ) -> AsyncGenerator[bytes]:
         """Give the answers of a server stream until it ends. Raises GrpcError."""
         link = await self._connected()
-        stream, call = link.begin(self._block(path, None, metadata), request, streamed=True)
+        stream, call = link.begin(self._headers(path, None, metadata), request, streamed=True)
         try:
             while True:
                 while call.messages:
@@ -293,10 +259,14 @@ class Channel:
                     raise call.failure
                 if call.ended:
                     return
+                link.read(stream, call)
                 call.news = anyio.Event()
-                await call.news.wait()
+                with anyio.move_on_after(QUIET_S):
+                    await call.news.wait()
+                    continue
+                await link.check()
         finally:
-            link.drop(stream)
+            link.finish(stream)
 
     async def _connected(self) -> _Link:
         """The connection, made now if there is none, with room for one more call. Raises GrpcError."""
@@ -322,27 +292,9 @@ class Channel:
             self._link = link
             return link
 
-    def _block(self, path: str, timeout_s: float | None, metadata: Mapping[str, str] | None) -> bytes:
-        if (block := self._blocks.get(path)) is None:
-            block = self._blocks[path] = self._ahead + literal(":path", path) + self._behind
+    def _headers(self, path: str, timeout_s: float | None, metadata: Mapping[str, str] | None) -> HeaderList:
+        headers = [*self._ahead, (b":path", path.encode()), *self._behind]
         if timeout_s is not None:
-            block += literal("grpc-timeout", f"{min(max(int(timeout_s * 1000), 1), 99_999_999)}m")
-        for name, value in (metadata or {}).items():
-            block += literal(name, value)
-        return block
-
-
-def _code(text: str) -> Code:
-    try:
-        return Code(int(text))
-    except ValueError:
-        return Code.UNKNOWN
-
-
-def _message(text: str) -> str:
-    """Undo the percent-encoding of a status message."""
-    if "%" not in text:
-        return text
-    from urllib.parse import unquote
-
-    return unquote(text[:_MESSAGE_CHARS], errors="replace")
+            headers.append((b"grpc-timeout", timeout_text(timeout_s).encode()))
+        headers += [(name.encode(), value.encode()) for name, value in (metadata or {}).items()]
+        return headers

@@ -1,9 +1,11 @@
-"""A gRPC server for unary calls: small services that programs on this host call, over HTTP/2 without TLS.
+"""A gRPC server: small services that programs on this host call, over HTTP/2 without TLS.
 
-    async with GrpcServer({"/v1beta1.Registration/Register": register}) as server:
+    async with GrpcServer({"/v1beta1.Registration/Register": register}, {"/…/ListAndWatch": list_and_watch}) as server:
         await server.listen(ctx.net, "unix:///…/kubelet.sock")
 
-A handler gets the request's bytes and returns the answer's; it raises GrpcError to refuse. Each call runs in a task of its own.
+A handler gets the request's bytes and returns the answer's; one of a stream is an async generator of answers, held up by who reads
+slowly. It raises GrpcError to refuse. Each call runs in a task of its own, which is cancelled at the caller's deadline or when the
+caller is gone.
 
 Units   Seconds, bytes.
 Errors  OSError from `listen`. What a peer does wrong ends its connection; a handler that fails otherwise is logged and answered INTERNAL.
@@ -13,128 +15,168 @@ Source  grpc.io: "gRPC over HTTP2".
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, cast
-from urllib.parse import quote
+from typing import Any, Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from edgesite.context import Listener, Net
-from edgesite.net.grpc import Code, GrpcError
-from edgesite.wire.hpack import indexed, literal
-from edgesite.wire.http2 import Body, Event, Headers, Http2Error
-from edgesite.wire.http2_server import ServerConnection
+from edgesite.net.grpc_messages import Code, GrpcError, Unframer, framed, read_timeout, write_status
+from edgesite.net.http2 import ErrorCodes, HeaderList, Http2Protocol
 
-__all__ = ["GrpcServer", "Handler"]
+__all__ = ["GrpcServer", "Handler", "StreamHandler"]
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[bytes], Awaitable[bytes]]
+StreamHandler = Callable[[bytes], AsyncGenerator[bytes]]
 REQUEST_BYTES: Final = 4 << 20
+HELD_BYTES: Final = 64 << 20  #: of requests that are not complete, over all connections
 CONNECTIONS: Final = 64
-_PREFIX: Final = 5
-_HEAD: Final = indexed(":status", "200") + literal("content-type", "application/grpc")
+_HEAD: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
 
-@dataclass(slots=True)
 class _Call:
-    path: str
-    buffer: bytearray = field(default_factory=bytearray)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    running: bool = False
+    """One call, while its request comes and while it is answered."""
+
+    __slots__ = ("held", "path", "requests", "running", "scope", "timeout_s", "unframer")
+
+    def __init__(self, headers: HeaderList) -> None:
+        said = dict(headers)
+        self.path = said.get(b":path", b"").decode("latin-1")
+        self.timeout_s = read_timeout(said.get(b"grpc-timeout", b""))
+        self.unframer = Unframer(REQUEST_BYTES, "the request")
+        self.requests: list[bytes] = []
+        self.held = 0
+        self.scope = anyio.CancelScope()
+        self.running = False
 
 
-class _Peer(asyncio.Protocol):
+class _Peer(Http2Protocol):
     """One connection and the calls on it."""
 
     def __init__(self, server: GrpcServer) -> None:
+        super().__init__(client=False)
         self._server = server
-        self._http2 = ServerConnection()
         self._calls: dict[int, _Call] = {}
-        self._transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    # What the connection tells
+
+    def came(self) -> None:
         if not self._server.enter(self):
-            self._transport.abort()
-            return
-        self._send()
+            self.leave("there are too many connections", ErrorCodes.ENHANCE_YOUR_CALM)
 
-    def data_received(self, data: bytes) -> None:
+    def headers(self, stream: int, headers: HeaderList, ended: bool) -> None:
+        if stream not in self._calls:
+            self._calls[stream] = _Call(headers)
+        if ended:
+            self._begin(stream)
+
+    def data(self, stream: int, data: bytes, ended: bool) -> None:
+        self.consumed(stream, len(data))
+        call = self._calls.get(stream)
+        if call is None or call.running:
+            return
+        call.held += len(data)
         try:
-            for event in self._http2.receive(data):
-                self._take(event)
-        except Http2Error as exc:
-            logger.debug("a gRPC peer does not speak HTTP/2 as it should: %s", exc)
-            self.close()
+            self._server.hold(len(data))
+            for message in call.unframer.feed(data):
+                call.requests.append(message)
+                if len(call.requests) > 1:
+                    raise GrpcError(Code.UNIMPLEMENTED, "more than one message in a request")
+        except GrpcError as exc:
+            self._refuse(stream, exc)
             return
-        self._send()
+        if ended:
+            self._begin(stream)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def reset(self, stream: int, code: int) -> None:
+        self._forget(stream)
+
+    def lost(self, why: str) -> None:
+        logger.debug("a gRPC connection is over: %s", why)
         self._server.leave(self)
-        for call in self._calls.values():
-            call.scope.cancel()
-        self._calls.clear()
+        for stream in tuple(self._calls):
+            self._forget(stream)
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+    # Calls
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Headers():
-                if event.stream not in self._calls:
-                    self._calls[event.stream] = _Call(dict(event.headers).get(":path", ""))
-            case Body():
-                if (call := self._calls.get(event.stream)) is not None and not call.running:
-                    call.buffer += event.data
-                    if len(call.buffer) > REQUEST_BYTES + _PREFIX:
-                        self._answer(event.stream, GrpcError(Code.RESOURCE_EXHAUSTED, "the request is too large"))
-                        return
-            case _:
-                if (call := self._calls.pop(event.stream, None)) is not None:
-                    call.scope.cancel()
-                return
-        if event.ended and (call := self._calls.get(event.stream)) is not None and not call.running:
-            call.running = True
-            self._server.start(self._run, event.stream, call)
+    def _begin(self, stream: int) -> None:
+        call = self._calls.get(stream)
+        if call is None or call.running:
+            return
+        if not call.requests or not call.unframer.is_between:
+            self._refuse(stream, GrpcError(Code.INVALID_ARGUMENT, "the request is not one message"))
+            return
+        call.running = True
+        self._server.start(self._run, stream, call)
 
     async def _run(self, stream: int, call: _Call) -> None:
-        answer: bytes | GrpcError = GrpcError(Code.CANCELLED, "")
         with call.scope:
-            answer = await self._server.answer(call.path, bytes(call.buffer))
+            if call.timeout_s is not None:
+                call.scope.deadline = anyio.current_time() + call.timeout_s
+            try:
+                if (streamed := self._server.streams.get(call.path)) is not None:
+                    await self._give(stream, streamed, call.requests[0])
+                else:
+                    await self._answer(stream, await self._server.answer(call.path, call.requests[0]))
+            except GrpcError as exc:
+                self._refuse(stream, exc)
+            except Exception:
+                logger.exception("%s failed", call.path)
+                self._refuse(stream, GrpcError(Code.INTERNAL, "the call failed here"))
+        if call.scope.cancelled_caught and stream in self._calls:
+            self._refuse(stream, GrpcError(Code.DEADLINE_EXCEEDED, "the caller's deadline has passed"))
+
+    async def _answer(self, stream: int, answer: bytes) -> None:
+        self.respond(stream, _HEAD)
+        self.send(stream, framed(answer), trailers=write_status(Code.OK))
+        self._done(stream)
+
+    async def _give(self, stream: int, handler: StreamHandler, request: bytes) -> None:
+        self.respond(stream, _HEAD)
+        self.write()
+        async with aclosing(handler(request)) as answers:
+            async for answer in answers:
+                self.useful()
+                self.send(stream, framed(answer))
+                if not await self.room(stream):
+                    return
+        self.send(stream, b"", trailers=write_status(Code.OK))
+        self._done(stream)
+
+    def _refuse(self, stream: int, why: GrpcError) -> None:
+        """End a call with a status, also in the middle of a stream of answers, or of a request."""
         if stream in self._calls:
-            self._answer(stream, answer)
-            self._send()
+            self.fail(stream, _HEAD, write_status(why.code, why.text))
+            self._done(stream)
+            self.cancel(stream, ErrorCodes.NO_ERROR)
+            self.write()
 
-    def _answer(self, stream: int, answer: bytes | GrpcError) -> None:
-        del self._calls[stream]
-        if isinstance(answer, bytes):
-            body = b"\0" + len(answer).to_bytes(4, "big") + answer
-            self._http2.respond(stream, _HEAD, body, literal("grpc-status", "0"))
-            return
-        text = quote(answer.text, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")
-        trailers = literal("grpc-status", str(int(answer.code))) + literal("grpc-message", text)
-        self._http2.respond(stream, b"", None, _HEAD + trailers)
+    def _done(self, stream: int) -> None:
+        self.useful()
+        if (call := self._calls.pop(stream, None)) is not None:
+            self._server.release(call.held)
 
-    def _send(self) -> None:
-        data = self._http2.take()
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+    def _forget(self, stream: int) -> None:
+        """Nobody waits for this call any more."""
+        if (call := self._calls.pop(stream, None)) is not None:
+            self._server.release(call.held)
+            call.scope.cancel()
 
 
 class GrpcServer:
     """Serves between the start and the end of its block."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = handlers
+    def __init__(self, handlers: Mapping[str, Handler], streams: Mapping[str, StreamHandler] | None = None) -> None:
+        self._handlers, self.streams = handlers, streams or {}
         self._tasks: TaskGroup = anyio.create_task_group()
         self._peers: dict[_Peer, None] = {}
         self._listeners: list[Listener] = []
+        self._held = 0
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -147,7 +189,7 @@ class GrpcServer:
             for listener in self._listeners:
                 await listener.close()
         for peer in tuple(self._peers):
-            peer.close()
+            peer.leave("this server ends")
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(kind, exc, trace)
 
@@ -172,17 +214,17 @@ class GrpcServer:
     def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         self._tasks.start_soon(function, *args)
 
-    async def answer(self, path: str, framed: bytes) -> bytes | GrpcError:
-        """Let the handler of ``path`` answer; what it refuses is returned."""
-        handler = self._handlers.get(path)
-        if handler is None:
-            return GrpcError(Code.UNIMPLEMENTED, f"unknown method {path}")
-        if len(framed) < _PREFIX or framed[0] or int.from_bytes(framed[1:_PREFIX], "big") != len(framed) - _PREFIX:
-            return GrpcError(Code.INVALID_ARGUMENT, "the request is not one uncompressed message")
-        try:
-            return await handler(framed[_PREFIX:])
-        except GrpcError as exc:
-            return exc
-        except Exception:
-            logger.exception("%s failed", path)
-            return GrpcError(Code.INTERNAL, "the call failed here")
+    def hold(self, count: int) -> None:
+        """Count what has come of a request. Raises GrpcError when all requests together are too much."""
+        self._held += count
+        if self._held > HELD_BYTES:
+            raise GrpcError(Code.RESOURCE_EXHAUSTED, "the requests under way are too large")
+
+    def release(self, count: int) -> None:
+        self._held -= count
+
+    async def answer(self, path: str, request: bytes) -> bytes:
+        """Let the handler of ``path`` answer. Raises GrpcError, and what the handler raises."""
+        if (handler := self._handlers.get(path)) is None:
+            raise GrpcError(Code.UNIMPLEMENTED, f"unknown method {path}")
+        return await handler(request)

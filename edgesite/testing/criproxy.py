@@ -4,7 +4,8 @@
         proxy.act("CreateContainer", When.ANSWERED, kill)          # the runtime has done it, and nobody hears of it
         proxy.refuse("StopContainer", "cannot be killed", times=3)
 
-It relays HTTP/2 frames and reads no more of them than it needs: edgesite's client sends its headers in plain text.
+It relays HTTP/2 frames and reads no more of them than it needs: where a call goes. Headers are compressed anew for the runtime, whose
+table must hold nothing of calls that it does not hear of.
 
 Errors  OSError when the socket cannot be made.
 State   Faults that have not happened yet; each happens once, or as often as it says.
@@ -21,11 +22,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from edgesite.wire.hpack import indexed, literal
-from edgesite.wire.http2 import PREFACE
+from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 
 __all__ = ["CriProxy", "When", "cri_proxy"]
 
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER: Final = 9
 _HEADERS: Final = 1
 _END_STREAM, _END_HEADERS = 0x1, 0x4
@@ -79,18 +80,23 @@ class _Relay:
         self._proxy, self._client, self._runtime = proxy, client, runtime
         self._methods: dict[int, str] = {}
         self._refused: set[int] = set()
+        self._decoder, self._encoder = Decoder(), Encoder()
 
     async def to_runtime(self, reader: asyncio.StreamReader) -> None:
-        self._runtime.write(await reader.readexactly(len(PREFACE)))
+        self._runtime.write(await reader.readexactly(len(_PREFACE)))
         while True:
             kind, stream, frame = await _read_frame(reader)
             fault = None
-            if kind == _HEADERS and (found := _PATH.search(frame)):
-                method = self._methods[stream] = found[1].decode()
-                self._proxy.calls.append(method)
-                if (fault := self._proxy.take(method, When.ASKED)) is not None:
-                    await self._asked(fault, stream)
-                fault = self._proxy.take(method, When.UNDER_WAY)
+            if kind == _HEADERS:
+                headers = self._decoder.decode(frame[_HEADER:], raw=True)
+                if found := _PATH.fullmatch(dict(headers)[b":path"]):
+                    method = self._methods[stream] = found[1].decode()
+                    self._proxy.calls.append(method)
+                    if (fault := self._proxy.take(method, When.ASKED)) is not None:
+                        await self._asked(fault, stream)
+                    fault = self._proxy.take(method, When.UNDER_WAY)
+                if stream not in self._refused:
+                    frame = _headers_frame(frame[4], stream, self._encoder.encode(headers))
             if stream not in self._refused:
                 self._runtime.write(frame)
                 await self._runtime.drain()
@@ -105,10 +111,15 @@ class _Relay:
             await fault.action()
             return
         self._refused.add(stream)
-        block = indexed(":status", "200") + literal("content-type", "application/grpc")
-        block += literal("grpc-status", "2") + literal("grpc-message", fault.text)
-        flags = bytes((_HEADERS, _END_HEADERS | _END_STREAM))
-        self._client.write(len(block).to_bytes(3, "big") + flags + stream.to_bytes(4, "big") + block)
+        answer = (
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", "2"),
+            ("grpc-message", fault.text),
+        )
+        # The client's table belongs to the runtime: nothing that comes from here may go into it.
+        block = Encoder().encode([NeverIndexedHeaderTuple(*one) for one in answer])
+        self._client.write(_headers_frame(_END_HEADERS | _END_STREAM, stream, block))
 
     async def to_client(self, reader: asyncio.StreamReader) -> None:
         while True:
@@ -119,6 +130,10 @@ class _Relay:
                     await fault.action()
             self._client.write(frame)
             await self._client.drain()
+
+
+def _headers_frame(flags: int, stream: int, block: bytes) -> bytes:
+    return len(block).to_bytes(3, "big") + bytes((_HEADERS, flags)) + stream.to_bytes(4, "big") + block
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
