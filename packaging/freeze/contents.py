@@ -18,11 +18,12 @@ __all__ = ["EXCLUDED", "LINKS", "bundled_packages", "modules_of", "standard_libr
 #: The names that the program answers to besides its own.
 LINKS: Final = ("cloudcore", "edgecore", "iptablesmanager", "keadm")
 
-#: Left out of the standard library: its own tests, what needs a screen, and the installer of pip (with its wheels).
+#: Left out of the standard library: its own tests, what needs a screen, the installer of pip (with its wheels), and NIS (with Kerberos).
 _STDLIB_OUT: Final = frozenset(
     [
         "test",
         "idlelib",
+        "nis",
         "tkinter",
         "turtle",
         "turtledemo",

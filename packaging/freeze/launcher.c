@@ -25,18 +25,19 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define MAGIC "EDGSITE1"
+#define MAGIC "EDGSITE2"
 #define BLOCK 512
 #define MEMORY_LIMIT (64u << 20)
 #define PATH_BYTES 1024
 #define BASE_BYTES 512 /* of the folder to unpack into: what is put behind it always fits */
-#define INTERPRETER_BYTES 256 /* of the placeholder, with its final zero */
+#define WRITTEN_PATH_BYTES 256 /* of each placeholder, with its final zero */
 
 struct trailer {
     char magic[8];
     uint64_t start;       /* of the compressed archive in this file */
     uint64_t size;        /* of the compressed archive */
-    uint64_t interpreter; /* offset in the archive's "edgesite" of the loader's path, to be written here */
+    uint64_t interpreter; /* offset in the archive's "edgesite" of the loader's path, to be written when unpacked */
+    uint64_t libraries;   /* the same of the path that the loader searches */
     char build[32];       /* name of the unpacked folder: digest of the archive */
 };
 
@@ -144,20 +145,25 @@ static int unpack_archive(struct input *in, int folder) {
     }
 }
 
-/* The kernel takes the loader's path from the file as it is, so that it has to name this very place. */
-static int write_interpreter(int folder, const char *place, uint64_t offset) {
-    char path[INTERPRETER_BYTES] = {0};
-    if (snprintf(path, sizeof path, "%s/_internal/ld.so", place) >= (int)sizeof path) {
-        errno = ENAMETOOLONG;
+static int write_path(int fd, uint64_t offset, const char *place, const char *name) {
+    char path[WRITTEN_PATH_BYTES] = {0};
+    errno = ENAMETOOLONG;
+    if (snprintf(path, sizeof path, "%s/%s", place, name) >= (int)sizeof path)
         return fail("cannot use", place);
-    }
+    return pwrite(fd, path, sizeof path, (off_t)offset) == sizeof path ? 0 : fail("cannot write in", place);
+}
+
+/* The kernel takes the loader's path from the file as it is, and the loader knows "$ORIGIN" from /proc alone. */
+static int write_paths(int folder, const char *place, const struct trailer *about) {
     int fd = openat(folder, "edgesite", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return fail("cannot open", "edgesite");
-    ssize_t done = pwrite(fd, path, sizeof path, (off_t)offset);
-    if (close(fd) || done != sizeof path)
-        return fail("cannot write", "edgesite");
-    return 0;
+    int done = write_path(fd, about->interpreter, place, "_internal/ld.so");
+    if (!done)
+        done = write_path(fd, about->libraries, place, "_internal");
+    if (close(fd) && !done)
+        done = fail("cannot write in", place);
+    return done;
 }
 
 static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *where) {
@@ -215,7 +221,7 @@ static int unpack(const struct trailer *about, int self, const char *base, const
     int folder = open(fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int lock = folder < 0 ? -1 : openat(folder, ".lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     int done = lock < 0 || flock(lock, LOCK_EX) ? fail("cannot write in", fresh) : 0;
-    if (!done && !(done = unpack_archive(&in, folder)) && !(done = write_interpreter(folder, place, about->interpreter))) {
+    if (!done && !(done = unpack_archive(&in, folder)) && !(done = write_paths(folder, place, about))) {
         syncfs(folder); /* a place that survives a power cut has its files */
         if (rename(fresh, place) && errno != ENOTEMPTY && errno != EEXIST)
             done = fail("cannot make", place);
@@ -256,6 +262,19 @@ static int usable(char *base) {
     return 0;
 }
 
+/* Where there is no /proc the program finds itself by its first argument; a link of that name lies beside it. */
+static void name_program(char **argv, const char *place) {
+    static char named[PATH_BYTES];
+    char link[16];
+    if (readlink("/proc/self/exe", link, sizeof link) > 0)
+        return;
+    const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
+    snprintf(named, sizeof named, "%s/%s", place, slash ? slash + 1 : argv[0] ? argv[0] : "edgesite");
+    if (access(named, X_OK))
+        snprintf(named, sizeof named, "%s/edgesite", place);
+    argv[0] = named;
+}
+
 static int start(const struct trailer *about, int self, char *base, char **argv) {
     char place[PATH_BYTES], program[PATH_BYTES + 16];
     errno = ENAMETOOLONG;
@@ -269,6 +288,7 @@ static int start(const struct trailer *about, int self, char *base, char **argv)
         int lock = locked(place, LOCK_SH);
         if (lock >= 0 && access(program, X_OK) == 0) { /* and not removed between the two */
             fcntl(lock, F_SETFD, 0);                   /* kept for as long as the program runs */
+            name_program(argv, place);
             execv(program, argv);
             close(lock);
             return fail("cannot start", program);

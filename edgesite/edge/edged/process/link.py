@@ -41,10 +41,12 @@ def spawn_supervisor(root: Path) -> None:
         argv = [sys.executable, "--internal", "edgesite.edge.edged.process.supervisor", str(root)]
     else:
         argv = [sys.executable, "-I", "-S", "-E", str(Path(__file__).with_name("supervisor.py")), str(root)]
+    empty, closed = os.pipe()  # in place of /dev/null, which an empty root does not have
+    os.close(closed)
     log = os.open(root / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, empty, 0),
             (os.POSIX_SPAWN_DUP2, log, 1),
             (os.POSIX_SPAWN_DUP2, log, 2),
         ]
@@ -52,6 +54,7 @@ def spawn_supervisor(root: Path) -> None:
         pid = os.posix_spawn(argv[0], argv, {"LANG": "C.UTF-8"}, file_actions=actions, setsid=True)
     finally:
         os.close(log)
+        os.close(empty)
     os.waitpid(pid, 0)  # it leaves the work to a child of its own, which is nobody's but init's
 
 
