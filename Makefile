@@ -1,5 +1,5 @@
 # Two commands do all set-up: `make run` brings up a site with a sample on it, `make test` passes the tests.
-.PHONY: env dev run test unit lint check bench clean
+.PHONY: env dev run test unit lint check bench clean dist dist-check dist-lock
 
 # The environment with the program in it.
 env:
@@ -35,6 +35,18 @@ check: dev
 
 bench: dev
 	.venv/bin/python -m benchmarks $(ARGS)
+
+# What is shipped, into dist/ARCHITECTURE: wheel, folder, one-file binaries. As root; ARCH=arm64 builds for another machine.
+dist: env
+	.venv/bin/python packaging/freeze build $(if $(ARCH),--arch $(ARCH))
+
+# Builds it once more and compares every byte.
+dist-check: env
+	.venv/bin/python packaging/freeze check $(if $(ARCH),--arch $(ARCH))
+
+# Moves the bundle's wheels to their newest versions.
+dist-lock: env
+	.venv/bin/python packaging/freeze lock
 
 clean:
 	rm -rf .venv build dist .cache *.egg-info
