@@ -53,6 +53,7 @@ _MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
 _CLOSE_S: Final = 5.0  #: for the peer's half of the closing handshake
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _BROKEN: Final = 1006
+_GOODBYES: Final = frozenset({NORMAL, 1001, NO_CODE})  #: close codes of who has nothing to complain of
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -75,6 +76,11 @@ class SocketClosed(ClosedByPeer):
         super().__init__(f"WebSocket closed with code {code}{': ' + reason if reason else ''}")
         self.code = code
         self.reason = reason
+
+    @property
+    def is_goodbye(self) -> bool:
+        """Whether an end has closed it in order, by a close frame or by TLS's goodbye alone, as Go's programs do."""
+        return self.code in _GOODBYES or (self.code == _BROKEN and not self.reason)
 
 
 class HandshakeError(NetError):

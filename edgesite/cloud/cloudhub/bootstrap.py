@@ -6,9 +6,9 @@
     POST /nodeupgrade    what became of an upgrade; always 200. It is passed on if the node has shown its certificate
 
 Who asks shows a join token, or the certificate that it has (renewal). A renewal keeps its identity; organizations other than
-those of edges are never signed; who may no longer connect gets no renewal either. A token is for any node that is not taken (it
-exists and has had a certificate), or for the one node that it names. Status codes are KubeEdge v1.12's: a request that cannot be signed
-is answered 200 without a body.
+those of edges are never signed; who may no longer connect gets no renewal either. A token is for any node (but see `rejoin` for
+those that have had a certificate), or for the one node that it names. Status codes are KubeEdge v1.12's: a request that cannot be
+signed is answered 200 without a body.
 
 Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/servers/httpserver; v1.20 (/node).
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.cloud.cloudhub import jointoken
 from edgesite.cloud.cloudhub.authority import Authority
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
+from edgesite.cloud.cloudhub.rejoin import Rejoin
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.names import dns1123_subdomain_problems
@@ -56,6 +57,7 @@ class Bootstrap:
         log: Log,
         *,
         identities: Identities,
+        rejoin: Rejoin,
         node_exists: Callable[[str], bool | None],
         on_upgrade: Callable[[str, Any], Awaitable[None]],
     ) -> None:
@@ -66,6 +68,7 @@ class Bootstrap:
         self._days = days
         self._log = log
         self._identities = identities
+        self._rejoin = rejoin
         self._node_exists = node_exists
         self._on_upgrade = on_upgrade
 
@@ -117,11 +120,14 @@ class Bootstrap:
             named, is_legacy = _named(request, signed)
             if bound_to is not None:
                 self._check_node(named, bound_to)
-            await self._identities.issued(named, signed, is_legacy=is_legacy)
+            replaces = bound_to is not None and self._identities.is_taken(named)
+            await self._identities.issued(named, signed, is_legacy=is_legacy, replaces=replaces)
         except (PkiError, ApiError, ValueError, OSError) as exc:
             self._log.warning("no certificate for node %r: %s", node, exc)
             return Response(200, _DER, b"")
         self._log.info("issued a certificate for node %r", node)
+        if replaces:
+            self._rejoin.replaced(named, request.peer.address, pem.facts(signed).serial)
         return Response(200, _DER, pem.to_der(signed))
 
     def _check_node(self, node: str, bound_to: str) -> None:
@@ -130,9 +136,8 @@ class Bootstrap:
             raise PkiError("the request does not say for which node")
         if bound_to and bound_to != node:
             raise _Refused(401, f"the token is for node {bound_to} alone")
-        if not bound_to and self._identities.is_taken(node):
-            how = f"delete the Node, or join with a token of its own (edgesite token create --node {node})"
-            raise _Refused(401, f"node {node} exists and has a certificate: {how}")
+        if not bound_to and (why := self._rejoin.refusal(node)):
+            raise _Refused(401, why)
 
     def _tell_node(self, node: str) -> Response:
         exists = self._node_exists(node)

@@ -43,6 +43,7 @@ class NodeConnection:
         "_hub",
         "_socket",
         "_stall",
+        "has_left",
         "identity",
         "in_process",
         "node",
@@ -68,6 +69,7 @@ class NodeConnection:
         self.identity = identity
         self.session = session
         self.timer_at = math.inf
+        self.has_left = False  #: the node has ended the connection, with a goodbye
         self.waiting_upstream = 0  #: messages of this node in the hub's line
         self._socket = socket
         self._clock = clock
@@ -113,6 +115,7 @@ class NodeConnection:
         self.settle()
 
     def _on_close(self, closed: SocketClosed) -> None:
+        self.has_left = closed.is_goodbye
         self._end(str(closed))
 
     def next_timer(self) -> float | None:

@@ -69,6 +69,7 @@ _LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
 TASK_STATUS: Final = "UpdateNodeActionStatus"  #: how an edge (KubeEdge since v1.21) tells of a task of its node
 _SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
+_LEFT_NODES: Final = 10_000  #: that have said goodbye, the last ones
 _FULL_S: Final = 30.0  #: when a node shall ask again that found no room
 MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
@@ -100,7 +101,7 @@ class _Known:
 
 
 class Hub:
-    """Implements `ConnectedNodes` and `HubSide`; ``handle`` is the HTTP handler of all its listeners."""
+    """Implements `ConnectedNodes`, `Presence` and `HubSide`; ``handle`` is the HTTP handler of all its listeners."""
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class Hub:
         self._jitter, self._spread = draw.random, self._spread_s  # made once: each session has them
         self._connections: dict[str, NodeConnection] = {}
         self._open: dict[str, None] = {}
+        self._left: dict[str, None] = {}  # said goodbye, and have not come back
         self._bases = Bases()
         self._timers = Timers(clock)
         self._line: deque[tuple[NodeConnection | None, Message]] = deque()
@@ -190,6 +192,14 @@ class Hub:
         connection.settle()
         return True
 
+    # -- Presence ------------------------------------------------------------------------------------------------
+
+    def is_connected(self, node: str) -> bool:
+        return node in self._connections
+
+    def has_left(self, node: str) -> bool:
+        return node in self._left
+
     # -- admission -----------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response | None:
@@ -218,6 +228,7 @@ class Hub:
     def _admit(self, node: str, peer: PeerInfo, socket: MessageSocket) -> None:
         if self.identities is not None and not peer.in_process:
             self.identities.came(node, peer)
+        self._left.pop(node, None)
         old = self._connections.pop(node, None)
         if old is not None:
             self._open.pop(node, None)
@@ -319,6 +330,10 @@ class Hub:
         if self._connections.get(connection.node) is connection:
             del self._connections[connection.node]
             self._open.pop(connection.node, None)
+            if connection.has_left:
+                self._left[connection.node] = None
+                if len(self._left) > _LEFT_NODES:
+                    del self._left[next(iter(self._left))]
             self._tell(connection.node, Operation.DISCONNECTED)
         self._metrics.bad.inc(connection.session.refused)
         self._log.info("node %s disconnected: %s", connection.node, reason)

@@ -4,7 +4,8 @@ A node that is deleted is barred: of its certificates only those count that it g
 are renewed to. This holds also if it was deleted while nobody looked, for the uid of its Node is remembered. A node whose Node
 is annotated ``edgesite.kubeedge.io/barred: "true"`` is barred as long as it is.
 
-A node that exists and has had a certificate is taken: who holds a join token for any node does not get another one in its name.
+A node that exists and has had a certificate is taken: `rejoin` decides whether a join token gives another one in its name. If so, the
+node is barred in the same way: its former certificates count no more.
 
 Certificates of KubeEdge before v1.16 name no node. Each is bound to the node that it was issued to, or that it first came as if that is
 not taken.
@@ -54,8 +55,8 @@ _AGAIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Of a node: ``uid`` of its Node as last seen, ``certificates`` that count though it is barred, whether it has ``held`` one. Of
-    a certificate: ``node``."""
+    """Of a node: ``uid`` of its Node as last seen, whether its older certificates are ``barred``, the ``certificates`` that count
+    though, whether it has ``held`` one. Of a certificate: ``node``."""
 
     uid: str = ""
     barred: bool = False
@@ -104,18 +105,23 @@ class Identities:
                 return "the certificate is another node's"
             if not owner and self.is_taken(node):
                 return "the certificate names no node, and this node has one of its own"
-        entry = self._read(node)
         objects = self._objects()
-        if objects is not None:
-            live = objects.nodes.get(node)
-            if is_barred(live):
-                return "the node is barred"
-            if entry.uid and (live is None or live["metadata"].get("uid") != entry.uid):
-                self.ended(node)  # it was deleted while nobody looked
-                entry = self._read(node)
+        if objects is not None and is_barred(objects.nodes.get(node)):
+            return "the node is barred"
+        entry = self._current(node)
         if entry.barred and shown not in entry.certificates:
-            return "the node was deleted: it needs a new certificate, by a join token"
+            return "the node was deleted or has joined anew since: it needs a new certificate, by a join token"
         return ""
+
+    def _current(self, node: str) -> _Entry:
+        """What is known of the node, barred if it was deleted while nobody looked."""
+        entry, objects = self._read(node), self._objects()
+        if objects is not None and entry.uid:
+            live = objects.nodes.get(node)
+            if live is None or live["metadata"].get("uid") != entry.uid:
+                self.ended(node)
+                return self._read(node)
+        return entry
 
     def is_taken(self, node: str) -> bool:
         """Whether the node exists and has had a certificate."""
@@ -124,7 +130,7 @@ class Identities:
         if not (entry.held or entry.uid):
             return False
         if objects is None:
-            return not entry.barred  # better asked again than given to another
+            return True  # better asked again than given to another
         live = objects.nodes.get(node)
         return live is not None and entry.uid in ("", live["metadata"].get("uid"))
 
@@ -149,12 +155,15 @@ class Identities:
 
     # -- certificates --------------------------------------------------------------------------------------------
 
-    async def issued(self, node: str, certificate: bytes, *, is_legacy: bool) -> None:
-        """A certificate was made for whoever showed a join token; on return that is on disk if it matters. Raises ApiError."""
+    async def issued(self, node: str, certificate: bytes, *, is_legacy: bool, replaces: bool = False) -> None:
+        """A certificate was made for whoever showed a join token or the one before; on return that is on disk if it matters.
+        ``replaces``: the ones that the node had count no more. Raises ApiError."""
         shown = pem.fingerprint(certificate)
         if is_legacy and node:
             self._write(_CERTIFICATE + shown, _Entry(node=node))
-        entry = replace(self._read(node), held=True)
+        entry = replace(self._current(node), held=True)
+        if replaces:
+            entry = replace(entry, barred=True, certificates=())
         if entry.barred:
             entry = replace(entry, certificates=(*entry.certificates, shown)[-_KEPT:])
         if node:

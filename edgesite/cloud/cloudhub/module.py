@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Final
 
 import anyio
 
-from edgesite.client import Client
+from edgesite.client import Client, EventRecorder
 from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
 from edgesite.cloud.cloudhub.bootstrap import Bootstrap
 from edgesite.cloud.cloudhub.hub import Hub
 from edgesite.cloud.cloudhub.identities import Identities
 from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords, NodeGate
+from edgesite.cloud.cloudhub.rejoin import Rejoin
 from edgesite.cloud.cloudhub.waiting import service
 from edgesite.cloud.edgecontroller import EdgeObjects
 from edgesite.context import Context, Section
@@ -111,6 +112,16 @@ class _Run:
         keeper = AuthorityKeeper(client, config, self._pki, ctx.threads, ctx.clock, is_shared=is_shared)
         authority = await self._retry("certificates", keeper.load)
         identities = Identities(client, lambda: ctx.services.find(EdgeObjects), ctx.clock, ctx.random, ctx.log)
+        recorder = EventRecorder(client, "cloudhub", ctx.clock)
+        rejoin = Rejoin(
+            identities,
+            lambda: ctx.services.find(EdgeObjects),
+            hub,
+            recorder,
+            ctx.log,
+            is_strict=config.get("rejoin") == "strict",
+            is_shared=is_shared,
+        )
         bootstrap = Bootstrap(
             authority,
             self._pki,
@@ -118,6 +129,7 @@ class _Run:
             int(config.get("edgeCertSigningDuration") or 365),
             ctx.log,
             identities=identities,
+            rejoin=rejoin,
             node_exists=self._node_exists,
             on_upgrade=self._on_upgrade,
         )
@@ -128,6 +140,7 @@ class _Run:
         ):
             hub.identities = identities
             tasks.start_soon(identities.run)
+            tasks.start_soon(recorder.run)
             if config.get("websocket", {}).get("enable", True):
                 await self._retry("websocket", lambda: self._listen(hub_server, "websocket", authority, require=True))
             if config.get("quic", {}).get("enable", False):

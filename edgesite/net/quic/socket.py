@@ -57,6 +57,10 @@ class QuicClosed(SocketClosed):
         super().__init__(code, reason)
         self.args = (f"QUIC connection closed: {reason or f'code {code:#x}'}",)
 
+    @property
+    def is_goodbye(self) -> bool:
+        return self.code in (0, 1000)
+
 
 class QuicSocket:
     """One end of a connection. Made by `client.connect` and `server.QuicServer`."""

@@ -110,6 +110,10 @@ class CloudHub(Model):
     enable: bool = True
     keepaliveInterval: int = Field(30, ge=1, description="seconds of silence after which a node counts as lost")
     nodeLimit: int = Field(1000, ge=1)
+    rejoin: Literal["open", "strict"] = Field(
+        "open",
+        description="ours: whether a join token for any node replaces the certificate of a node that is not there",
+    )
     tlsCAFile: str = CA
     tlsCAKeyFile: str = CA_KEY
     tlsCertFile: str = CERT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -41,6 +42,7 @@ async def ca_of(client: Client) -> tuple[bytes, bytes]:
 async def test_a_node_that_has_a_certificate_is_not_given_to_another(make_site: SiteMaker, legacy: bool) -> None:
     """KubeEdge gives whoever holds the token a certificate for any node."""
     async with make_site(single_process=False) as site:
+        site.values["cloud"]["modules"]["cloudHub"]["rejoin"] = "strict"
         async with site.cloud() as client:
             token = await read_token(client)
             assert (await applied(site, token, "edge-1", legacy=legacy))[0] == 200
@@ -75,7 +77,10 @@ async def test_a_node_that_has_a_certificate_is_not_given_to_another(make_site: 
 async def test_an_edge_that_lost_its_key_joins_by_a_token_of_its_own(
     make_site: SiteMaker, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with make_site(single_process=False) as site, site.cloud() as client:
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(make_site(single_process=False))
+        site.values["cloud"]["modules"]["cloudHub"]["rejoin"] = "strict"
+        client = await stack.enter_async_context(site.cloud())
         site.token = await read_token(client)
         async with site.edge() as edge:
             with anyio.fail_after(DEADLINE_S):
