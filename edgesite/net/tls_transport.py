@@ -8,13 +8,14 @@ buffer (256 and 64 KiB) and two BIOs for each TLS connection; here all share one
 
 Units   Bytes; seconds of the event loop's clock.
 Errors  ``connection_lost`` tells OSErrors (ssl errors are OSErrors), None after a goodbye of either side.
-State   OPEN, then FLUSHING (what was written still leaves), GOODBYE (the peer's close_notify is waited for), LOST.
+State   OPEN, then FLUSHING (what was written still leaves), GOODBYE (the peer's end is waited for, without TLS), LOST.
 Source  RFC 8446 section 6.1 (close_notify); asyncio's transport interface.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections import deque
@@ -28,7 +29,7 @@ __all__ = ["RECORD_BYTES", "Handshake", "TlsTransport", "shake_hands"]
 RECORD_BYTES: Final = 16 * 1024
 _READS: Final = 8  #: full records taken in one turn of the loop, so that a fast peer does not starve others
 _HIGH_BYTES: Final = 64 * 1024
-_GOODBYE_S: Final = 2.0  #: for a peer that does not answer our close_notify
+_GOODBYE_S: Final = 2.0  #: for a peer that does not end its side after our close_notify
 
 
 class _State(IntEnum):
@@ -246,7 +247,7 @@ class TlsTransport(asyncio.Transport):
                 self._on_eof()
                 return
             if self._state is not _State.OPEN:
-                continue  # between our goodbye and the peer's
+                continue  # we are about to say goodbye
             self._protocol.data_received(bytes(shared[:size]))
             if size < RECORD_BYTES or not self._reading:
                 return
@@ -332,10 +333,12 @@ class TlsTransport(asyncio.Transport):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        """Send our close_notify; the socket stays until the peer's, or a reset could overtake what we have written."""
-        self._state = _State.GOODBYE
+        """Send our close_notify; the socket stays until the peer's end, or a reset could overtake what we have written."""
         try:
             self._sock.unwrap()
+        except ssl.SSLWantWriteError:
+            self._watch_writes()
+            return
         except ssl.SSLError:  # the peer's has not come, or data of it is still on the way
             pass
         except (OSError, ValueError):
@@ -344,10 +347,29 @@ class TlsTransport(asyncio.Transport):
         else:
             self._lose(None)  # the peer's came first
             return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._lose(None)
+            return
+        self._state = _State.GOODBYE
+        self._loop.remove_reader(self._fd)
+        # From here on the descriptor is ours alone: should the loop end before the peer does, `__del__` closes it.
+        self._fd = self._sock.detach()
         self._timer = self._loop.call_later(_GOODBYE_S, self._lose, None)
-        if not self._reading:
-            self._reading = True
-            self._loop.add_reader(self._fd, self._on_readable)
+        self._reading = True
+        self._loop.add_reader(self._fd, self._discard)
+
+    def _discard(self) -> None:
+        """Take what the peer sends until its end: unread, it would make our close a reset."""
+        try:
+            if os.readv(self._fd, [self._shared]):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._lose(None)
 
     def abort(self) -> None:
         self._lose(None)
@@ -370,4 +392,15 @@ class TlsTransport(asyncio.Transport):
         try:
             protocol.connection_lost(error)
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if self._sock.fileno() >= 0:
             self._sock.close()
+        elif fd >= 0:  # detached for the goodbye
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if self._state is _State.GOODBYE:
+            self._release()
