@@ -38,11 +38,13 @@ _SUMMARY: Final[Mapping[str, str]] = {
     "token": "print the token that an edge joins with",
     "plugins": "list plugins, loaded and refused",
     "config": "print, check or convert configuration files",
+    "keadm": "make this host a cloud or an edge, or undo that (init, join, reset, gettoken)",
     "edgemark": "load a cloud role with hollow edge nodes and measure it",
 }
 _ALIASES: Final[Mapping[str, str]] = {
     "cloudcore": "cloud",
     "edgecore": "edge",
+    "keadm": "keadm",
     "iptablesmanager": "iptablesmanager",
     "iptables-manager": "iptablesmanager",
 }
@@ -80,6 +82,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name in ("version", "--version"):
         print(f"KubeEdge v1.12.7-edgesite.{edgesite.__version__}")
         return 0
+    if name == "keadm":  # reads its arguments as its users know it, and has exit codes of its own
+        from edgesite.cli.keadm.command import main as keadm
+
+        return keadm(arguments[1:])
     command = _find(_ALIASES.get(name, name))
     if command is None:
         raise UsageError(f"there is no command {name!r}; edgesite --help lists them")

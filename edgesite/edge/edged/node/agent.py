@@ -8,10 +8,12 @@ Source  KubeEdge v1.12, edge/pkg/edged (registration, labels of edge nodes); Kub
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from prometheus_client import Gauge
 
 from edgesite.context import Context
 from edgesite.edge.edged import dns
@@ -114,6 +116,28 @@ class NodeAgent:
 
     async def run(self) -> None:
         """Keep the Node object and its lease up to date until cancelled."""
+        with self._metrics():
+            await self._run()
+
+    @contextmanager
+    def _metrics(self) -> Iterator[None]:
+        """What keadm and monitoring ask: whether the cloud has the node, and has it as Ready."""
+        registered = Gauge("edgesite_node_registered", "Whether the cloud has this node", registry=None)
+        registered.set_function(lambda: float(self._registered.is_set()))
+        ready = Gauge("edgesite_node_ready", "Whether this node was reported as Ready", registry=None)
+        ready.set_function(lambda: float(self._registered.is_set() and self._was_ready()))
+        for one in (registered, ready):
+            self._ctx.metrics.register(one)
+        try:
+            yield
+        finally:
+            for one in (registered, ready):
+                self._ctx.metrics.unregister(one)
+
+    def _was_ready(self) -> bool:
+        return _ready({"status": self._status} if self._status else self._object) == "True"
+
+    async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_version)
             tasks.start_soon(self._keep_status)

@@ -1,0 +1,95 @@
+"""Ends what a node has left running: pods of the container runtime that are this node's, and host processes.
+
+Of other agents' pods in the same runtime none is touched: ours are labelled with the node's name.
+
+Errors  OSError, KeadmError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from edgesite.cli.keadm import files
+from edgesite.cli.keadm.failure import KeadmError
+
+if TYPE_CHECKING:
+    from edgesite.cli.keadm.host import Host
+
+__all__ = ["end_supervisors", "remove_pods"]
+
+_ALL_S: Final = 120.0
+_CALL_S: Final = 30.0
+_GRACE_S: Final = 2
+_ANSWER_BYTES: Final = 64 << 20
+
+
+def remove_pods(host: Host, endpoint: str, node: str) -> None:
+    """Stop and remove the pods of this node in the runtime; without a runtime there are none. Raises KeadmError, OSError."""
+    path = endpoint.removeprefix("unix://")
+    if not path.startswith("/") or not host.path(path).is_socket() or not node:
+        return
+    anyio.run(_remove_pods, f"unix://{host.path(path)}", node)
+
+
+async def _remove_pods(endpoint: str, node: str) -> None:
+    from edgesite.edge.edged.adoption import LABEL_NODE
+    from edgesite.edge.edged.cri.runtime import CriRuntime
+    from edgesite.edge.edged.runtime import RuntimeFault
+
+    runtime = CriRuntime(endpoint, "", request_timeout_s=_CALL_S)
+    started = anyio.Event()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.run, started.set)
+            await started.wait()
+            with anyio.fail_after(_ALL_S):
+                for one in await runtime.list_sandboxes({LABEL_NODE: node}):
+                    await runtime.stop_sandbox(one.id)
+                    await runtime.remove_sandbox(one.id)
+            tasks.cancel_scope.cancel()
+    except* RuntimeFault as group:
+        raise KeadmError(str(group.exceptions[0])) from None
+
+
+def end_supervisors(host: Host) -> None:
+    """Stop all host processes that run as containers; their supervisor ends by itself. Raises OSError."""
+    place = host.path(f"{files.STATE}/process/supervisor.sock")
+    if not place.is_socket():
+        return
+    with contextlib.suppress(ConnectionRefusedError, FileNotFoundError), _Supervisor(place) as supervisor:
+        for container in supervisor.ask(op="states").get("states", {}):
+            supervisor.ask(op="stop", id=container, grace_s=_GRACE_S)
+
+
+class _Supervisor:
+    """A connection to the supervisor of `edgesite.edge.edged.process`, one question at a time."""
+
+    def __init__(self, place: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(_CALL_S)
+        self._socket.connect(str(place))
+        self._file = self._socket.makefile("rb")
+        self._number = 0
+
+    def __enter__(self) -> _Supervisor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """Raises OSError."""
+        self._number += 1
+        self._socket.sendall(json.dumps({"n": self._number, **question}).encode() + b"\n")
+        while line := self._file.readline(_ANSWER_BYTES):
+            answer = json.loads(line)
+            if isinstance(answer, dict) and answer.get("n") == self._number:
+                return answer
+        raise ConnectionResetError("the supervisor of host processes has closed the connection")
