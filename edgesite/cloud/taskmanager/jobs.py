@@ -1,8 +1,11 @@
 """Jobs that give tasks to nodes: begins with nodes that may, takes what they tell, gives up on those that are late.
 
+A node is marked before the job's status says that it was told: the mark names the job, so that what was cut off in between goes on,
+and a node whose job is deleted is let go of.
+
 Units   Seconds.
 Errors  ApiError from the API goes to the work queue, which retries.
-State   None but the queue: who has been told, and when, is in the jobs' status.
+State   None but the queue: who has been told, and when, is in the jobs' status and in annotations of nodes.
 Source  KubeEdge v1.12.7 cloud/pkg/nodeupgradejobcontroller, v1.23.1 (taskmanager, recorded).
 """
 
@@ -34,6 +37,7 @@ _PATH: Final = "operations.kubeedge.io/v1alpha2"
 _PREPULL, _UPGRADE = "imageprepulljob", "nodeupgradejob"
 _KINDS: Final = {_PREPULL: IMAGE_PRE_PULL_JOBS, _UPGRADE: NODE_UPGRADE_JOBS}
 _CORDONED: Final = "edgesite.kubeedge.io/cordoned-for-upgrade"
+_JOB: Final = "edgesite.kubeedge.io/upgrade-job"
 _HISTORY: Final = "nodeupgradejob.operations.kubeedge.io/history"
 _LATE: Final = "timeout to get an answer from the edge"
 _UNKNOWN: Final = "the version of this node's edge knows no such task"
@@ -58,10 +62,20 @@ class Jobs:
         with ExitStack() as handlers:
             for kind, cache in self._caches.items():
                 handlers.enter_context(cache.on_change(lambda one, kind=kind: self._add(kind, key_of(one).name)))  # type: ignore[misc]
+            handlers.enter_context(self._nodes.add_handler(self._node_seen, self._node_changed))
             await self._controller.run((self._nodes, *self._caches.values()), ready=ready)
 
     def _add(self, kind: str, name: str) -> None:
         self._controller.queue.add(ObjectKey(kind, name))
+
+    def _node_seen(self, node: Object) -> None:
+        """The job that has marked it may be deleted by now."""
+        if name := _job_of(node):
+            self._add(_UPGRADE, name)
+
+    def _node_changed(self, old: Object, new: Object) -> None:
+        if _job_of(old) != _job_of(new):
+            self._node_seen(new)
 
     def needs_secret(self, node: str, namespace: str, name: str) -> bool:
         """See `TaskNeeds`."""
@@ -101,6 +115,9 @@ class Jobs:
         job = await self._live(_KINDS[key.namespace], key.name)
         if job is None:
             self._told.pop(key, None)
+            for node in self._nodes.list() if key.namespace == _UPGRADE else ():
+                if _job_of(node) == key.name:
+                    await self._release(node["metadata"]["name"])
             return None
         told, tasks = self._told.pop(key, []), list[Message]()
         try:
@@ -174,7 +191,7 @@ class Jobs:
         conditions = {one.get("type"): one.get("status") for one in (node.get("status") or {}).get("conditions") or ()}
         return (
             own_version(node) != job["spec"]["version"]
-            and BUSY not in (node["metadata"].get("labels") or {})
+            and (BUSY not in (node["metadata"].get("labels") or {}) or _job_of(node) == job["metadata"]["name"])
             and conditions.get("Ready") == "True"
         )
 
@@ -188,10 +205,12 @@ class Jobs:
             entries[name] = upgrades.finished(entry, upgrades.FAILED, _UNKNOWN)
             return
         entries[name] = entry
-        cordoned = {} if (node.get("spec") or {}).get("unschedulable") else {"unschedulable": True}
-        # The annotation remembers who made it so: KubeEdge makes it schedulable afterwards in any case.
-        patch = {"metadata": {"labels": {BUSY: ""}, "annotations": {_CORDONED: "ours" if cordoned else "theirs"}}}
-        await self._client.patch(NODES, name, {**patch, **({"spec": cordoned} if cordoned else {})})
+        if _job_of(node) != job["metadata"]["name"]:  # else it was marked before a restart
+            cordoned = {} if (node.get("spec") or {}).get("unschedulable") else {"unschedulable": True}
+            # The annotation remembers who made it so: KubeEdge makes it schedulable afterwards in any case.
+            marks = {_CORDONED: "ours" if cordoned else "theirs", _JOB: job["metadata"]["name"]}
+            patch = {"metadata": {"labels": {BUSY: ""}, "annotations": marks}}
+            await self._client.patch(NODES, name, {**patch, **({"spec": cordoned} if cordoned else {})})
         if speech is Speech.TASKS:
             tasks.append(self._task(name, _UPGRADE, job))
             return
@@ -231,17 +250,17 @@ class Jobs:
             await self._release(node, entries[node])
         return min(left, default=None)
 
-    async def _release(self, name: str, entry: Object) -> None:
-        """The node may run pods again, unless somebody else had forbidden that. Raises ApiError."""
+    async def _release(self, name: str, entry: Object | None = None) -> None:
+        """The node may run pods again, unless somebody else had forbidden that. ``entry`` is what became of its job. Raises ApiError."""
         node = await self._live(NODES, name)
         if node is None or BUSY not in (node["metadata"].get("labels") or {}):
             return
         annotations = node["metadata"].get("annotations") or {}
-        patch: Object = {"metadata": {"labels": {BUSY: None}, "annotations": {_CORDONED: None}}}
+        patch: Object = {"metadata": {"labels": {BUSY: None}, "annotations": {_CORDONED: None, _JOB: None}}}
         if annotations.get(_CORDONED) == "ours":
             patch["spec"] = {"unschedulable": None}
-        history = entry["history"]
-        if history["result"] == upgrades.SUCCESS:
+        history = (entry or {}).get("history") or {}
+        if history.get("result") == upgrades.SUCCESS:
             old = [one for one in str(annotations.get(_HISTORY) or "").split(";") if one]
             step = f"{history.get('fromVersion')}->{history.get('toVersion')}"
             patch["metadata"]["annotations"][_HISTORY] = ";".join([*old, step][-3:])
@@ -285,3 +304,8 @@ class Jobs:
             return parse_time(str(text or ""))
         except InvalidTime:
             return self._ctx.clock.time()
+
+
+def _job_of(node: Object) -> str:
+    """The upgrade job that has marked a node; "" if none has."""
+    return str((node["metadata"].get("annotations") or {}).get(_JOB) or "")

@@ -259,3 +259,68 @@ async def test_an_upgrade_leaves_an_administrators_cordon(make_site: SiteMaker) 
                 while LABEL in (await client.get(NODES, "edge-1"))["metadata"]["labels"]:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             assert (await client.get(NODES, "edge-1"))["spec"].get("unschedulable") is True
+
+
+async def test_a_node_is_let_go_of_whatever_is_cut_off(make_site: SiteMaker) -> None:
+    """By a restart after which the job is gone, and by the end of the job itself."""
+    async with make_site(single_process=False) as site:
+        wanted(site)
+        async with site.cloud(TaskManager) as client:
+            edge = GoEdge(site, "go-1", VERSIONS["v1.12.7"])
+            await edge.join(await read_token(client))
+            async with edge.linked():
+                await edge.register()
+                cordoned = "edgesite.kubeedge.io/cordoned-for-upgrade"
+                marks = {"edgesite.kubeedge.io/upgrade-job": "up-1", cordoned: "ours"}
+                marked = {"metadata": {"labels": {LABEL: ""}, "annotations": marks}, "spec": {"unschedulable": True}}
+                await client.patch(NODES, "go-1", marked)
+
+                async def is_free() -> bool:
+                    node = await client.get(NODES, "go-1")
+                    annotations = node["metadata"].get("annotations") or {}
+                    left = {LABEL} & node["metadata"]["labels"].keys() or marks.keys() & annotations.keys()
+                    return not left and not node["spec"].get("unschedulable")
+
+                await eventually(is_free)  # there is no such job
+                upgrade = job("NodeUpgradeJob", "up-2", version="v1.12.8", nodeNames=["go-1"])
+                await client.create(NODE_UPGRADE_JOBS, upgrade)
+                await task(edge, "nodeupgradejobcontroller")
+                assert not await is_free()
+                await client.delete(NODE_UPGRADE_JOBS, "up-2")
+                await eventually(is_free)
+
+
+async def test_an_upgrade_that_was_cut_off_goes_on(make_site: SiteMaker) -> None:
+    """The node was marked, and the job's status not written, when the cloud ended: the node is told."""
+    async with make_site(single_process=False) as site:
+        wanted(site)
+        async with site.cloud(TaskManager) as client:
+            edge = GoEdge(site, "go-1", VERSIONS["v1.12.7"])
+            await edge.join(await read_token(client))
+            async with edge.linked():
+                await edge.register()
+                marks = {
+                    "edgesite.kubeedge.io/upgrade-job": "up-1",
+                    "edgesite.kubeedge.io/cordoned-for-upgrade": "ours",
+                }
+                upgrade = job("NodeUpgradeJob", "up-1", version="v1.12.8", nodeNames=["go-1"])
+                not_ready = [{"type": "Ready", "status": "False"}]
+                await client.patch(NODES, "go-1", {"status": {"conditions": not_ready}}, subresource="status")
+                await client.create(NODE_UPGRADE_JOBS, upgrade)
+                marked = {"metadata": {"labels": {LABEL: ""}, "annotations": marks}, "spec": {"unschedulable": True}}
+                await client.patch(NODES, "go-1", marked)
+                await client.patch(NODES, "go-1", {"status": {"conditions": READY}}, subresource="status")
+                await client.patch(NODE_UPGRADE_JOBS, "up-1", {"metadata": {"labels": {"look": "again"}}}, kind="merge")
+                told = (await task(edge, "nodeupgradejobcontroller"))["content"]
+                report = {"UpgradeID": "up-1", "HistoryID": told["HistoryID"], "NodeName": "go-1", "Reason": ""}
+                await post(edge, {**report, "FromVersion": "", "ToVersion": "v1.12.8", "Status": "upgrade_success"})
+                await status_of(client, NODE_UPGRADE_JOBS, "up-1", "completed")
+                node = await client.get(NODES, "go-1")
+                assert not node["spec"].get("unschedulable")
+                assert not marks.keys() & node["metadata"]["annotations"].keys()
+
+
+async def eventually(holds: Any) -> None:
+    with anyio.fail_after(DEADLINE_S):
+        while not await holds():  # noqa: ASYNC110
+            await anyio.sleep(0.01)
