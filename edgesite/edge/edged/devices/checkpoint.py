@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from edgesite.edge.durable import replace_file
 from edgesite.edge.edged.devices.allocation import Allocation
 from edgesite.edge.edged.devices.tables import DEVICES
 from edgesite.kube import json
@@ -41,11 +41,7 @@ def save(folder: Path, allocations: Iterable[Allocation]) -> None:
         }
         for one in allocations
     ]
-    fresh = folder / f".{FILE}"
-    with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
-        out.write(json.dumps({"version": 1, "PodDeviceEntries": entries}))
-        os.fsync(out.fileno())
-    fresh.replace(folder / FILE)
+    replace_file(folder / FILE, json.dumps({"version": 1, "PodDeviceEntries": entries}))
 
 
 def load(folder: Path) -> list[Allocation]:

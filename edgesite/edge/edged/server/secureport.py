@@ -15,11 +15,11 @@ Source  KubeletConfiguration v1beta1; kubeadm (names of the API server's certifi
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edgesite.edge.durable import replace_file
 from edgesite.net import address, pem, tls
 from edgesite.net.http import HttpServer, Limits, Request, Response
 from edgesite.net.pki import Pki, PkiError, RealPki
@@ -138,10 +138,4 @@ def _write(files: dict[Path, bytes]) -> None:
     """Raises OSError."""
     for path, data in files.items():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
-        os.replace(fresh, path)
+        replace_file(path, data)

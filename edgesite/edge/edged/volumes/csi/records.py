@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgesite.edge.durable import replace_file
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume
 from edgesite.edge.edged.volumes.host import is_in_mount_table
@@ -70,11 +70,7 @@ class Records:
         """Put a record down, with the folder that it belongs to. Raises OSError."""
         record.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         data = {"driverName": record.driver, "volumeHandle": record.handle, **(more or {})}
-        fresh = record.folder / f".{FILE}"
-        with fresh.open("wb") as out:
-            out.write(json.dumps(data))
-            os.fsync(out.fileno())
-        fresh.replace(record.folder / FILE)
+        replace_file(record.folder / FILE, json.dumps(data))
 
     def is_published(self, record: Record) -> bool:
         """Whether the volume is mounted for the pod: binds within one file system are seen in the mount table alone."""
@@ -89,8 +85,8 @@ class Records:
         for place in (record.mount, record.staged):
             with contextlib.suppress(FileNotFoundError):
                 place.rmdir()  # refuses where something is mounted, and where there are files
-        for name in (FILE, f".{FILE}"):
-            (record.folder / name).unlink(missing_ok=True)
+        for one in record.folder.glob(f"*{FILE}*"):  # a half-written one, too
+            one.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             record.folder.rmdir()
 
@@ -104,7 +100,7 @@ class Records:
 
     def in_pods(self) -> list[tuple[str, str]]:
         """Driver and handle of each PersistentVolume that a pod has, or is getting."""
-        found = {}
+        found: dict[tuple[str, str], None] = {}
         for pod in _folders(self._paths.pods):
             for one in self.of(pod.name):
                 if _read(one.folder / FILE).get(LIFECYCLE) != EPHEMERAL:
