@@ -86,7 +86,11 @@ def _provider(said: Any) -> Provider:
         cache_s = parse_duration(str(said["defaultCacheDuration"]))
     except (KeyError, InvalidTime) as exc:
         raise BadProviders(f"provider {name}: defaultCacheDuration is needed") from exc
-    env = {str(one["name"]): str(one.get("value") or "") for one in said.get("env") or () if one.get("name")}
+    env = {
+        str(one["name"]): str(one.get("value") or "")
+        for one in said.get("env") or ()
+        if isinstance(one, dict) and one.get("name")
+    }
     return Provider(name, version, images, cache_s, tuple(str(one) for one in said.get("args") or ()), env)
 
 

@@ -132,7 +132,10 @@ class ContainerStarter:
         state.actual[container_id] = noted_resources(status, resizable(container))
         self._services.metrics.container_starts.inc()
         if (links := self._services.paths.log_links) is not None:
-            await self._services.threads.run(add_link, links, state.pod, name, container_id, status.log_path)
+            try:
+                await self._services.threads.run(add_link, links, state.pod, name, container_id, status.log_path)
+            except OSError as exc:  # the container runs, and its log has its proper name
+                self._services.log.warning("container=%s log has no name in %s: %s", container_id, links, exc)
         self._say(state, NORMAL, "Started", f"Started container {name}", name)
         handler = (container.get("lifecycle") or {}).get("postStart")
         if handler:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgesite.edge.edged import podgroups
 from edgesite.edge.edged.cri.convert import cgroup_driver
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.podcgroups import CgroupLimits, limit, slice_path
@@ -169,3 +170,17 @@ def test_swap_is_given_as_the_configuration_says() -> None:
     first = linux_resources(pod, burstable, 16 << 30, swap=SwapRule("LimitedSwap", 4 << 30))
     assert (first.memory_swap_bytes, first.unified) == (2 << 30, {}), "version 1 cannot tell them apart"
     assert linux_resources(pod, burstable, 16 << 30, swap=SwapRule("NoSwap")).memory_swap_bytes == 0
+
+
+def test_a_host_whose_systemd_does_not_answer_keeps_an_empty_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubepods.slice" / "kubepods-podu1.slice").mkdir(parents=True)
+    monkeypatch.setattr(podgroups, "SYSTEMD_RUNS", tmp_path)
+    for program in (None, "#!/bin/sh\nexec /bin/sleep 60\n"):
+        if program is not None:
+            monkeypatch.setattr(podgroups, "STOP_S", 0.05)
+            (tmp_path / "systemctl").write_text(program)
+            (tmp_path / "systemctl").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        podgroups._stop_slices("u1", tmp_path)

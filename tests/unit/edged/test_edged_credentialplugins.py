@@ -125,6 +125,9 @@ def test_providers_that_cannot_be_used(tmp_path: Path, change: dict[str, Any], w
     config = {"kind": "CredentialProviderConfig", "providers": [said]}
     (tmp_path / "config").write_bytes(json.dumps(config))
     assert [one.name for one in read_providers(tmp_path / "config", tmp_path)] == ["giver"]
+    odd = {"env": ["text", {"name": "A", "value": 1}]}
+    (tmp_path / "config").write_bytes(json.dumps(config | {"providers": [said | odd]}))
+    assert read_providers(tmp_path / "config", tmp_path)[0].env == {"A": "1"}
     (tmp_path / "config").write_bytes(json.dumps(config | {"providers": [said | change]}))
     with pytest.raises(BadProviders, match=words):
         read_providers(tmp_path / "config", tmp_path)

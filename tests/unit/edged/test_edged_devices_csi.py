@@ -241,3 +241,5 @@ def test_shares() -> None:
     assert (share.server, share.options) == ("[fd00::1]", ("vers=4.1", "ro"))
     with pytest.raises(VolumeError, match="absolute path"):
         nfs.Share.of({"server": "s", "path": "x"}, (), readonly=False)
+    with pytest.raises(VolumeError, match="needs a server"):
+        nfs.Share.of({"server": "-overs=3", "path": "/x"}, (), readonly=False)

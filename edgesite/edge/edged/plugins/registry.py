@@ -172,11 +172,12 @@ class PluginRegistry:
         try:
             if (kind := self._kinds.get(info.kind)) is None:
                 raise PluginRefused(f"no handler registered for plugin type: {info.kind} at socket {path}")
+            known.info = info  # before it is taken: should its socket go meanwhile, its kind is told
             await kind.registered(info)
-            known.info = info
         except PluginRefused as exc:
-            why = str(exc)
+            known.info, why = None, str(exc)
         except OSError as exc:
+            known.info = None
             self._log.info("plugin=%s kind=%s cannot be taken yet: %s", info.name, info.kind, exc)
             await self._notify(client, str(exc))
             return False

@@ -38,7 +38,9 @@ class Share:
     def of(cls, source: Mapping[str, Any], options: Iterable[str], *, readonly: bool) -> Share:
         """Raises VolumeError."""
         server, path = str(source.get("server") or ""), str(source.get("path") or "")
-        if not server or not path.startswith("/"):
+        if (
+            not server or server.startswith("-") or not path.startswith("/")
+        ):  # the helper would take a dash for an option
             raise VolumeError("an nfs volume needs a server and an absolute path")
         more = ("ro",) if readonly or source.get("readOnly") else ()
         return cls(f"[{server}]" if ":" in server and not server.startswith("[") else server, path, (*options, *more))
