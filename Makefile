@@ -1,5 +1,5 @@
 # Two commands do all set-up: `make run` brings up a site with a sample on it, `make test` passes the tests.
-.PHONY: env dev run test unit lint check bench clean dist dist-check dist-lock
+.PHONY: env dev run test unit lint check bench clean dist dist-check dist-lock rpm deb
 
 # The environment with the program in it.
 env:
@@ -47,6 +47,13 @@ dist-check: env
 # Moves the bundle's wheels to their newest versions.
 dist-lock: env
 	.venv/bin/python packaging/freeze lock
+
+# Packages from what `make dist` left, into dist/ARCHITECTURE/rpm (a dnf repository) and dist/ARCHITECTURE/deb.
+rpm: env
+	.venv/bin/python rpm/build.py $(if $(ARCH),--arch $(ARCH))
+
+deb: rpm
+	.venv/bin/python packaging/deb/build.py $(if $(ARCH),--arch $(ARCH))
 
 clean:
 	rm -rf .venv build dist .cache *.egg-info
