@@ -97,7 +97,8 @@ class _Link(Http2Protocol):
 
     async def wait_room(self) -> None:
         while self.usable and self.is_full:
-            self._room = anyio.Event()
+            if self._room.is_set():
+                self._room = anyio.Event()
             await self._room.wait()
 
     def begin(self, headers: HeaderList, request: bytes, *, streamed: bool) -> tuple[int, _Call]:

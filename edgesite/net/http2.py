@@ -44,6 +44,7 @@ PIECE_BYTES: Final = 16 * 1024  #: taken between two looks at what has come
 IDLE_FRAMES: Final = 2000  #: without anything of use among them, in `IDLE_FRAMES_S`
 IDLE_FRAMES_S: Final = 10.0
 HELLO_S: Final = 10.0  #: for a client's preface and settings
+LINGER_S: Final = 1.0  #: for the reason of an end to be taken
 
 _FIRST_WINDOW: Final = 65_535
 _IDLE: Final = (
@@ -108,7 +109,7 @@ class Http2Protocol(asyncio.Protocol):
         self._outgoing: dict[int, _Outgoing] = {}
         self._paused = False
         self._greeted = False  # the peer's settings are here
-        self._hello: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the client's hello, then of the end
         self._idle_frames, self._idle_since = 0, 0.0
         self._ended = False
 
@@ -233,11 +234,13 @@ class Http2Protocol(asyncio.Protocol):
         self._h2.increment_flow_control_window(CONNECTION_WINDOW - _FIRST_WINDOW)
         if not self._client:
             loop = asyncio.get_running_loop()
-            self._hello = loop.call_later(HELLO_S, self.leave, "the peer does not say hello")
+            self._timer = loop.call_later(HELLO_S, self.leave, "the peer does not say hello")
         self.came()
         self.write()
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         view = memoryview(data)
         for at in range(0, len(view), PIECE_BYTES):
             try:
@@ -267,7 +270,8 @@ class Http2Protocol(asyncio.Protocol):
         self.write()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"the connection broke: {exc}" if exc else "the connection was closed")
+        self._end(f"the connection broke: {exc}" if exc else "the connection was closed", is_gone=True)
+        self._stop_timer()
 
     # Inside
 
@@ -290,8 +294,7 @@ class Http2Protocol(asyncio.Protocol):
                 self._flush_all(event.stream_id)
             case events.RemoteSettingsChanged():
                 self._greeted = True
-                if self._hello is not None:
-                    self._hello.cancel()
+                self._stop_timer()
                 self._flush_all()
             case events.PingAckReceived():
                 self.answered_ping()
@@ -346,21 +349,24 @@ class Http2Protocol(asyncio.Protocol):
         if (out := self._outgoing.pop(stream, None)) is not None:
             _release(out)
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, *, is_gone: bool = False) -> None:
         if self._ended:
             return
         self._ended = True
-        if self._hello is not None:
-            self._hello.cancel()
+        self._stop_timer()
         for stream in tuple(self._outgoing):
             self._drop(stream)
         if self._transport is not None:
             self.write()  # the reason, as GOAWAY
-            if self._transport.get_write_buffer_size():
-                self._transport.abort()  # nobody listens
-            else:
-                self._transport.close()
+            self._transport.close()
+            if not is_gone:
+                self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
         self.lost(why)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _release(out: _Outgoing) -> None:
