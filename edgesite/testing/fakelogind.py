@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
+from jeepney import DBusAddress, Message, MessageType, new_method_return, new_signal
 
-from edgesite.edge.edged.shutdown.dbus import METHOD_CALL, METHOD_RETURN, SIGNAL, Bus, Message, connect
+from edgesite.edge.edged.shutdown.dbus import BUS, Bus, connect, field
 from edgesite.edge.edged.shutdown.logind import MANAGER, PATH, SERVICE
 
 __all__ = ["FakeLogind", "fake_logind"]
@@ -47,45 +48,34 @@ class FakeLogind:
     async def prepare(self, shutting_down: bool) -> None:
         """Say that the host is about to shut down, or is not any more."""
         self.released = anyio.Event()
-        signal = Message(
-            SIGNAL, path=PATH, interface=MANAGER, member="PrepareForShutdown", signature="b", body=(shutting_down,)
-        )
-        await self._bus.send(signal)
+        emitter = DBusAddress(PATH, interface=MANAGER)
+        await self._bus.send(new_signal(emitter, "PrepareForShutdown", "b", (shutting_down,)))
 
     async def serve(self) -> None:
         async with anyio.create_task_group() as tasks:
             for name in (SERVICE, "org.freedesktop.systemd1"):
-                bus = "org.freedesktop.DBus"
-                await self._bus.call(bus, "/org/freedesktop/DBus", bus, "RequestName", "su", (name, 0))
+                await self._bus.call(*BUS, "RequestName", "su", (name, 0))
             while True:
                 message = await self._bus.receive()
-                if message.type == METHOD_CALL:
+                if message.header.message_type is MessageType.method_call:
                     await self._answer(message, tasks)
 
     async def _answer(self, message: Message, tasks: Any) -> None:
-        fds: list[int] = []
-        signature: str = ""
+        signature: str | None = None
         body: tuple[Any, ...] = ()
-        if message.member == "Inhibit":
+        member = field(message, "member")
+        if member == "Inhibit":
             self.asked.append(message.body)
             ours, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            fds, signature, body = [theirs], "h", (0,)
+            signature, body = "h", (theirs,)
             tasks.start_soon(self._until_released, ours)
-        elif message.member == "Get":
+        elif member == "Get":
             signature, body = "v", (("t", int(self.delay_s * 1e6)),)
-        elif message.member == "KillUnit":
+        elif member == "KillUnit":
             self.delay_s = float(self._config.read_text().rpartition("=")[2])
-        reply = Message(
-            METHOD_RETURN,
-            reply_serial=message.serial,
-            destination=message.sender,
-            signature=signature,
-            body=body,
-        )
-        await self._bus.send(reply, fds)
-        for fd in fds:
-            os.close(fd)
-        if fds:
+        await self._bus.send(new_method_return(message, signature, body))
+        if member == "Inhibit":
+            os.close(body[0])
             self.held.set()
 
     async def _until_released(self, ours: int) -> None:

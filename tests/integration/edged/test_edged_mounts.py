@@ -209,7 +209,7 @@ async def test_nfs_by_the_hosts_helper_or_a_word_that_there_is_none(
     assert (asked[0], asked[2:]) == ("192.0.2.9:/export", ["-o", "ro"])
 
 
-def test_mounts_are_known_behind_a_link(tmp_path: Path) -> None:
+async def test_mounts_are_known_behind_a_link(tmp_path: Path) -> None:
     """edged's root may be a link to a larger disk: what is mounted below it is neither mounted twice nor emptied."""
     share, root, link = tmp_path / "share", tmp_path / "disk", tmp_path / "edged"
     share.mkdir()

@@ -11,21 +11,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edgesite.edge.edged.shutdown.dbus import SIGNAL, Bus, BusError, connect
+from jeepney import MessageType
+
+from edgesite.edge.edged.shutdown.dbus import BUS, Bus, BusError, connect, field
+
+if TYPE_CHECKING:
+    from jeepney.fds import FileDescriptor
 
 __all__ = ["Logind", "logind"]
 
 SERVICE: Final = "org.freedesktop.login1"
 PATH: Final = "/org/freedesktop/login1"
 MANAGER: Final = "org.freedesktop.login1.Manager"
-CONFIG: Final = Path("/etc/systemd/logind.conf.d/99-edgesite.conf")
 _MATCH: Final = f"type='signal',interface='{MANAGER}',member='PrepareForShutdown',path='{PATH}'"
 
 
@@ -34,12 +37,11 @@ class Logind:
 
     def __init__(self, bus: Bus, log: logging.Logger | logging.LoggerAdapter[logging.Logger], config: Path) -> None:
         self._bus, self._log, self._config = bus, log, config
-        self._lock = -1
+        self._lock: FileDescriptor | None = None
 
     async def listen(self) -> None:
         """Ask to be told of shutdowns. Raises BusError."""
-        bus = "org.freedesktop.DBus"
-        await self._bus.call(bus, "/org/freedesktop/DBus", bus, "AddMatch", "s", (_MATCH,))
+        await self._bus.call(*BUS, "AddMatch", "s", (_MATCH,))
 
     async def longest_delay_s(self, wanted_s: float) -> float:
         """Return for how long a shutdown can be held up; raise that to ``wanted_s`` where it is less. Raises BusError."""
@@ -60,37 +62,37 @@ class Logind:
     async def _delay_s(self) -> float:
         properties = "org.freedesktop.DBus.Properties"
         answer = await self._bus.call(SERVICE, PATH, properties, "Get", "ss", (MANAGER, "InhibitDelayMaxUSec"))
-        return float(answer.body[0]) / 1e6 if answer.body else 0.0
+        (_, micros), *_ = answer.body
+        return float(micros) / 1e6
 
     async def hold(self) -> None:
         """Take the lock. Raises BusError."""
         self.release()
         why = ("shutdown", "edgesite", "Pods are ended in order", "delay")
         answer = await self._bus.call(SERVICE, PATH, MANAGER, "Inhibit", "ssss", why)
-        if not answer.fds:
+        if not answer.body:
             raise BusError("logind gave no lock")
-        self._lock, *others = answer.fds
-        for fd in others:
-            os.close(fd)
+        self._lock = answer.body[0]
 
     def release(self) -> None:
         """Let the shutdown go on."""
-        if self._lock >= 0:
+        if self._lock is not None:
             with contextlib.suppress(OSError):
-                os.close(self._lock)
-            self._lock = -1
+                self._lock.close()
+            self._lock = None
 
     async def prepared(self) -> bool:
         """Wait for news: True when the host is about to shut down, False when it is not any more. Raises BusError."""
         while True:
             message = await self._bus.receive()
-            if message.type == SIGNAL and message.member == "PrepareForShutdown" and message.body:
+            is_signal = message.header.message_type is MessageType.signal
+            if is_signal and field(message, "member") == "PrepareForShutdown" and message.body:
                 return bool(message.body[0])
 
 
 @asynccontextmanager
 async def logind(
-    address: str, log: logging.Logger | logging.LoggerAdapter[logging.Logger], config: Path = CONFIG
+    address: str, log: logging.Logger | logging.LoggerAdapter[logging.Logger], config: Path
 ) -> AsyncGenerator[Logind]:
     """Connect through the bus at ``address``; the lock ends with the block. Raises BusError."""
     async with connect(address) as bus:

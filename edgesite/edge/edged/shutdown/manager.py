@@ -11,23 +11,24 @@ Source  Kubernetes: "Node Shutdowns" (shutdownGracePeriod, shutdownGracePeriodCr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from edgesite.edge.edged.resources import is_critical
 from edgesite.edge.edged.services import PodServices
-from edgesite.edge.edged.shutdown.dbus import system_address
-from edgesite.edge.edged.shutdown.logind import CONFIG, Logind, logind
 from edgesite.edge.edged.state import PodState, Termination
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgesite.edge.edged.pods import Pods
+    from edgesite.edge.edged.shutdown.logind import Logind
 
-__all__ = ["NodeShutdown"]
+__all__ = ["NodeShutdown", "system_address"]
+
+CONFIG: Final = Path("/etc/systemd/logind.conf.d/99-edgesite.conf")
 
 RETRY_FIRST_S: Final = 5.0
 RETRY_MOST_S: Final = 300.0
@@ -47,10 +48,13 @@ class NodeShutdown:
         services = self._services
         if services.settings.shutdown_grace_s <= 0:
             return
+        from edgesite.edge.edged.shutdown.logind import logind  # few nodes ask for it
+
         delay_s = RETRY_FIRST_S
         while True:
             try:
                 async with logind(system_address(), services.log, self._config) as host:
+                    delay_s = RETRY_FIRST_S
                     await self._watch(host)
             except OSError as exc:
                 if delay_s == RETRY_FIRST_S:
@@ -104,3 +108,11 @@ class NodeShutdown:
         with anyio.move_on_after(max(ends_at - clock.monotonic(), 0.0)):
             while any(one.pod.uid in uids for one in self._running()):
                 await clock.sleep(LOOK_S)
+
+
+def system_address() -> str:
+    """Path of the system bus' socket."""
+    for one in os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "").split(";"):
+        if one.startswith("unix:path="):
+            return one.removeprefix("unix:path=").partition(",")[0]
+    return "/run/dbus/system_bus_socket"
