@@ -3,7 +3,7 @@
 It joins, renews its lease, stores in memory what it is sent, acknowledges it, and reports its pods' statuses.
 
 State   What it holds, in memory. Callbacks only: a node has no task of its own.
-Source  Kubernetes' hollow nodes (kubemark); requests as in reference/hub-and-metadata.md section 5.3.
+Source  Kubernetes' hollow nodes (kubemark); requests as KubeEdge v1.12.7's edgecore makes them (edge/pkg/edged, edge/pkg/metamanager/client).
 """
 
 from __future__ import annotations
