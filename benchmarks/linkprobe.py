@@ -58,7 +58,7 @@ def _watch_cloud(write: Callable[..., None]) -> None:
     def seen_take(session: NodeSession, *arguments: Any) -> Any:
         message = take(session, *arguments)
         ref = object_of(message) if message is not None else None
-        if message is not None and ref is not None and message.msg_id in session._in_flight:
+        if message is not None and ref is not None and session.is_in_flight(message.msg_id):
             write("sent", session.node, message.msg_id, ref.uid, ref.version, message.operation)
         return message
 

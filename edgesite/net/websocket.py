@@ -79,7 +79,7 @@ class SocketClosed(ClosedByPeer):
 
     @property
     def is_goodbye(self) -> bool:
-        """Whether an end has closed it in order, by a close frame or by TLS's goodbye alone, as Go's programs do."""
+        """Whether an end has closed it, by a close frame or by the end of its stream, as when its program stops; not a cut."""
         return self.code in _GOODBYES or (self.code == _BROKEN and not self.reason)
 
 

@@ -12,6 +12,8 @@ To a cloud of ours `take_frame` joins messages into frames, acknowledges by numb
 where something else has just told that we live; ``own_rate`` holds instead of ``rate``, for that cloud stops reading when it
 has enough.
 
+A request that the transport would not carry is answered here with an error, before it could cut the link.
+
 Requests to which no answer came before the end are handed back by `close`, so that nobody waits for one.
 
 Units   ``now`` is monotonic seconds.
@@ -31,7 +33,7 @@ from edgesite.wire import frames, greeting
 from edgesite.wire.delivery import ObjectRef, is_refused_for_good
 from edgesite.wire.events import Answer, Event, Forget, Greeted, Received
 from edgesite.wire.frames import Frame, Lane
-from edgesite.wire.message import OK, Message, MessageMaker, Operation
+from edgesite.wire.message import OK, Message, MessageMaker, Operation, too_large
 from edgesite.wire.numbers import Stored
 from edgesite.wire.renewal import RENEW, Renewals
 
@@ -52,6 +54,7 @@ class EdgeLimits:
     remembered: int = 1024  #: ids of messages that came
     frame_messages: int = 64  #: in one frame
     frame_bytes: int = 32 * 1024  #: beyond which nothing more is put into a frame
+    message_bytes: int = frames.MESSAGE_BYTES  #: of a message of the transport
 
 
 _ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null", RENEW})
@@ -76,6 +79,7 @@ class EdgeSession:
         self.own_peer = False  #: the cloud has greeted
         self.agreed: frozenset[str] = frozenset()  #: features of both ends
         self.events: deque[Event] = deque()
+        self.left_out: deque[Message] = deque()  #: answers of ours to what was too large; drain after `take_frame`
         self._maker = maker
         self._offered = features
         self._stored = Stored()
@@ -156,16 +160,22 @@ class EdgeSession:
     def take_frame(self, now: float, lane: Lane | None = None) -> Frame | None:
         """Return what to write next; None if nothing may leave now. A transport with lanes asks for each of them."""
         if greeting.FRAMES not in self.agreed:
-            message = self.take(now, lane)
-            return None if message is None else Frame(message.to_json(), text=True)
+            return self._take_text(now, lane)
+        most = (
+            self.limits.message_bytes - 2 * self.limits.frame_bytes
+        )  # beside it: the rows before it, the frame's head
         rows: list[frames.Row] = []
         size = 0
         while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
             message = self.take(now, lane)
             if message is None:
                 break
-            rows.append(frames.encode_row(message, 0))
-            size += len(rows[-1])
+            row = frames.encode_row(message, 0)
+            if len(row) > most:
+                self._leave_out(message, len(row))
+                continue
+            rows.append(row)
+            size += len(row)
         with_numbers = lane is not Lane.BULK  # beside the refusals, which the cloud must see first
         if not rows and not (with_numbers and self._stored.is_news):
             return None
@@ -176,6 +186,20 @@ class EdgeSession:
             upto, more = self._stored.upto, self._stored.more()
         deflate = greeting.DEFLATE in self.agreed
         return Frame(frames.encode(0, upto, more, self._maker.now_ms(), rows, deflate=deflate), text=False)
+
+    def _take_text(self, now: float, lane: Lane | None) -> Frame | None:
+        while (message := self.take(now, lane)) is not None:
+            data = message.to_json()
+            if len(data) <= self.limits.message_bytes:
+                return Frame(data, text=True)
+            self._leave_out(message, len(data))
+        return None
+
+    def _leave_out(self, message: Message, size: int) -> None:
+        """A message is too large for the transport, which would end the link over it. Whoever sent it may be waiting."""
+        self.give_up(message.msg_id)
+        reason = f"the message has {size} bytes, more than {self.limits.message_bytes}"
+        self.left_out.append(self._maker.error(message, too_large(reason)))
 
     def _keepalive(self, now: float) -> Message:
         self._keepalive_at = now + self.limits.heartbeat_s

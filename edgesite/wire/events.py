@@ -56,7 +56,8 @@ class Removed(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The edge cannot read this version of the object: it is not sent again, a newer one is."""
+    """The edge cannot read this version of the object, or no transport would carry it: it is not sent again, a newer one is. An
+    answer that was too large has a reference without a uid."""
 
     ref: ObjectRef
     reason: str

@@ -221,6 +221,21 @@ def error_content(status: Mapping[str, Any]) -> dict[str, Any]:
     return {"ErrStatus": status}
 
 
+def too_large(reason: str) -> dict[str, Any]:
+    """Return the `error_content` of a message that its transport would not carry."""
+    return error_content(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "reason": "RequestEntityTooLarge",
+            "message": reason,
+            "code": 413,
+        }
+    )
+
+
 def error_status(content: Any) -> dict[str, Any] | None:
     """Return the ``Status`` object that ``content`` tells of, or None if it is no error."""
     status = content.get("ErrStatus") if isinstance(content, dict) else None

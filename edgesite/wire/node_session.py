@@ -3,15 +3,13 @@
     messages of cloud modules ──> send ──> lanes ──> take_frame ──> transport
     transport ──> receive_frame ──> events: Received, Answer, Sent, Delivered, Removed, Refused, Denied, Greeted, Holdings, Opened, Closed
 
-Object messages have one slot per object: of several waiting versions the newest is sent, and a version that is not newer than
-what the edge has is not sent at all. Each is sent again until the edge acknowledges it. Everything else is sent once.
-
-`take` picks what leaves next: answers and other messages that are sent once, then repetitions, then deletes, then the rest
-in order of arrival. At most ``window`` objects and ``window_bytes`` are in flight, deletes not counted; a KubeEdge peer gets one
-at a time, for its receive queue drops messages when it is full.
+Object messages have one slot per object (`edgesite.wire.deliveries`): of several waiting versions the newest is sent, and a
+version that is not newer than what the edge has is not sent at all. Each is sent again until the edge acknowledges it.
+Everything else is sent once, and before objects.
 
 To a peer of ours `take_frame` joins messages into frames, whose numbers are acknowledged all together, and tells changes of
-objects as deltas where it knows what the edge holds.
+objects as deltas where it knows what the edge holds. A message that the transport would not carry is refused here, before it could
+cut the link: its object waits for its next version, who asked gets an error.
 
 Nothing but answers leaves before the peer's first keepalive: only then is it known who it is. A peer of ours then tells
 what it holds, and objects wait for that too (``hold_s`` at most). A digest is enough if it is what was recorded.
@@ -25,40 +23,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from edgesite.wire import frames, greeting, resource
-from edgesite.wire.delivery import (
-    ObjectRef,
-    is_node_removal,
-    is_refused_for_good,
-    is_urgent,
-    needs_ack,
-    object_of,
-)
-from edgesite.wire.delta import DELTA, Bases, NoDelta, make_patch
-from edgesite.wire.endings import Endings
-from edgesite.wire.events import (
-    Answer,
-    Closed,
-    Delivered,
-    Denied,
-    Event,
-    Greeted,
-    Holdings,
-    Opened,
-    Received,
-    Refused,
-    Removed,
-    Sent,
-)
+from edgesite.wire.deliveries import Deliveries
+from edgesite.wire.delivery import ObjectRef, is_node_removal, needs_ack, object_of
+from edgesite.wire.delta import DELTA, Bases
+from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Refused
 from edgesite.wire.fifo import Fifo
 from edgesite.wire.frames import Frame, Lane
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_status
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, too_large
 from edgesite.wire.numbers import Outstanding
-from edgesite.wire.slots import SessionCounts, SessionLimits, Slot, State
+from edgesite.wire.slots import SessionCounts, SessionLimits
 
 __all__ = ["NodeSession", "SessionLimits"]
 
@@ -83,10 +61,9 @@ class NodeSession:
 
     # fmt: off
     __slots__ = (
-        "_agreed", "_answered", "_bases", "_bytes", "_deletes", "_digest", "_due_from", "_endings", "_hold_until",
-        "_in_flight", "_jitter", "_lost_at", "_maker", "_numbers", "_offered", "_once", "_others", "_repeats",
-        "_slots", "_spread_s", "_version_at_edge", "closed", "counts", "dropped", "events", "limits", "node",
-        "own_peer", "refused",
+        "_agreed", "_answered", "_bases", "_deliveries", "_digest", "_hold_until", "_jitter", "_lost_at", "_maker",
+        "_numbers", "_offered", "_once", "_spread_s", "_version_at_edge", "closed", "counts", "dropped", "events",
+        "limits", "node", "own_peer", "refused",
     )
     # fmt: on
 
@@ -111,7 +88,7 @@ class NodeSession:
         self.own_peer: bool | None = None  #: None until known
         self.events: Fifo[Event] = Fifo()
         self.refused = 0  #: bad messages of the peer
-        self.dropped = 0  #: messages sent once that were pushed out
+        self.dropped = 0  #: messages sent once that were pushed out, or are too large
         self.counts = counts if counts is not None else SessionCounts()
         self._maker = maker
         self._version_at_edge = version_at_edge
@@ -122,18 +99,11 @@ class NodeSession:
         self._agreed: frozenset[str] = frozenset()
         self._bases = bases if bases is not None else Bases(0)
         self._numbers: Outstanding | None = None  # once frames are agreed on
-        self._bytes = 0  # in flight
         self._lost_at = now + self.limits.keepalive_s
         self._hold_until: float | None = now + self.limits.hold_s
         self._once: Fifo[Message] = Fifo()
-        self._slots: dict[str, Slot] = {}
-        self._deletes: dict[str, None] = {}  # uids in order
-        self._others: dict[str, None] = {}
-        self._repeats: dict[str, None] = {}
-        self._in_flight: dict[str, str] = {}  # msg_id -> uid
-        self._answered: dict[str, ObjectRef] = {}  # msg_id of an answer -> the object in it
-        self._endings = Endings()
-        self._due_from = math.inf  # no slot is due before
+        self._deliveries: Deliveries | None = None  # most nodes at rest have none
+        self._answered: dict[str, ObjectRef] | None = None  # msg_id of an answer -> the object in it
 
     # -- from the cloud's modules --------------------------------------------------------------------------------
 
@@ -147,10 +117,27 @@ class NodeSession:
         ref = object_of(message)
         if ref is None or not needs_ack(message):
             self._send_once(message, ref)
-        elif self._is_stale(message, ref):
+            return
+        deliveries = self._deliveries = self._deliveries or self._make_deliveries()
+        if deliveries.is_stale(message, ref, is_held=self._hold_until is not None):
             self.counts.stale += 1
         else:
-            self._put(message, ref)
+            deliveries.put(message, ref)
+
+    def _make_deliveries(self) -> Deliveries:
+        made = Deliveries(
+            self.events,
+            version_at_edge=self._version_at_edge,
+            jitter=self._jitter,
+            limits=self.limits,
+            counts=self.counts,
+        )
+        self._introduce(made)
+        return made
+
+    def _introduce(self, deliveries: Deliveries) -> None:
+        bases = self._bases if DELTA in self._agreed else None
+        deliveries.greeted(own_peer=bool(self.own_peer), numbers=self._numbers, bases=bases)
 
     def _send_once(self, message: Message, ref: ObjectRef | None) -> None:
         if len(self._once) >= self.limits.once:
@@ -158,51 +145,10 @@ class NodeSession:
             self.dropped += 1
         self._once.append(message)
         if ref is not None and ref.version and message.operation == Operation.RESPONSE and ref.type in _KEPT_ANSWERS:
-            self._answered[message.msg_id] = ref
-            if len(self._answered) > self.limits.once:
-                del self._answered[next(iter(self._answered))]
-
-    def _is_stale(self, message: Message, ref: ObjectRef) -> bool:
-        """Whether the edge has this or better, or will have."""
-        slot = self._slots.get(ref.uid)
-        if message.operation == Operation.DELETE:
-            return slot is not None and slot.newest[0].operation == Operation.DELETE
-        if self._endings.is_useless(ref):
-            return True
-        if slot is not None:
-            waiting, waiting_ref = slot.newest
-            return waiting.operation == Operation.DELETE or 0 < ref.version <= waiting_ref.version
-        if self._hold_until is not None:
-            return False  # what the edge has is not known yet: looked at again in `take`
-        return self._is_at_edge(ref)
-
-    def _is_at_edge(self, ref: ObjectRef) -> bool:
-        have = self._version_at_edge(ref.uid)
-        return have is not None and 0 < ref.version <= have
-
-    def _put(self, message: Message, ref: ObjectRef) -> None:
-        if message.operation == Operation.DELETE:
-            self._endings.deleting(resource.trim_node(message.resource), ref.uid)
-        slot = self._slots.get(ref.uid)
-        if slot is None:
-            slot = self._slots[ref.uid] = Slot(message, ref)
-        elif slot.state is State.IN_FLIGHT:
-            self.counts.coalesced += slot.newer is not None
-            slot.newer = (message, ref)
-            return
-        else:
-            self.counts.coalesced += 1
-            slot.message, slot.ref, slot.state = message, ref, State.WAITING
-            slot.attempts = slot.rounds = 0
-        self._enter_lane(ref.uid, slot)
-
-    def _enter_lane(self, uid: str, slot: Slot) -> None:
-        slot.state = State.WAITING
-        if is_urgent(slot.message):
-            self._others.pop(uid, None)
-            self._deletes.setdefault(uid)
-        elif uid not in self._deletes:
-            self._others.setdefault(uid)
+            answered = self._answered = self._answered if self._answered is not None else {}
+            answered[message.msg_id] = ref
+            if len(answered) > self.limits.once:
+                del answered[next(iter(answered))]
 
     # -- to the transport ----------------------------------------------------------------------------------------
 
@@ -211,105 +157,61 @@ class NodeSession:
         if self.closed:
             return None
         if self._once and lane in (None, Lane.URGENT if self._once[0].operation in _GREETINGS else Lane.BULK):
-            return self._to_wire(self._once.popleft())
-        while self._repeats and lane is not Lane.URGENT:
-            uid = next(iter(self._repeats))
-            del self._repeats[uid]
-            slot = self._slots.get(uid)
-            if slot is not None and slot.state is State.IN_FLIGHT:
-                self._due(slot, now + self.limits.resend_s)
-                self.counts.repeated += 1
-                return self._to_wire(slot.message)
-        if self._hold_until is not None:
+            message = self._once.popleft()
+            wire = resource.trim_node(message.resource)
+            return message if wire == message.resource else replace(message, resource=wire)
+        if self._deliveries is None:
             return None
-        window = self.limits.window if self.own_peer else self.limits.foreign_window
-        while True:
-            has_room = len(self._in_flight) < window
-            waiting = self._deletes if lane is not Lane.BULK and (self.own_peer or has_room) else None
-            if not waiting and lane is not Lane.URGENT and has_room and self._bytes < self.limits.window_bytes:
-                waiting = self._others
-            if not waiting:
-                return None
-            uid = next(iter(waiting))
-            del waiting[uid]
-            slot = self._slots[uid]
-            slot.have = self._version_at_edge(uid)
-            if not slot.is_delete and slot.have is not None and 0 < slot.ref.version <= slot.have:
-                del self._slots[uid]
-                self.counts.stale += 1
-                continue
-            slot.state, slot.attempts = State.IN_FLIGHT, 1
-            self._due(slot, now + self.limits.resend_s)
-            if not self.own_peer and not slot.is_delete and slot.have is None:
-                self.events.append(Sent(slot.ref))
-            self._in_flight[slot.message.msg_id] = uid
-            self.counts.sent += 1
-            return self._to_wire(slot.message)
+        return self._deliveries.take(now, lane, is_held=self._hold_until is not None)
 
     def take_frame(self, now: float, lane: Lane | None = None) -> Frame | None:
         """Return what to write next; None if nothing may leave now. A transport with lanes asks for each of them."""
-        if not (self._once or self._others or self._deletes or self._repeats):
+        if not self._once and (self._deliveries is None or not self._deliveries.is_waiting):
             return None
         if self._numbers is None:
-            message = self.take(now, lane)
-            return None if message is None else Frame(message.to_json(), text=True)
+            return self._take_text(now, lane)
+        most = (
+            self.limits.message_bytes - 2 * self.limits.frame_bytes
+        )  # beside it: the rows before it, the frame's head
         rows: list[frames.Row] = []
         size = 0
         while len(rows) < self.limits.frame_messages and size < self.limits.frame_bytes:
             message = self.take(now, lane)
             if message is None:
                 break
-            rows.append(self._row(message, self._numbers))
-            size += len(rows[-1])
+            row = frames.encode_row(message, 0) if self._deliveries is None else self._deliveries.row(message)
+            if len(row) > most:
+                self._leave_out(message, len(row))
+                continue
+            rows.append(row)
+            size += len(row)
         if not rows:
             return None
         deflate = greeting.DEFLATE in self._agreed
         return Frame(frames.encode(self._numbers.floor, 0, (), self._maker.now_ms(), rows, deflate=deflate), text=False)
 
-    def _row(self, message: Message, numbers: Outstanding) -> frames.Row:
-        uid = self._in_flight.get(message.msg_id)
-        if uid is None:
-            return frames.encode_row(message, 0)
-        slot = self._slots[uid]
-        number = numbers.number(message.msg_id)
-        row = frames.encode_row(message, number, self._delta(slot, message))
-        self._bytes += len(row) - slot.size
-        slot.size = len(row)
-        return row
+    def _take_text(self, now: float, lane: Lane | None) -> Frame | None:
+        while (message := self.take(now, lane)) is not None:
+            data = message.to_json()
+            if len(data) <= self.limits.message_bytes:
+                return Frame(data, text=True)
+            self._leave_out(message, len(data))
+        return None
 
-    def _delta(self, slot: Slot, message: Message) -> dict[str, Any] | None:
-        """The message as a change of what the edge holds, if that is known."""
-        have = slot.have
-        if not have or slot.whole or DELTA not in self._agreed or slot.is_delete:
-            return None
-        base = self._bases.find(slot.ref.uid, have)
-        if base is None or not isinstance(message.content, dict):
-            return None
-        try:
-            return {"base": str(have), "uid": slot.ref.uid, "patch": make_patch(base, message.content)}
-        except NoDelta:
-            return None
-
-    def _landed(self, msg_id: str) -> str | None:
-        """A message is no longer in flight; returns the uid of its object."""
-        uid = self._in_flight.pop(msg_id, None)
-        if self._numbers is not None:
-            self._numbers.drop(msg_id)
-        if uid is not None:
-            slot = self._slots[uid]
-            self._bytes -= slot.size
-            slot.size = 0
-        return uid
-
-    def _to_wire(self, message: Message) -> Message:
-        wire = resource.trim_node(message.resource)
-        operation = message.operation
-        if operation == Operation.INSERT and self._endings.is_deleting(wire):
-            # A Go edge ignores the insert of a name that it still has.
-            operation = Operation.UPDATE.value
-        if wire == message.resource and operation == message.operation:
-            return message
-        return replace(message, resource=wire, operation=operation)
+    def _leave_out(self, message: Message, size: int) -> None:
+        """A message is too large for the transport, which would end the link over it, again and again."""
+        reason = f"its message has {size} bytes, more than {self.limits.message_bytes}"
+        if self._deliveries is not None and self._deliveries.unsendable(message.msg_id, reason):
+            return
+        self.dropped += 1
+        path = resource.parse(message.resource)
+        ref = self._answered.pop(message.msg_id, None) if self._answered is not None else None
+        self.events.append(Refused(ref or ObjectRef("", 0, path.type, path.namespace, path.name), reason))
+        if self.own_peer and message.parent_msg_id:  # KubeEdge's v1.12 would store an error as if it were the object
+            error = replace(
+                message, operation=Operation.ERROR.value, content=too_large(reason), resource_version="", type=""
+            )
+            self._once.appendleft(error)
 
     # -- from the transport --------------------------------------------------------------------------------------
 
@@ -327,9 +229,8 @@ class NodeSession:
             return
         self._lost_at = now + self.limits.keepalive_s
         for msg_id in self._numbers.acknowledged(batch.upto, batch.more):
-            uid = self._landed(msg_id)
-            if uid is not None:
-                self._acknowledged(uid)
+            if self._deliveries is not None:
+                self._deliveries.acknowledged(msg_id)
 
     def receive(self, message: Message, now: float) -> None:
         """Take a message of the peer. Whatever comes shows that the peer is alive."""
@@ -354,6 +255,8 @@ class NodeSession:
             self._agreed = greeting.agree(features or frozenset(), self._offered)
             if greeting.FRAMES in self._agreed:
                 self._numbers = Outstanding()
+            if self._deliveries is not None:
+                self._introduce(self._deliveries)
             self.events.append(Greeted(self.own_peer, features or frozenset()))
             if greeting.HOLDINGS not in self._agreed:
                 self._end_hold()
@@ -370,63 +273,18 @@ class NodeSession:
             )
 
     def _on_response(self, message: Message) -> None:
-        uid = self._landed(message.parent_msg_id)
-        if uid is None:
-            answered = self._answered.pop(message.parent_msg_id, None)
-            if answered is not None:
-                self.events.append(Delivered(answered))
-            elif message.parent_msg_id:
-                self.events.append(Answer(message))  # to a call of a cloud module, or a repeated acknowledgement
+        parent = message.parent_msg_id
+        if self._deliveries is not None and self._deliveries.acknowledged(parent):
             return
-        self._acknowledged(uid)
-
-    def _acknowledged(self, uid: str) -> None:
-        slot = self._slots[uid]
-        if slot.is_delete:
-            self._endings.deleted(resource.trim_node(slot.message.resource), uid)
-            self.events.append(Removed(slot.ref))
-        else:
-            if DELTA in self._agreed and isinstance(slot.message.content, dict):
-                self._bases.keep(uid, slot.ref.version, slot.message.content)
-            self.events.append(Delivered(slot.ref))
-        if slot.newer is None:
-            del self._slots[uid]
-        else:
-            self._promote(uid, slot)
+        answered = self._answered.pop(parent, None) if self._answered is not None else None
+        if answered is not None:
+            self.events.append(Delivered(answered))
+        elif parent:
+            self.events.append(Answer(message))  # to a call of a cloud module, or a repeated acknowledgement
 
     def _on_error(self, message: Message) -> None:
-        """What could not be stored is sent again when it is due; what could not be read is not."""
-        uid = self._in_flight.get(message.parent_msg_id)
-        if uid is None:
+        if self._deliveries is None or not self._deliveries.denied(message):
             self.events.append(Answer(message))
-            return
-        slot = self._slots[uid]
-        status = error_status(message.content) or {}
-        if status.get("reason") == "Conflict" and not slot.whole:  # it does not hold the base of a delta
-            slot.whole = True
-            self._repeats[uid] = None
-            return
-        if not is_refused_for_good(message):
-            return
-        self._landed(message.parent_msg_id)
-        self._repeats.pop(uid, None)
-        if status.get("reason") == "Gone":
-            self.events.append(Denied(slot.ref))
-        else:
-            self._endings.unreadable(slot.ref)
-            self.events.append(Refused(slot.ref, str(status.get("message") or "")))
-        if slot.newer is None:
-            del self._slots[uid]
-        else:
-            self._promote(uid, slot)
-
-    def _promote(self, uid: str, slot: Slot) -> None:
-        assert slot.newer is not None
-        slot.message, slot.ref = slot.newer
-        slot.newer = None
-        slot.attempts = slot.rounds = 0
-        slot.whole = False
-        self._enter_lane(uid, slot)
 
     def _on_holdings(self, message: Message) -> None:
         try:
@@ -462,11 +320,8 @@ class NodeSession:
         """When `handle_timer` is due; None once closed."""
         if self.closed:
             return None
-        return min(self._lost_at, self._due_from, math.inf if self._hold_until is None else self._hold_until)
-
-    def _due(self, slot: Slot, at: float) -> None:
-        slot.due = at
-        self._due_from = min(self._due_from, at)
+        due = math.inf if self._deliveries is None else self._deliveries.due_from
+        return min(self._lost_at, due, math.inf if self._hold_until is None else self._hold_until)
 
     def handle_timer(self, now: float) -> None:
         """Give up a silent peer; send again what is overdue."""
@@ -480,29 +335,8 @@ class NodeSession:
                 self.own_peer = False
                 self.events.append(Greeted(own=False))
             self._end_hold()
-        if now < self._due_from:
-            return
-        self._due_from = math.inf
-        for uid, slot in self._slots.items():
-            if slot.is_timed and slot.due <= now:
-                self._overdue(uid, slot, now)
-            if slot.is_timed:
-                self._due_from = min(self._due_from, slot.due)
-
-    def _overdue(self, uid: str, slot: Slot, now: float) -> None:
-        if slot.state is State.RESTING:
-            self._enter_lane(uid, slot)
-        elif slot.newer is not None:
-            self._landed(slot.message.msg_id)
-            self._promote(uid, slot)
-        elif slot.attempts < self.limits.attempts:
-            slot.attempts += 1
-            slot.due = now + self.limits.resend_s
-            self._repeats[uid] = None
-        else:
-            self._landed(slot.message.msg_id)
-            wait = min(self.limits.retry_s * 2**slot.rounds, self.limits.retry_most_s)
-            slot.state, slot.rounds, slot.due = State.RESTING, slot.rounds + 1, now + wait * (1 + 0.2 * self._jitter())
+        if self._deliveries is not None:
+            self._deliveries.handle_timer(now)
 
     def close(self, reason: str) -> None:
         """End the session; what was not acknowledged is found again from the recorded versions."""
@@ -513,11 +347,13 @@ class NodeSession:
     @property
     def may_gather(self) -> bool:
         """Whether what waits may be joined by more before it leaves: objects alone, less than a frame, and others are on their way."""
-        if self._once or self._deletes or self._repeats or not self.own_peer:
-            return False
-        return bool(self._in_flight) and len(self._others) < self.limits.frame_messages
+        return bool(self.own_peer and not self._once and self._deliveries is not None and self._deliveries.may_gather)
+
+    def is_in_flight(self, msg_id: str) -> bool:
+        """Whether this is a message about an object that the edge has yet to acknowledge."""
+        return self._deliveries is not None and self._deliveries.is_in_flight(msg_id)
 
     @property
     def backlog(self) -> int:
         """Objects that the edge has not acknowledged yet."""
-        return len(self._slots)
+        return 0 if self._deliveries is None else self._deliveries.backlog

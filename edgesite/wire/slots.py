@@ -8,6 +8,7 @@ from enum import IntEnum
 import msgspec
 
 from edgesite.wire.delivery import ObjectRef
+from edgesite.wire.frames import MESSAGE_BYTES
 from edgesite.wire.message import Message, Operation
 
 __all__ = ["SessionCounts", "SessionLimits", "Slot", "State"]
@@ -38,6 +39,7 @@ class SessionLimits:
     foreign_window: int = 1  #: objects in flight to any other
     frame_messages: int = 64  #: in one frame
     frame_bytes: int = 32 * 1024  #: beyond which nothing more is put into a frame
+    message_bytes: int = MESSAGE_BYTES  #: of a message of the transport
     once: int = 4096  #: waiting messages that are sent once; beyond it the oldest is dropped
 
 

@@ -16,24 +16,24 @@ from edgesite.edge.metamanager.store import EdgeStore, StoreError
 from edgesite.testing.simulator.world import run
 from edgesite.testing.simulator.worlds import link
 from edgesite.wire import newer
+from edgesite.wire.deliveries import Deliveries
 from edgesite.wire.delivery import ObjectRef
 from edgesite.wire.events import Delivered
 from edgesite.wire.message import Message, Operation
 from edgesite.wire.newer import Held, Verdict
-from edgesite.wire.node_session import NodeSession
 
 SEEDS = range(1, 9)
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def keep_the_older_of_two_waiting_states(patch: pytest.MonkeyPatch) -> None:
-    put = NodeSession._put
+    put = Deliveries.put
 
-    def coalesce(session: NodeSession, message: Message, ref: ObjectRef) -> None:
+    def coalesce(session: Deliveries, message: Message, ref: ObjectRef) -> None:
         if ref.uid not in session._slots or message.operation == Operation.DELETE:
             put(session, message, ref)
 
-    patch.setattr(NodeSession, "_put", coalesce)
+    patch.setattr(Deliveries, "put", coalesce)
 
 
 def store_whatever_arrives(patch: pytest.MonkeyPatch) -> None:
@@ -51,16 +51,16 @@ def bring_back_what_has_ended(patch: pytest.MonkeyPatch) -> None:
 
 
 def lose_each_third_delete(patch: pytest.MonkeyPatch) -> None:
-    put, seen = NodeSession._put, [0]
+    put, seen = Deliveries.put, [0]
 
-    def lose(session: NodeSession, message: Message, ref: ObjectRef) -> None:
+    def lose(session: Deliveries, message: Message, ref: ObjectRef) -> None:
         if message.operation == Operation.DELETE:
             seen[0] += 1
             if seen[0] % 3 == 0:
                 return
         put(session, message, ref)
 
-    patch.setattr(NodeSession, "_put", lose)
+    patch.setattr(Deliveries, "put", lose)
 
 
 def forget_deletes_of_nodes_that_are_away(patch: pytest.MonkeyPatch) -> None:
@@ -78,16 +78,16 @@ def acknowledge_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
 
 
 def record_before_it_is_acknowledged(patch: pytest.MonkeyPatch) -> None:
-    take = NodeSession.take
+    take = Deliveries.take
 
-    def ahead(session: NodeSession, *arguments: Any) -> Message | None:
-        message = take(session, *arguments)
+    def ahead(session: Deliveries, *arguments: Any, **more: Any) -> Message | None:
+        message = take(session, *arguments, **more)
         uid = session._in_flight.get(message.msg_id) if message is not None else None
         if uid is not None and not session._slots[uid].is_delete:
-            session.events.append(Delivered(session._slots[uid].ref))
+            session._events.append(Delivered(session._slots[uid].ref))
         return message
 
-    patch.setattr(NodeSession, "take", ahead)
+    patch.setattr(Deliveries, "take", ahead)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from edgesite.wire.events import (
     Removed,
     Sent,
 )
+from edgesite.wire.frames import MESSAGE_BYTES
 from edgesite.wire.greeting import FEATURES, NEAR_FEATURES
 from edgesite.wire.message import Message, MessageMaker, Operation
 from edgesite.wire.node_session import NodeSession, SessionLimits
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from edgesite.net.http import PeerInfo
     from edgesite.net.messagesocket import MessageSocket
 
-__all__ = ["MESSAGE_BYTES", "Hub", "Refusal"]
+__all__ = ["Hub", "Refusal"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _VOLUME: Final = re.compile(r"\w[-\w.+]*/volume/\w[-\w.+]*")
@@ -71,7 +72,6 @@ TASK_STATUS: Final = "UpdateNodeActionStatus"  #: how an edge (KubeEdge since v1
 _SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
 _LEFT_NODES: Final = 10_000  #: that have said goodbye, the last ones
 _FULL_S: Final = 30.0  #: when a node shall ask again that found no room
-MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Refusal(NamedTuple):
@@ -315,7 +315,7 @@ class Hub:
                 if records is not None:
                     records.removed(node, ref.uid)
             case Refused(ref, reason):
-                self._log.warning("node %s cannot read %s %s/%s: %s", node, ref.type, ref.namespace, ref.name, reason)
+                self._log.warning("node %s cannot take %s %s/%s: %s", node, ref.type, ref.namespace, ref.name, reason)
             case Denied(ref) if records is not None:
                 records.denied(node, ref)
             case Holdings(objects) if records is not None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from edgesite.cloud.cloudhub.hub import MESSAGE_BYTES, Hub
+from edgesite.cloud.cloudhub.hub import Hub
 from edgesite.net.address import join
 from edgesite.net.quic.core import Credentials, configuration
 from edgesite.net.quic.framing import Answer, Hello
 from edgesite.net.quic.server import QuicLimits, QuicPeer, QuicServer
 from edgesite.net.quic.socket import QuicSocket
+from edgesite.wire.frames import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from edgesite.cloud.cloudhub.authority import Authority

@@ -12,9 +12,9 @@ import anyio
 from edgesite.net.messagesocket import MessageSocket, Stall
 from edgesite.net.websocket import SocketClosed
 from edgesite.wire.edge_session import EdgeSession
-from edgesite.wire.events import Event
+from edgesite.wire.events import Answer, Event
 from edgesite.wire.frames import Lane
-from edgesite.wire.message import InvalidMessage, Message
+from edgesite.wire.message import InvalidMessage, Message, error_status
 
 if TYPE_CHECKING:
     from edgesite.context import Clock
@@ -121,6 +121,12 @@ class Connection:
                     self._write_lane(None, now)
             except SocketClosed as exc:
                 return str(exc)
+            while self.session.left_out:
+                error = self.session.left_out.popleft()
+                self._log.warning(
+                    "not sent: %s: %s", error.resource, (error_status(error.content) or {}).get("message")
+                )
+                await self._on_event(Answer(error))
             if stall.is_over(now, self._socket):
                 return f"the cloud has taken nothing for {_WRITE_S:g} s"
             self._room.set()

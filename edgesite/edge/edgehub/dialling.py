@@ -19,6 +19,7 @@ from edgesite.edge.edgehub.certificates import Certificates, JoinError
 from edgesite.net import websocket
 from edgesite.net.errors import NetError
 from edgesite.net.messagesocket import WRITE_BYTES
+from edgesite.wire.frames import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Net
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["MEM_ADDRESS", "CloudRefused", "Dialler", "addresses_of"]
 
 MEM_ADDRESS: Final = "mem:cloudhub"
-_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _PROJECT: Final = "e632aba927ea4ac2b575ec1603d56f10"  #: KubeEdge's default
 _QUIC_PATIENCE_S: Final = 4.0  #: where there is WebSocket too
 _QUIC_AGAIN_S: Final = 60.0  #: first; doubles
@@ -111,7 +111,7 @@ class Dialler:
                     path,
                     headers,
                     tls=tls,
-                    max_message_bytes=_MESSAGE_BYTES,
+                    max_message_bytes=MESSAGE_BYTES,
                     write_bytes=WRITE_BYTES,
                 )
         except websocket.UpgradeRefused as exc:
@@ -138,7 +138,7 @@ class Dialler:
         try:
             with anyio.fail_after(patience):
                 return await client.connect(
-                    self._net, address, hello, credentials, max_message_bytes=_MESSAGE_BYTES, idle_s=idle_s
+                    self._net, address, hello, credentials, max_message_bytes=MESSAGE_BYTES, idle_s=idle_s
                 )
         except client.Refused as exc:
             answer = exc.answer

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from msgspec.structs import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from edgesite.wire import greeting
 from edgesite.wire.edge_session import EdgeSession
