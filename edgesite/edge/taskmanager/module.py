@@ -181,6 +181,16 @@ class _Tasks:
             "extend": extend,
         }
         self._ctx.log.info("task %s: %s %s", task.resource, action, why or "done")
-        while (link := self._ctx.services.find(Link)) is None or not link.connected:  # type: ignore[type-abstract]
+        answer = self._maker.make(_HUB, "hub", _STATUS, task.resource, content)
+        while not await self._sent(answer):
             await self._ctx.clock.sleep(_LOOK_S)
-        await self._ctx.bus.send(_HUB, self._maker.make(_HUB, "hub", _STATUS, task.resource, content))
+
+    async def _sent(self, answer: Message) -> bool:
+        link = self._ctx.services.find(Link)  # type: ignore[type-abstract]
+        if link is None or not link.connected:
+            return False
+        try:
+            await self._ctx.bus.send(_HUB, answer)
+        except LookupError:  # the hub is being started anew
+            return False
+        return True

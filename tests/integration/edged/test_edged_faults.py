@@ -38,7 +38,7 @@ async def test_pods_that_start_while_containerd_is_restarted_come_up(rig: Rig, d
     names = [f"web{number}" for number in range(6)]
     for name in names:
         await rig.cloud.apply("pod", pod(name, container()))
-    await anyio.sleep(0.15)  # some of them have a sandbox then, some a container
+    await rig.cloud.until(lambda: any("Created container" in one["message"] for one in rig.cloud.events.values()))
     await anyio.to_thread.run_sync(daemon.restart)
     await rig.cloud.until(lambda: all(is_ready(rig.cloud, name) for name in names), 60)
 

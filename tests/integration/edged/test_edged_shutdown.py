@@ -84,7 +84,7 @@ async def test_pods_end_in_order_while_the_shutdown_waits(
             await rig.cloud.until(lambda: rig.cloud.status("late").get("reason") == "NodeShutdown")
             with anyio.fail_after(10):
                 await host.released.wait()
-            assert anyio.current_time() - began < 3.5
+            assert anyio.current_time() - began < 10, "the deaf one has 30 s of its own"
             for name in ("web", "deaf", "dns"):
                 status = rig.cloud.status(name)
                 assert (status["phase"], status["reason"]) == ("Failed", "Terminated")

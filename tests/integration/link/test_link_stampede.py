@@ -86,19 +86,19 @@ async def test_a_stampede_fails_nobody_and_steady_nodes_are_served_meanwhile() -
         joined = {name: node.connected_at for name, node in steady.nodes.items()}
         crowd.cut_all()
         await until(lambda: len(hub.nodes()) <= STEADY + NODES // 2)
-        version, slowest, most = 0, 0.0, 0
+        version, back, most = 0, 0, 0
         while len(hub.nodes()) < NODES + STEADY:
             version += 1
-            began, applied = time.perf_counter(), steady.counters.applied
+            before, applied = len(hub.nodes()), steady.counters.applied
             for name in steady.nodes:
                 hub.send(pod(name, version))
             while steady.counters.applied < applied + STEADY:
                 most = max(most, made.listener.under_way)
                 await checkpoint()
-            slowest = max(slowest, time.perf_counter() - began)
+            back = max(back, len(hub.nodes()) - before)
         assert version > 1
         assert most <= 16
-        assert slowest < 5  # hub, crowd and the machine's other work share the processor
+        assert back < NODES // 4  # whatever the machine does beside: few come in while the steady ones are served
         assert {name: node.connected_at for name, node in steady.nodes.items()} == joined
         assert (crowd.failed_handshakes, made.listener.failed) == (0, 0), crowd.failures
 

@@ -7,7 +7,6 @@ import hashlib
 import os
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -238,7 +237,7 @@ async def test_a_handshake_that_is_not_completed_ends_at_its_deadline() -> None:
 async def test_hundreds_come_at_once_and_who_is_connected_goes_on_in_time() -> None:
     """The rest waits in the backlog: nobody is refused, and no turn of the loop is filled with handshakes."""
     async with site(HandshakeLimits(at_once=32), Echo) as made:
-        steady, slowest, most = await connect(made), 0.0, 0
+        steady, passed, most = await connect(made), 0, 0
         waiting, ends = 300, []
 
         async def come() -> None:
@@ -251,17 +250,17 @@ async def test_hundreds_come_at_once_and_who_is_connected_goes_on_in_time() -> N
                 tasks.start_soon(come)
             asked = 0
             while waiting:
-                began = time.perf_counter()
+                before = waiting
                 steady.transport.write(b"?")
                 asked += 1
                 await steady.has(asked)
-                slowest = max(slowest, time.perf_counter() - began)
+                passed = max(passed, before - waiting)
                 most = max(most, made.listener.under_way)
                 await anyio.sleep(0.005)
         assert len(made.ends) == 301
         assert made.listener.failed == 0
         assert 1 < most <= 32
-        assert slowest < 5  # clients and server share this loop, and the machine is anybody's
+        assert passed < 75  # whatever the machine does beside: few come in between a question and its answer
         for end in ends:
             end.transport.abort()
 
