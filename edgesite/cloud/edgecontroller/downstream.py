@@ -1,17 +1,20 @@
 """What edges need, sent as it changes: pods, the ConfigMaps and Secrets that these refer to, volumes and claims that they have
 asked for, their Node to those that want it, and the end of a node.
 
-What a pod refers to is sent before the pod. Changes that wait are kept by object, the newest wins.
+What a pod refers to is sent before the pod. Changes that wait are kept by object, the newest wins. The status of a pod, which most
+often comes from the edge itself, is not urgent there: it waits a moment for the next one.
 
+Units   Seconds.
 Source  KubeEdge v1.12.7, cloud/pkg/edgecontroller/controller/downstream.go (v1.23: nodes are sent).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -30,6 +33,7 @@ __all__ = ["Downstream", "object_message", "removal_message"]
 Object = dict[str, Any]
 SOURCE = "edgecontroller"
 GROUP = "resource"
+STATUS_S: Final = 2.0  #: how long a change of nothing but a pod's status waits for another
 
 
 def object_message(maker: MessageMaker, node: str, operation: str, one: EdgeObject, word: str = "") -> Message:
@@ -58,6 +62,7 @@ class _Change:
     operation: str
     object: EdgeObject
     nodes: dict[str, None]  #: in order: runs with the same input are the same
+    due: float = 0.0  #: on the loop's clock, while it is held back
 
 
 class Downstream:
@@ -78,6 +83,7 @@ class Downstream:
         self._bus = bus
         self._maker = maker
         self._waiting: dict[str, _Change] = {}  # by uid, in order
+        self._held: dict[str, _Change] = {}  # by uid, the first that is due first
         self._ended_nodes: dict[str, str | None] = {}  # node -> why, if it was not deleted
         self._filled = anyio.Event()
 
@@ -93,8 +99,22 @@ class Downstream:
             while True:
                 if not self._waiting and not self._ended_nodes:
                     self._filled = anyio.Event()
-                    await self._filled.wait()
-                await self._send_next()
+                    with anyio.CancelScope(deadline=next((one.due for one in self._held.values()), math.inf)):
+                        await self._filled.wait()
+                self._take_due()
+                if self._waiting or self._ended_nodes:
+                    await self._send_next()
+
+    def _take_due(self) -> None:
+        if not self._held:
+            return
+        now = anyio.current_time()
+        while self._held:
+            uid, change = next(iter(self._held.items()))
+            if change.due > now:
+                return
+            del self._held[uid]
+            self._waiting[uid] = change
 
     async def _send_next(self) -> None:
         if self._ended_nodes:
@@ -116,15 +136,19 @@ class Downstream:
         except LookupError:
             return  # no hub, no session: the next one begins with a comparison
 
-    def add(self, operation: str, one: EdgeObject, nodes: Iterable[str]) -> None:
-        """Queue a change in place of an older one of the same object."""
+    def add(self, operation: str, one: EdgeObject, nodes: Iterable[str], *, hold_s: float = 0.0) -> None:
+        """Queue a change in place of an older one of the same object. With ``hold_s`` it may wait so long for the next one."""
         targets = dict.fromkeys(nodes)
-        older = self._waiting.get(one.uid)
+        older = self._waiting.get(one.uid) or self._held.get(one.uid)
         if not one.uid or not (targets or older):
             return
-        if older is None:
+        if older is None and hold_s:
+            self._held[one.uid] = _Change(operation, one, targets, anyio.current_time() + hold_s)
+        elif older is None:
             self._waiting[one.uid] = _Change(operation, one, targets)
         else:
+            if not hold_s and self._held.pop(one.uid, None) is not None:
+                self._waiting[one.uid] = older
             keeps = older.operation == Operation.INSERT and operation == Operation.UPDATE
             older.operation = older.operation if keeps else operation
             older.object = one
@@ -139,19 +163,20 @@ class Downstream:
 
     def _pod_updated(self, old: Object, pod: Object) -> None:
         bound_now = not (old.get("spec") or {}).get("nodeName")
-        self._pod(Operation.INSERT if bound_now else Operation.UPDATE, pod)
+        hold_s = STATUS_S if _is_status_alone(old, pod) else 0.0
+        self._pod(Operation.INSERT if bound_now else Operation.UPDATE, pod, hold_s)
 
     def _pod_deleted(self, pod: Object) -> None:
         self._pod(Operation.DELETE, pod)
 
-    def _pod(self, operation: str, pod: Object) -> None:
+    def _pod(self, operation: str, pod: Object, hold_s: float = 0.0) -> None:
         node = (pod.get("spec") or {}).get("nodeName")
         if not node:
             return
-        if operation != Operation.DELETE:
+        if operation != Operation.DELETE and not hold_s:
             for needed in self._objects.needed_by(pod):
                 self.add(Operation.UPDATE, needed, (node,))
-        self.add(operation, EdgeObject("pod", typed(pod, PODS)), (node,))
+        self.add(operation, EdgeObject("pod", typed(pod, PODS)), (node,), hold_s=hold_s)
 
     def _node_changed(self, node: Object) -> None:
         if is_barred(node):
@@ -177,6 +202,16 @@ class Downstream:
             if operation == Operation.DELETE:  # also nodes whose pods no longer refer to it: a later pod might
                 nodes |= dict.fromkeys(self._holders(one.uid))
         self.add(operation, one, nodes)
+
+
+def _is_status_alone(old: Object, pod: Object) -> bool:
+    """Whether nothing changed that an edge acts upon. Conditions that readiness gates name come from elsewhere."""
+    spec, before, after = pod.get("spec") or {}, old["metadata"], pod["metadata"]
+    return (
+        spec == old.get("spec")
+        and not spec.get("readinessGates")
+        and {**before, "resourceVersion": ""} == {**after, "resourceVersion": ""}
+    )
 
 
 class _ConfigHandler:

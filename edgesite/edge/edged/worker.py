@@ -330,8 +330,7 @@ class PodWorker:
         await together(functools.partial(self._sandbox.stop, state), self._tell_end)
         await together(*(functools.partial(services.runtime.remove_container, one) for one in tuple(state.containers)))
         state.containers.clear()
-        for stage in reversed(self._stages[:-1]):
-            await stage.teardown(state)
+        await self._sandbox.teardown(state)
         # The last, so that after a crash there is something by which the rest is found (`leftovers`).
         await services.threads.run(_remove_logs, services.paths.pod_logs(state.pod), services.paths.log_links)
         self.done = True

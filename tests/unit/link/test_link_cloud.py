@@ -253,6 +253,46 @@ async def test_changes_that_wait_are_joined_by_object() -> None:
     inbox.close()
 
 
+async def test_a_status_waits_a_moment_for_the_next_change_of_its_pod() -> None:
+    caches, bus = await objects(), LocalBus()
+    inbox = bus.join("cloudhub", "cloudhub")
+    maker = MessageMaker(lambda: 0.0, random.Random(1).getrandbits)
+    downstream = Downstream(caches, bus, maker, lambda uid: [], lambda node, uid: None)
+
+    def change(name: str, phase: str, **metadata: Any) -> None:
+        one = pod(name, "e1", f"u{name}")
+        one["metadata"] |= metadata
+        caches.pods.apply("MODIFIED", {**one, "status": {"phase": phase}})
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(downstream.run)
+        await anyio.wait_all_tasks_blocked()
+        for name in "abc":
+            caches.pods.apply("ADDED", pod(name, "e1", f"u{name}"))
+        assert [(await inbox.receive()).operation for _ in range(3)] == ["insert"] * 3
+        for name in "abc":
+            change(name, "Pending", resourceVersion="5")
+        await anyio.wait_all_tasks_blocked()
+        change("a", "Running", resourceVersion="6")
+        change("b", "Running", resourceVersion="6", labels={"new": "label"})
+        caches.pods.apply("DELETED", pod("c", "e1", "uc"))
+        await anyio.wait_all_tasks_blocked()
+        sent = [await inbox.receive() for _ in range(2)]
+        assert [(one.operation, one.resource) for one in sent] == [
+            ("update", "node/e1/ns/pod/b"),
+            ("delete", "node/e1/ns/pod/c"),
+        ]
+        with anyio.fail_after(5):
+            last = await inbox.receive()
+        assert (last.operation, last.resource) == ("update", "node/e1/ns/pod/a")
+        assert last.content["status"] == {"phase": "Running"}
+        with anyio.move_on_after(0.02) as nothing_else:
+            await inbox.receive()
+        assert nothing_else.cancelled_caught
+        tasks.cancel_scope.cancel()
+    inbox.close()
+
+
 async def test_the_end_of_an_object_follows_it_on_its_way() -> None:
     """Neither acknowledged nor even sent: its end goes to whom it was for."""
     caches, bus, records = await objects(), LocalBus(), Records()

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from edgesite.edge.edged.events import WARNING
+from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState, StageWait
 from edgesite.edge.edged.together import together
-from edgesite.edge.edged.volumes import host, subpaths
+from edgesite.edge.edged.volumes import host, images, subpaths
 from edgesite.edge.edged.volumes.claims import ClaimPending
+from edgesite.edge.edged.volumes.csi import records
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.edge.edged.volumes.planner import VolumePlanner
 
@@ -57,7 +59,8 @@ class VolumesStage:
 
     async def teardown(self, state: PodState) -> None:
         uid, paths = state.pod.uid, self._services.paths
-        await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
+        if await self._services.threads.run(_remove_plain, paths, uid):
+            return
         await self._services.image_volumes.unmount(uid)
         await self._services.csi.unmount(uid)  # before the folders go, with the records in them
         await self._services.threads.run(host.remove_tree, paths.pod(uid))
@@ -76,6 +79,15 @@ class VolumesStage:
 
     def _renew_in(self, seconds: float) -> None:
         self.renew_at = self._services.clock.monotonic() + seconds
+
+
+def _remove_plain(paths: Paths, uid: str) -> bool:
+    """Remove what a pod has here; False if it has volumes which others have to take away first. Raises OSError."""
+    subpaths.release(paths.sub_paths(uid))
+    if any(paths.volume(uid, plugin, "").is_dir() for plugin in (images.PLUGIN, records.PLUGIN)):
+        return False
+    host.remove_tree(paths.pod(uid))
+    return True
 
 
 def _run_all(jobs: list[Job]) -> None:

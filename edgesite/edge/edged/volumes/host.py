@@ -128,10 +128,11 @@ def remove_tree(path: Path) -> None:
     """Remove a folder with everything below it, mounts first. Raises OSError."""
     if not path.exists():
         return
-    for target in reversed(_mounts_below(path)):
-        _detach(target)
-    if left := _mounts_below(path):  # what is mounted there is not ours to remove
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), left[0])
+    if mounted := _mounts_below(path):
+        for target in reversed(mounted):
+            _detach(target)
+        if left := _mounts_below(path):  # what is mounted there is not ours to remove
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), left[0])
     shutil.rmtree(path)
 
 
@@ -151,7 +152,7 @@ def _detach(target: str) -> None:
 
 def _unescaped(text: str) -> str:
     """mountinfo writes spaces and the like as three octal digits behind a backslash."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    return text if "\\" not in text else re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def prepare_host_path(path: str, kind: str) -> None:

@@ -16,7 +16,7 @@ from edgesite.edge.edged.runtime import NotInRuntime, Runtime, RuntimeUnsupporte
 from edgesite.edge.edged.volumes import host
 from edgesite.edge.edged.volumes.payload import VolumeError
 
-__all__ = ["ImageVolumes"]
+__all__ = ["PLUGIN", "ImageVolumes"]
 
 PLUGIN: Final = "image"
 

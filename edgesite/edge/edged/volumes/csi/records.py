@@ -24,7 +24,7 @@ from edgesite.edge.edged.volumes.csi.volume import CsiVolume
 from edgesite.edge.edged.volumes.host import is_in_mount_table
 from edgesite.kube import json
 
-__all__ = ["CAPACITY", "EPHEMERAL", "LIFECYCLE", "Record", "Records"]
+__all__ = ["CAPACITY", "EPHEMERAL", "LIFECYCLE", "PLUGIN", "Record", "Records"]
 
 FILE: Final = "vol_data.json"
 PLUGIN: Final = "csi"
