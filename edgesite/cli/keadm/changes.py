@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
     from edgesite.cli.keadm.progress import Progress
 
-__all__ = ["Changes", "changing"]
+__all__ = ["Changes", "changing", "recover"]
 
 
-@contextmanager
-def changing(host: Host, systemd: Systemd, progress: Progress) -> Iterator[Changes]:
-    """Make changes that belong together: all, or in the end none. What a command before was killed over is undone first."""
+def recover(host: Host, systemd: Systemd, progress: Progress) -> None:
+    """Undo what a command before was killed over. Raises OSError."""
     journal = Journal(host, systemd)
     if journal.is_left() and not progress.dry_run:
         progress.warn("an earlier keadm was cut short; what it had changed is undone first")
         journal.undo(progress.warn)
+
+
+@contextmanager
+def changing(host: Host, systemd: Systemd, progress: Progress) -> Iterator[Changes]:
+    """Make changes that belong together: all, or in the end none."""
+    journal = Journal(host, systemd)
     try:
         yield Changes(host, systemd, progress, journal)
     except BaseException:
@@ -88,11 +93,14 @@ class Changes:
             if not self._progress.dry_run and not self._host.path(path).exists():
                 self._journal.note("remove", self._host.path(path))
 
-    def state_of_program(self, *folders: str) -> None:
-        """Folders that a program of ours is about to fill, if they are not there now."""
-        for path in folders:
-            if not self._progress.dry_run and not self._host.path(path).exists():
-                self._journal.note("rmtree", self._host.path(path))
+    def filled_by_program(self, *folders: str) -> None:
+        """Folders that a program of ours is about to put things into: gone again after a failure."""
+        for path in folders if not self._progress.dry_run else ():
+            place = self._host.path(path)
+            if place.is_dir():
+                self._journal.note("empty", place, keep=[one.name for one in place.iterdir()])
+            else:
+                self._journal.note("rmtree", place)
 
     def link(self, path: str, target: Path) -> None:
         """Let a name lead to a program."""

@@ -5,10 +5,13 @@ Errors are printed as KubeEdge's keadm prints them, because scripts look for ``e
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -29,6 +32,8 @@ _COMMANDS: Final = {
     "config": ("images", "images: what a node pulls"),
     "version": ("version", "print the version"),
 }
+_CHANGING: Final = ("init", "join", "reset")
+_LOCK: Final = "/run/keadm.lock"
 #: KubeEdge's groups of older and coming variants of the same commands.
 _GROUPS: Final = ("beta", "deprecated")
 
@@ -73,10 +78,27 @@ def _run(name: str, arguments: Sequence[str], host: Host) -> int:
         progress.warn(f"{flag} has no effect: {why}")
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        module.run(parsed, Tools(host, Systemd(host), progress))
+        with _alone(host) if name in _CHANGING and not progress.dry_run else contextlib.nullcontext():
+            module.run(parsed, Tools(host, Systemd(host), progress))
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+@contextlib.contextmanager
+def _alone(host: Host) -> Iterator[None]:
+    """Hold the lock of those commands that change the host. Raises KeadmError."""
+    if not host.is_root():
+        raise KeadmError("keadm changes the host: run it as root (or with --dry-run)")
+    descriptor = os.open(host.path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KeadmError("another keadm is at work on this host") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -42,18 +42,21 @@ class Host:
         return os.geteuid() == 0
 
     def processes(self, *names: str) -> dict[str, int]:
-        """Which of these programs run here, as their kernel name or as the program that they were started as, with one pid each."""
+        """Which of these programs run here, by the name that they were started as, with one pid each."""
         found: dict[str, int] = {}
         for entry in self.path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
                 comm = (entry / "comm").read_text(errors="replace").strip()
-                started = (entry / "cmdline").read_bytes().split(b"\0")[:2]
+                is_dead = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+                started = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue  # it has just ended
-            seen = {comm, *(os.path.basename(one.decode(errors="replace")) for one in started)}
-            for name in seen.intersection(names):
+            seen = {comm, os.path.basename(started[0])}
+            if os.path.basename(started[0]).startswith("python"):
+                seen.add(os.path.basename(started[1]) if started[1:] else "")
+            for name in seen.intersection(names) if not is_dead else ():
                 found.setdefault(name, int(entry.name))
         return found
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgesite.cli.keadm import cluster, files
 from edgesite.cli.keadm.apiaccess import own_kubeconfigs, read_token
-from edgesite.cli.keadm.changes import changing
+from edgesite.cli.keadm.changes import changing, recover
 from edgesite.cli.keadm.cloudconfig import (
     CloudWishes,
     cloud_document,
@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
             progress.say(f"systemd does not run here: start the cloud side with\n  {program}")
             return
         changes.unit(UNIT, program)
+        changes.filled_by_program(files.STATE)
         changes.enable_and_start(UNIT)
         if progress.dry_run:
             return
@@ -139,7 +140,7 @@ def _check(arguments: argparse.Namespace, tools: Tools, kubeconfig: Path | None)
     """Raises KeadmError."""
     tools.progress.step("check this host")
     checks = Preflight(tools.host, tools.progress)
-    checks.root()
+    recover(tools.host, tools.systemd, tools.progress)
     is_running = bool(tools.host.processes(UNIT))
     if not arguments.force:
         checks.not_running(UNIT, "CloudCore")

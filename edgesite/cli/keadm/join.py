@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cli.keadm import files
-from edgesite.cli.keadm.changes import changing
+from edgesite.cli.keadm.changes import changing, recover
 from edgesite.cli.keadm.cloudlink import get_certificate, look_at_cloud, parse_token
 from edgesite.cli.keadm.edgeconfig import EdgeWishes, edge_document, parse_endpoint, validated, written
 from edgesite.cli.keadm.failure import KeadmError
@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
             tools.progress.say(f"systemd does not run here: start the edge with\n  {program}")
             return
         changes.unit(UNIT, program)
-        changes.state_of_program("/var/lib/edged")
+        changes.filled_by_program(files.STATE, "/var/lib/edged")
         changes.enable_and_start(UNIT)
         if tools.progress.dry_run:
             return
@@ -205,7 +205,7 @@ def _check(arguments: argparse.Namespace, tools: Tools, wishes: EdgeWishes, toke
     """Raises KeadmError."""
     tools.progress.step("check this host")
     checks = Preflight(tools.host, tools.progress)
-    checks.root()
+    recover(tools.host, tools.systemd, tools.progress)
     checks.not_running(UNIT, "EdgeCore")
     checks.no_other_agent()
     checks.clock()
@@ -213,7 +213,8 @@ def _check(arguments: argparse.Namespace, tools: Tools, wishes: EdgeWishes, toke
     checks.program(UNIT)
     if not checks.problems:
         checks.ports({10350: "kubelet's API", 10248: "health of edgecore"})
-    for path in ("/etc/kubeedge/certs/server.crt", "/var/lib/kubeedge/edgecore.db"):
+    left = () if checks.problems else ("/etc/kubeedge/certs/server.crt", "/var/lib/kubeedge/edgecore.db")
+    for path in left:
         if tools.host.path(path).exists():
             checks.problems.append(
                 f"the management directory {files.MANAGEMENT}/ is not clean, please remove it first: {path} is of an earlier node"

@@ -6,6 +6,7 @@ One line of JSON each: {"undo": KIND, "path" or "unit": …}. Kinds:
     restore PATH     a file that was; what it held is beside it, with the suffix `BEFORE`
     rmdir PATH       a folder that was not there; only if it is empty
     rmtree PATH      a folder that was not there, with what a program of ours has put into it
+    empty PATH       a folder that was: what a program of ours has put beside the names in "keep"
     stop UNIT, disable UNIT, daemon-reload
 
 Errors  OSError. Undoing goes on over what cannot be undone, and says so.
@@ -16,12 +17,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cli.keadm.systemd import SystemdError
+from edgesite.edge.edged.volumes.host import remove_tree
 
 if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
@@ -45,13 +46,14 @@ class Journal:
         """Whether an earlier command was cut short."""
         return self._file.exists()
 
-    def note(self, undo: str, target: str | Path) -> None:
+    def note(self, undo: str, target: str | Path, keep: Iterable[str] = ()) -> None:
         """Write down how to undo what comes next; on disk when this returns. Raises OSError."""
         if self._descriptor is None:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             _sync_folder(self._file.parent)
-        os.write(self._descriptor, json.dumps({"undo": undo, "target": str(target)}).encode() + b"\n")
+        entry = {"undo": undo, "target": str(target), "keep": sorted(keep)}
+        os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -65,7 +67,7 @@ class Journal:
         """Take everything back, last first; what resists is said and left."""
         for entry in reversed(self._entries()):
             try:
-                self._undo_one(entry["undo"], entry["target"])
+                self._undo_one(entry["undo"], entry["target"], entry["keep"])
             except (OSError, SystemdError) as exc:
                 say(f"cannot be undone: {entry['undo']} {entry['target']}: {exc}")
         self._end()
@@ -79,12 +81,13 @@ class Journal:
         for line in lines:
             try:
                 entry = json.loads(line)
-                found.append({"undo": str(entry["undo"]), "target": str(entry["target"])})
+                kept = [str(one) for one in entry["keep"]]
+                found.append({"undo": str(entry["undo"]), "target": str(entry["target"]), "keep": kept})
             except (ValueError, TypeError, KeyError):
                 break  # cut short while it was written: what it stood for was not done
         return found
 
-    def _undo_one(self, kind: str, target: str) -> None:
+    def _undo_one(self, kind: str, target: str, keep: Sequence[str]) -> None:
         path = Path(target)
         match kind:
             case "remove":
@@ -97,8 +100,11 @@ class Journal:
                 if path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
             case "rmtree":
-                if path.is_dir():
-                    shutil.rmtree(path)
+                remove_tree(path)
+            case "empty":
+                for one in path.iterdir() if path.is_dir() else ():
+                    if one.name not in keep:
+                        remove_tree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
             case "stop":
                 self._systemd.stop(target)
             case "disable":

@@ -8,7 +8,6 @@ Source  KubeEdge v1.12.7, keadm/cmd/keadm/app/cmd/common and util (what is check
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -39,11 +38,6 @@ class Preflight:
         """Raises KeadmError with everything that stands in the way."""
         if self.problems:
             raise KeadmError("\n".join(self.problems))
-
-    def root(self) -> None:
-        """Nothing else can be told without: raises KeadmError at once."""
-        if not self._host.is_root() and not self._progress.dry_run:
-            raise KeadmError("keadm changes the host: run it as root (or with --dry-run)")
 
     def not_running(self, program: str, name: str) -> None:
         if self._host.processes(program):
@@ -81,8 +75,3 @@ class Preflight:
     def program(self, name: str) -> None:
         if self._host.program(name) is None and self._host.own_program() is None:
             self.problems.append(f"the program {name} is not installed: install the package kubeedge-{name}")
-
-    def tools(self, *names: str) -> None:
-        for name in names:
-            if shutil.which(name) is None:
-                self._progress.warn(f"{name} is not in PATH; some features need it")

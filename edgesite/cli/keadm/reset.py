@@ -21,7 +21,6 @@ from edgesite.cli.keadm.apiaccess import NAMESPACE, ask, own_kubeconfigs
 from edgesite.cli.keadm.failure import KeadmError
 from edgesite.cli.keadm.journal import Journal
 from edgesite.cli.keadm.parser import add_bool, add_unused
-from edgesite.cli.keadm.preflight import Preflight
 from edgesite.cli.keadm.systemd import MARK, OWN_UNITS
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, tools: Tools) -> None:
     """Raises KeadmError."""
     progress = tools.progress
-    Preflight(tools.host, progress).root()
     if tools.systemd.is_enabled("edgesite"):
         raise KeadmError("edgesite.service is this host's site: keadm reset is for hosts of keadm init and keadm join")
     here = [one for one in _UNITS if _is_here(tools, one)]
