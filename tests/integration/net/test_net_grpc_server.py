@@ -1,15 +1,17 @@
-"""The gRPC server against grpcio's client, which is another's work."""
+"""The gRPC server against grpcio's client, which is another's work.
+
+The client has threads: grpcio's asyncio side is shared by all loops of a process, and trips over those that have ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import grpc
-import grpc.aio
 import pytest
 
 from edgesite.net.grpc import Channel, Code, GrpcError
@@ -38,6 +40,12 @@ class Service:
     async def crash(self, request: bytes) -> bytes:
         raise KeyError("inner secret")
 
+    async def count(self, request: bytes) -> AsyncGenerator[bytes]:
+        for number in range(int(request)):
+            if number == 2000:
+                raise GrpcError(Code.ABORTED, "no further than 2000")
+            yield str(number).encode() * 200
+
     async def hang(self, request: bytes) -> bytes:
         self.began.set()
         try:
@@ -50,28 +58,51 @@ class Service:
 async def service(tmp_path: Path) -> AsyncGenerator[Service]:
     made = Service(f"unix://{tmp_path}/grpc.sock")
     calls = {f"/test.Test/{one.__name__}": one for one in (made.echo, made.fail, made.crash, made.hang)}
-    async with GrpcServer(calls) as server:
+    async with GrpcServer(calls, {"/test.Test/count": made.count}) as server:
         await server.listen(RealNet(), made.address)
         yield made
 
 
+class Client:
+    """grpcio's channel, with calls in threads."""
+
+    def __init__(self, address: str, send_bytes: int) -> None:
+        options = (("grpc.max_receive_message_length", 8 << 20), ("grpc.max_send_message_length", send_bytes))
+        self.channel = grpc.insecure_channel(address, options=options)
+        self._threads = anyio.CapacityLimiter(100)
+
+    async def call(self, name: str, request: bytes) -> bytes:
+        method = self.channel.unary_unary(f"/test.Test/{name}")
+        return await anyio.to_thread.run_sync(lambda: method(request, timeout=20), limiter=self._threads)
+
+    async def all_of(self, name: str, request: bytes) -> list[bytes]:
+        method = self.channel.unary_stream(f"/test.Test/{name}")
+        return await anyio.to_thread.run_sync(lambda: list(method(request, timeout=20)), limiter=self._threads)
+
+
+@asynccontextmanager
+async def connected(service: Service, send_bytes: int = 8 << 20) -> AsyncGenerator[Client]:
+    made = Client(service.address, send_bytes)
+    yield made
+    await anyio.to_thread.run_sync(made.channel.close)
+
+
 @pytest.fixture
-async def channel(service: Service) -> AsyncGenerator[Any]:
-    options = (("grpc.max_receive_message_length", 8 << 20), ("grpc.max_send_message_length", 8 << 20))
-    async with grpc.aio.insecure_channel(service.address, options=options) as made:
+async def client(service: Service) -> AsyncGenerator[Client]:
+    async with connected(service) as made:
         yield made
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 65_535, 65_536, 1 << 20, 4 << 20])
-async def test_requests_and_answers_of_any_size(channel: Any, size: int) -> None:
-    assert await channel.unary_unary("/test.Test/echo")(b"x" * size, timeout=20) == b"x" * size
+async def test_requests_and_answers_of_any_size(client: Client, size: int) -> None:
+    assert await client.call("echo", b"x" * size) == b"x" * size
 
 
-async def test_many_calls_at_once_on_one_connection(channel: Any) -> None:
+async def test_many_calls_at_once_on_one_connection(client: Client) -> None:
     found: dict[int, bytes] = {}
 
     async def call(number: int) -> None:
-        found[number] = await channel.unary_unary("/test.Test/echo")(str(number).encode() * 5000, timeout=20)
+        found[number] = await client.call("echo", str(number).encode() * 5000)
 
     async with anyio.create_task_group() as tasks:
         for number in range(60):
@@ -87,23 +118,30 @@ async def test_many_calls_at_once_on_one_connection(channel: Any) -> None:
         ("absent", grpc.StatusCode.UNIMPLEMENTED, "unknown method /test.Test/absent"),
     ],
 )
-async def test_refusals(channel: Any, method: str, code: grpc.StatusCode, words: str) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(f"/test.Test/{method}")(b"it", timeout=20)
+async def test_refusals(client: Client, method: str, code: grpc.StatusCode, words: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        await client.call(method, b"it")
     assert (caught.value.code(), caught.value.details()) == (code, words)
-    assert await channel.unary_unary("/test.Test/echo")(b"on", timeout=20) == b"on"
+    assert await client.call("echo", b"on") == b"on"
+
+
+async def test_a_stream_gives_everything_and_may_end_with_a_refusal(client: Client) -> None:
+    assert await client.all_of("count", b"1000") == [str(number).encode() * 200 for number in range(1000)]
+    assert await client.all_of("count", b"0") == []
+    with pytest.raises(grpc.RpcError) as caught:
+        await client.all_of("count", b"3000")
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.ABORTED, "no further than 2000")
 
 
 async def test_a_request_beyond_the_bound_is_refused(service: Service) -> None:
-    options = (("grpc.max_send_message_length", 16 << 20),)
-    async with grpc.aio.insecure_channel(service.address, options=options) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/test.Test/echo")(b"x" * (5 << 20), timeout=20)
+    async with connected(service, 16 << 20) as client:
+        with pytest.raises(grpc.RpcError) as caught:
+            await client.call("echo", b"x" * (5 << 20))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_call_that_its_client_gives_up_is_cancelled(service: Service, channel: Any) -> None:
-    call = channel.unary_unary("/test.Test/hang")(b"")
+async def test_a_call_that_its_client_gives_up_is_cancelled(service: Service, client: Client) -> None:
+    call = client.channel.unary_unary("/test.Test/hang").future(b"")
     with anyio.fail_after(10):
         await service.began.wait()
         call.cancel()

@@ -83,7 +83,8 @@ class Far:
 
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self.ends: list[Other] = []
-        self.channel = Channel(RealNet(), "mem:far")
+        self.net = RealNet()
+        self.channel = Channel(self.net, "mem:far")
         self.results: list[bytes | Code] = []
         self._tasks = tasks
 
@@ -92,7 +93,7 @@ class Far:
             self.ends.append(Other(client=False))
             return self.ends[-1]
 
-        await self.channel._net.listen(make, "mem:far")
+        await self.net.listen(make, "mem:far")
 
     async def begin(self, count: int = 1) -> Other:
         """Start calls; return the end that has them."""
