@@ -18,6 +18,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Final
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -26,13 +27,16 @@ sys.path[:0] = [str(HERE), str(PROJECT / "packaging" / "freeze")]
 import floor
 import source
 from command import BuildFailed, run, say
-from layout import native
+from layout import named, native
+
+#: rpm's names of architectures, where they are not uname's.
+_TARGETS: Final = {"armv7l": "armv7hl"}
 
 
 def main() -> int:
     options = _options()
     try:
-        build(options.bundle, options.out, arch=options.arch, release=options.release)
+        build(options.bundle, options.out, arch=options.arch, release=options.release, payload=options.payload)
     except BuildFailed as exc:
         print(f"rpm: {exc}", file=sys.stderr)
         return 1
@@ -45,15 +49,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="default: dist/ARCH/lib/kubeedge")
     parser.add_argument("--out", type=Path, help="default: dist/ARCH/rpm")
     parser.add_argument("--release", help="default: the version of the program")
+    parser.add_argument("--payload", default="w10.zstdio", help="compression; w1.zstdio is quick")
     options = parser.parse_args()
+    try:
+        options.arch = named(options.arch).name
+    except KeyError:
+        parser.error(f"nothing is built for {options.arch}")
     dist = PROJECT / "dist" / options.arch
     options.bundle = options.bundle or dist / "lib" / "kubeedge"
     options.out = options.out or dist / "rpm"
     return options
 
 
-def build(bundle: Path, out: Path, *, arch: str, release: str | None = None) -> list[Path]:
-    """Return the packages, in a folder that is a repository. Raises BuildFailed."""
+def build(bundle: Path, out: Path, *, arch: str, release: str | None = None, payload: str = "w10.zstdio") -> list[Path]:
+    """Return the packages, in a folder that is a repository. ``payload`` is rpm's word for the compression. Raises BuildFailed."""
     if not (bundle / "edgesite").is_file():
         raise BuildFailed(f"there is no bundle in {bundle}: run `make dist`")
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
@@ -62,6 +71,7 @@ def build(bundle: Path, out: Path, *, arch: str, release: str | None = None) -> 
     defines = {
         "bundle_version": version,
         "package_release": release or version,
+        "payload": payload,
         "glibc_floor": floor.text(needed),
         "_buildhost": "localhost",
         "use_source_date_epoch_as_buildtime": "1",
@@ -70,10 +80,19 @@ def build(bundle: Path, out: Path, *, arch: str, release: str | None = None) -> 
     }
     with tempfile.TemporaryDirectory(prefix="kubeedge-rpm.") as scratch:
         top = Path(scratch)
-        source.write(top / "SOURCES" / f"kubeedge-{version}-{arch}.tar", bundle, time_s)
+        source.write(top / "SOURCES" / f"kubeedge-{version}-{_TARGETS.get(arch, arch)}.tar", bundle, time_s)
         words = [word for name, value in defines.items() for word in ("--define", f"{name} {value}")]
         run(
-            ["rpmbuild", "-bb", "--target", arch, "--define", f"_topdir {top}", *words, HERE / "kubeedge.spec"],
+            [
+                "rpmbuild",
+                "-bb",
+                "--target",
+                _TARGETS.get(arch, arch),
+                "--define",
+                f"_topdir {top}",
+                *words,
+                HERE / "kubeedge.spec",
+            ],
             environment=source.environment(time_s),
             log=top / "log",
         )

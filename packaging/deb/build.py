@@ -27,10 +27,11 @@ sys.path[:0] = [str(HERE), str(PROJECT / "packaging" / "freeze")]
 
 import scripts
 from command import BuildFailed, run, say
-from layout import ARCHITECTURES, native
+from layout import ARCHITECTURES, named, native
 
 #: What an RPM requires → the Debian package that has it; our own packages by their names.
 _REQUIRES: Final = {"ca-certificates": "ca-certificates", "mosquitto": "mosquitto", "systemd": "systemd"}
+_ARCHITECTURES: Final = {"armv7hl": "armhf"} | {name: one.debian for name, one in ARCHITECTURES.items()}
 _IS_CONFIGURATION: Final = 1 << 0  #: RPMFILE_CONFIG
 _LINE: Final = "%{NAME}|%{VERSION}|%{RELEASE}|%{ARCH}|%{SUMMARY}|%{URL}|%{SIZE}"
 
@@ -62,7 +63,10 @@ def main() -> int:
         "--compression", default="xz", choices=("xz", "gzip", "zstd", "none"), help="xz is the smallest and slowest"
     )
     options = parser.parse_args()
-    dist = PROJECT / "dist" / options.arch
+    try:
+        dist = PROJECT / "dist" / named(options.arch).name
+    except KeyError:
+        parser.error(f"nothing is built for {options.arch}")
     try:
         build(options.rpms or dist / "rpm", options.out or dist / "deb", compression=options.compression)
     except BuildFailed as exc:
@@ -89,7 +93,7 @@ def _read(rpm: Path) -> Package:
 
 def _build(package: Package, out: Path, compression: str) -> Path:
     time_s = int(package.rpm.stat().st_mtime)
-    architecture = ARCHITECTURES[package.arch].debian if package.arch in ARCHITECTURES else "all"
+    architecture = _ARCHITECTURES.get(package.arch, "all")
     target = out / f"{package.name}_{package.full_version}_{architecture}.deb"
     with tempfile.TemporaryDirectory(prefix="kubeedge-deb.") as scratch:
         root = Path(scratch) / "root"
