@@ -77,6 +77,7 @@ class EdgeSession:
         self.closed = False
         self.reason = ""  #: why it closed by itself
         self.own_peer = False  #: the cloud has greeted
+        self.spread_s = 0.0  #: over which time the cloud wants its edges to come back when it has lost them all
         self.agreed: frozenset[str] = frozenset()  #: features of both ends
         self.events: deque[Event] = deque()
         self.left_out: deque[Message] = deque()  #: answers of ours to what was too large; drain after `take_frame`
@@ -246,10 +247,12 @@ class EdgeSession:
         self._heard_at = now
         if message.operation == Operation.KEEPALIVE:
             features = greeting.features_of(message)
+            if features is not None:
+                self.spread_s = greeting.spread_of(message)
             if features is not None and not self.own_peer:
                 self.own_peer = True
                 self.agreed = features & self._offered
-                self.events.append(Greeted(own=True, features=features, spread_s=greeting.spread_of(message)))
+                self.events.append(Greeted(own=True, features=features))
         elif message.operation == greeting.HOLDINGS:
             if forgotten := greeting.forgotten_in(message):
                 self.events.append(Forget(forgotten))

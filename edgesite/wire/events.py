@@ -76,12 +76,10 @@ class Forget(msgspec.Struct, frozen=True):
 
 
 class Greeted(msgspec.Struct, frozen=True):
-    """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session. ``spread_s``: over
-    which time the cloud wants its edges to come back when it has lost them all."""
+    """It is known now whether the peer is one of ours (``own``), and what it can do. Comes once per session."""
 
     own: bool
     features: frozenset[str] = frozenset()
-    spread_s: float = 0.0
 
 
 class Holdings(msgspec.Struct, frozen=True):

@@ -47,6 +47,7 @@ _KEPT_ANSWERS: Final = frozenset(
 )
 
 
+_SPREAD_STEP_S: Final = 1.0  #: and more than twice of what it was: then it is told again
 _GREETINGS: Final = frozenset({Operation.KEEPALIVE.value, greeting.HOLDINGS})
 
 
@@ -62,7 +63,7 @@ class NodeSession:
     # fmt: off
     __slots__ = (
         "_agreed", "_answered", "_bases", "_deliveries", "_digest", "_hold_until", "_jitter", "_lost_at", "_maker",
-        "_numbers", "_offered", "_once", "_spread_s", "_version_at_edge", "closed", "counts", "dropped", "events",
+        "_numbers", "_offered", "_once", "_spread_s", "_told_s", "_version_at_edge", "closed", "counts", "dropped", "events",
         "limits", "node", "own_peer", "refused",
     )
     # fmt: on
@@ -95,6 +96,7 @@ class NodeSession:
         self._jitter = jitter
         self._digest = digest
         self._spread_s = spread_s
+        self._told_s = 0.0  # the spread that the peer knows
         self._offered = features
         self._agreed: frozenset[str] = frozenset()
         self._bases = bases if bases is not None else Bases(0)
@@ -231,6 +233,7 @@ class NodeSession:
         for msg_id in self._numbers.acknowledged(batch.upto, batch.more):
             if self._deliveries is not None:
                 self._deliveries.acknowledged(msg_id)
+        self._tell_spread()
 
     def receive(self, message: Message, now: float) -> None:
         """Take a message of the peer. Whatever comes shows that the peer is alive."""
@@ -261,16 +264,19 @@ class NodeSession:
             if greeting.HOLDINGS not in self._agreed:
                 self._end_hold()
         if self.own_peer:
+            content = None if features is None else self._greeting()
             self._once.appendleft(
-                self._maker.make(
-                    "cloudhub",
-                    "resource",
-                    Operation.KEEPALIVE,
-                    "node",
-                    None if features is None else greeting.greeting(self._offered, spread_s=self._spread_s()),
-                    parent=message.msg_id,
-                )
+                self._maker.make("cloudhub", "resource", Operation.KEEPALIVE, "node", content, parent=message.msg_id)
             )
+
+    def _greeting(self) -> dict[str, object]:
+        self._told_s = self._spread_s()
+        return greeting.greeting(self._offered, spread_s=self._told_s)
+
+    def _tell_spread(self) -> None:
+        """Who came among the first was told of few nodes."""
+        if self._told_s * 2 + _SPREAD_STEP_S < self._spread_s():
+            self._once.append(self._maker.make("cloudhub", "resource", Operation.KEEPALIVE, "node", self._greeting()))
 
     def _on_response(self, message: Message) -> None:
         parent = message.parent_msg_id

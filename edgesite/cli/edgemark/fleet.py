@@ -1,5 +1,7 @@
 """Many hollow nodes: their certificates, their connections, their timers.
 
+Who loses its link dials again as an edge does: over the time that the hub has asked for, with edgehub's backoff and its default patience.
+
 Errors  OSError when no node can connect at all within the deadline.
 State   One TLS context per node, for each has a certificate of its own.
 """
@@ -15,6 +17,8 @@ import anyio
 
 from edgesite.cli.edgemark.node import Counters, HollowNode
 from edgesite.cloud.cloudhub.timers import Timers
+from edgesite.edge.edgehub.backoff import Backoff
+from edgesite.edge.edgehub.dialling import retry_after_s
 from edgesite.kube.resources import SECRETS
 from edgesite.net import pem, websocket
 from edgesite.net.errors import NetError
@@ -34,9 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "Traffic", "read_ca"]
 
 _AT_ONCE: Final = 64  #: handshakes under way
-_DIAL_S: Final = 30.0
-_AGAIN_S: Final = 0.2
-_AGAIN_MOST_S: Final = 10.0
+_DIAL_S: Final = 30.0  #: the default of ``modules.edgeHub.websocket.handshakeTimeout``
 _PROJECT: Final = "e632aba927ea4ac2b575ec1603d56f10"
 _TCP_INFO: Final = 11
 _BYTES_AT: Final = 120  #: tcpi_bytes_acked and tcpi_bytes_received (Linux, struct tcp_info)
@@ -81,6 +83,7 @@ class Fleet:
         self._timers = Timers(clock)
         self._places = anyio.Semaphore(_AT_ONCE)
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._backoffs: dict[str, Backoff] = {}  # of those that had to wait
         self.nodes = {
             name: HollowNode(name, clock, draw, self.counters, arm=self._timers.arm, on_lost=self._lost)
             for name in names
@@ -101,29 +104,49 @@ class Fleet:
         async with anyio.create_task_group() as tasks:
             for node in self.nodes.values():
                 await self._places.acquire()
-                tasks.start_soon(self._keep_dialling, node, True)
+                tasks.start_soon(self._first_dial, node)
 
     def _lost(self, node: HollowNode) -> None:
+        now = self._clock.monotonic()
+        self._backoff_of(node.name).held(now, now - node.connected_at, node.spread_s)
         if self.reconnect:
-            self._tasks.start_soon(self._keep_dialling, node, False)
+            self._tasks.start_soon(self._come_back, node)
 
-    async def _keep_dialling(self, node: HollowNode, holds_place: bool) -> None:
-        wait = _AGAIN_S
+    async def _first_dial(self, node: HollowNode) -> None:
         try:
-            while self.reconnect or holds_place:
-                try:
-                    with anyio.fail_after(_DIAL_S):
-                        node.attach(await self._dial(node.name))
-                    return
-                except (OSError, NetError) as exc:
-                    self.failed_handshakes += not isinstance(exc, ConnectionRefusedError)
-                    reason = f"{type(exc).__name__}: {exc}"[:100]
-                    self.failures[reason] = self.failures.get(reason, 0) + 1
-                await self._clock.sleep(wait * (0.5 + self._random.random() / 2))
-                wait = min(wait * 2, _AGAIN_MOST_S)
+            while (wait := await self._try(node)) is not None:
+                await self._clock.sleep(wait)
         finally:
-            if holds_place:
-                self._places.release()
+            self._places.release()
+
+    async def _come_back(self, node: HollowNode) -> None:
+        wait: float | None = self._backoff_of(node.name).wait_s(self._clock.monotonic())
+        while wait is not None:
+            await self._clock.sleep(wait)
+            if not self.reconnect or node.socket is not None:
+                return
+            wait = await self._try(node)
+
+    async def _try(self, node: HollowNode) -> float | None:
+        """Dial once; returns how long to wait until the next time, None once the node is connected."""
+        refused, least = False, 0.0
+        try:
+            with anyio.fail_after(_DIAL_S):
+                node.attach(await self._dial(node.name))
+            return None
+        except (OSError, NetError) as exc:
+            if isinstance(exc, websocket.UpgradeRefused):
+                refused, least = True, retry_after_s(exc.answer.headers.get("retry-after"))
+            self.failed_handshakes += not isinstance(exc, ConnectionRefusedError)
+            reason = f"{type(exc).__name__}: {exc}"[:100]
+            self.failures[reason] = self.failures.get(reason, 0) + 1
+        return self._backoff_of(node.name).wait_s(self._clock.monotonic(), refused=refused, retry_after_s=least)
+
+    def _backoff_of(self, name: str) -> Backoff:
+        found = self._backoffs.get(name)
+        if found is None:
+            found = self._backoffs[name] = Backoff(self._random, self._clock.monotonic())
+        return found
 
     async def _dial(self, name: str) -> websocket.WebSocket:
         headers = {"Node_id": name, "Project_id": _PROJECT, "Connectionuse": "msg"}

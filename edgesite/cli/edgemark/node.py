@@ -72,6 +72,7 @@ class HollowNode:
         self.timer_at = math.inf  # kept by `Timers`
         self.ready = False
         self.connected_at = 0.0
+        self.spread_s = 0.0  #: over which time the cloud wants its nodes back, as it has told last
         self._clock = clock
         self._random = draw
         self._counters = counters
@@ -111,6 +112,7 @@ class HollowNode:
 
     def _closed(self, closed: SocketClosed) -> None:
         if self._session is not None:
+            self.spread_s = self._session.spread_s
             self._session.close()
         self._socket = self._session = None
         self._renew_at = math.inf

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgesite.net.messagesocket import MessageSocket
     from edgesite.net.quic.client import ClientSocket
 
-__all__ = ["MEM_ADDRESS", "CloudRefused", "Dialler", "addresses_of"]
+__all__ = ["MEM_ADDRESS", "CloudRefused", "Dialler", "addresses_of", "retry_after_s"]
 
 MEM_ADDRESS: Final = "mem:cloudhub"
 _PROJECT: Final = "e632aba927ea4ac2b575ec1603d56f10"  #: KubeEdge's default
@@ -116,7 +116,7 @@ class Dialler:
                 )
         except websocket.UpgradeRefused as exc:
             reason = exc.answer.body[:_REASON_BYTES].decode("utf-8", "replace")
-            raise CloudRefused(exc.answer.status, reason, _seconds(exc.answer.headers.get("retry-after"))) from exc
+            raise CloudRefused(exc.answer.status, reason, retry_after_s(exc.answer.headers.get("retry-after"))) from exc
 
     async def _dial_quic(self) -> ClientSocket:
         """Raises CloudRefused, OSError, JoinError."""
@@ -173,7 +173,7 @@ def addresses_of(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()] or [""]
 
 
-def _seconds(header: str | None) -> float:
+def retry_after_s(header: str | None) -> float:
     """Retry-After as seconds; a date is not understood."""
     text = (header or "").strip()
     return float(text) if text.isascii() and text.isdigit() else 0.0

@@ -191,6 +191,7 @@ class _Run:
                 tasks.cancel_scope.cancel()
         finally:
             self._connection = None
+            self._spread_s = connection.session.spread_s
             self._metrics.connected.set(0)
             for request in connection.session.close():
                 self._answer_unavailable(request, "the link to the cloud was lost")
@@ -227,8 +228,7 @@ class _Run:
             case Answer(message):
                 if not self._ctx.bus.respond(message):
                     self._ctx.log.debug("an answer came too late: resource=%s", message.resource)
-            case Greeted(features=features, spread_s=spread_s) if HOLDINGS in features:
-                self._spread_s = spread_s
+            case Greeted(features=features) if HOLDINGS in features:
                 holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
                 connection = self._connection
                 if holdings is not None and connection is not None:

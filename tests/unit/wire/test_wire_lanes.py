@@ -32,6 +32,7 @@ class Link:
 
     def __init__(self, held: list[Any] | None = None, digest: str = "") -> None:
         self.versions: dict[str, int] = {}
+        self.spread_s = 2.5
         self.cloud = NodeSession(
             "e1",
             MAKER,
@@ -39,7 +40,7 @@ class Link:
             version_at_edge=self.versions.get,
             jitter=lambda: 0.0,
             digest=lambda: digest or greeting.digest_of([]),
-            spread_s=lambda: 2.5,
+            spread_s=lambda: self.spread_s,
             bases=Bases(),
         )
         self.edge = EdgeSession(MAKER, now=0.0, limits=EdgeLimits())
@@ -137,9 +138,20 @@ def test_a_change_is_told_as_a_delta_and_whole_where_that_does_not_fit() -> None
 def test_a_digest_that_fits_opens_the_session_without_more() -> None:
     link = Link()
     assert [one for one in link.seen if isinstance(one, Opened)]
-    assert next(one for one in link.seen if isinstance(one, Greeted) and one.spread_s).spread_s == 2.5
+    assert link.edge.spread_s == 2.5
     other = Link(digest="something else")
     assert [type(one).__name__ for one in other.seen if not isinstance(one, Greeted)] == ["Holdings", "Opened"]
+
+
+def test_who_came_among_the_first_hears_how_many_there_are_now() -> None:
+    """Else the first thousand of ten thousand nodes would all come back within some seconds."""
+    link = Link()
+    for nodes, told in ((1000, 2.5), (1600, 6.4), (3000, 6.4), (10_000, 40.0), (100, 40.0)):
+        link.spread_s = nodes * 0.004
+        link.edge.send(MAKER.make("edged", "meta", "query", "kube-node-lease/lease/e1"), 0.0)
+        link.exchange()
+        assert link.edge.spread_s == told
+    assert len([one for one in link.seen if isinstance(one, Greeted) and one.own]) == 2, "each end once"
 
 
 def test_no_keepalive_where_something_else_has_told_that_we_live() -> None:
