@@ -20,6 +20,7 @@ from pathlib import Path
 
 import bundle
 import floor
+import here
 import interpreter
 import root
 import sbom
@@ -27,7 +28,7 @@ import static
 import wheels
 from archive import pack, settle
 from command import BuildFailed, run, say
-from layout import CACHE, DIST, PROJECT, Architecture, named, native
+from layout import CACHE, PROJECT, Architecture, named, native
 
 
 def main() -> int:
@@ -60,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
         case "check":
             return _check(_named(options.arch))
         case _ if options.here:
-            bundle.make(bundle.on_this_machine(), native(), DIST / "here")
+            print(here.make())
         case _:
             target = _named(options.arch)
             _build(target, target.dist)

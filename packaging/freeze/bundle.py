@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import wheels
-from command import BuildFailed, inside, run, say
+from command import BuildFailed, inside, install, run, say
 from contents import LINKS
 from interpreter import PYTHON
 from layout import CACHE, HERE, PROJECT, Architecture
 
 __all__ = ["Workshop", "commit_time", "in_root", "make", "on_this_machine"]
 
-_RECIPE_FILES: Final = ("contents.py", "entry.py", "edgesite.spec")
+_RECIPE_FILES: Final = ("contents.py", "entry.py", "libraries.py", "edgesite.spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def make(shop: Workshop, target: Architecture, out: Path) -> None:
     shutil.rmtree(shop.place, ignore_errors=True)
     shop.place.mkdir(parents=True)
     shop.log.unlink(missing_ok=True)
+    if shop.root is None:
+        _prepare_machine()
     _copy_sources(shop.place / "src", committed=shop.root is not None)
     shutil.copytree(wheels.download(target), shop.place / "wheels")
     for name in (*_RECIPE_FILES, *(f"{one}.lock" for one in wheels.LISTS)):
@@ -73,6 +76,17 @@ def make(shop: Workshop, target: Architecture, out: Path) -> None:
     say("freeze, some minutes")
     _freeze(shop)
     _take(shop, out)
+
+
+def _prepare_machine() -> None:
+    """Install what PyInstaller needs and Debian's python3 does not bring."""
+    if shutil.which("objcopy") is None:
+        install("binutils")
+    library = sysconfig.get_config_var("INSTSONAME") or ""
+    places = [Path(sysconfig.get_config_var(name) or "/") for name in ("LIBDIR", "LIBPL")]
+    places.append(Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or ""))
+    if not any((place / library).is_file() for place in places):
+        install(f"libpython{sysconfig.get_python_version()}")
 
 
 def _copy_sources(tree: Path, *, committed: bool) -> None:

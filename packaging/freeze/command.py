@@ -6,13 +6,14 @@ Errors  BuildFailed.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BuildFailed", "inside", "run", "say"]
+__all__ = ["BuildFailed", "inside", "install", "run", "say"]
 
 _TAIL_LINES: Final = 40
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -68,3 +69,17 @@ def inside(
     clean = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"} | dict(environment or {})
     wrapper = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", f"--root={root}", f"--wd={cwd}"]
     return run([*wrapper, "--", *argv], environment=clean, log=log)
+
+
+def install(package: str) -> None:
+    """Install one of Debian's packages. Raises BuildFailed."""
+    if os.geteuid() or shutil.which("apt-get") is None:
+        raise BuildFailed(f"{package} is needed (Debian's name); install it")
+    say(f"install {package}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
+    try:
+        run(command, environment=environment)
+    except BuildFailed:  # the lists of packages are missing, or old
+        run(["apt-get", "update", "-qq"])
+        run(command, environment=environment)

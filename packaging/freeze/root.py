@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from command import BuildFailed, inside, run, say
+from command import BuildFailed, inside, install, run, say
 from debian import MIRROR, SECURITY
 from layout import Architecture, native
 
@@ -56,10 +56,10 @@ def make(target: Architecture) -> Path:
         return root
     if os.geteuid():
         raise BuildFailed("the build root needs the rights of root (debootstrap); `--here` freezes with this Python")
-    _require("debootstrap", "debootstrap")
-    foreign = target != native()
-    if foreign:
-        _require(target.emulator, "qemu-user-static")
+    if shutil.which("debootstrap") is None:
+        install("debootstrap")
+    if target != native() and shutil.which(target.emulator) is None:
+        install("qemu-user-static")
     say(f"make the build root: Debian {RELEASE} for {target.debian}, some minutes")
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -76,16 +76,3 @@ def make(target: Architecture) -> Path:
         )
     stamp.write_text(recipe)
     return root
-
-
-def _require(program: str, package: str) -> None:
-    if shutil.which(program) is None:
-        say(f"install {package}")
-        try:
-            run(
-                ["apt-get", "install", "-y", "-qq", package],
-                environment=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            )
-        except BuildFailed:
-            run(["apt-get", "update", "-qq"])
-            run(["apt-get", "install", "-y", "-qq", package])

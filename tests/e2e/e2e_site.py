@@ -39,12 +39,17 @@ class Program:
     """One edgesite process; its output is kept."""
 
     def __init__(
-        self, log: Path, *arguments: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+        self,
+        log: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        program: Path = PROGRAM,
     ) -> None:
         self.log = log
         self._out = log.open("ab")
         self.process = subprocess.Popen(
-            [*prefix, str(PROGRAM), *arguments],
+            [*prefix, str(program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._out,
@@ -171,9 +176,11 @@ class Site:
         runtime: str = "process",
         node: str = "node1",
         prefix: tuple[str, ...] = (),
+        program: Path = PROGRAM,
     ) -> None:
         self.folder = folder
         self._prefix = prefix  # runs the program as another user
+        self._program = program
         self.data = folder / "data"
         self.node = node
         self.port = free_port()
@@ -196,6 +203,7 @@ class Site:
             *("--runtime", self._runtime, "-v", "2", *ports, *self._arguments, *more),
             env=env,
             prefix=self._prefix,
+            program=self._program,
         )
         return self.program.wait_line("Ready after")
 
@@ -248,7 +256,11 @@ class Site:
 def supervisors_of(data: Path) -> list[int]:
     """Pids of the processes that keep host processes running while the role with that data folder comes and goes."""
     mine = f"{data}/".encode()
-    return [one.pid for one in _processes() if b"supervisor.py" in one.command and mine in one.command]
+    return [
+        one.pid
+        for one in _processes()
+        if b"process.supervisor" in one.command.replace(b"/", b".") and mine in one.command
+    ]
 
 
 def live_children(parents: list[int]) -> list[int]:
