@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import anyio
 import grpc
-import grpc.aio
 import pytest
 from edged_site import is_ready
 
@@ -34,23 +34,23 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no typ
         if details.method != "/grpc.health.v1.Health/Check":
             return None
 
-        async def check(request: bytes, context: Any) -> bytes:
+        def check(request: bytes, context: Any) -> bytes:
             if request != b"\x0a\x03app":
-                await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+                context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
             return bytes((8, self.status))
 
         return grpc.unary_unary_rpc_method_handler(check)
 
 
 @pytest.fixture
-async def health() -> AsyncGenerator[tuple[Health, int]]:
-    server = grpc.aio.server()
+def health() -> Iterator[tuple[Health, int]]:
+    # With threads: grpcio's asyncio side is shared by all loops of a process, and trips over those that have ended.
     made = Health()
-    server.add_generic_rpc_handlers((made,))
+    server = grpc.server(ThreadPoolExecutor(4), handlers=(made,))
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server.start()
     yield made, port
-    await server.stop(None)
+    server.stop(None).wait()
 
 
 @pytest.fixture
