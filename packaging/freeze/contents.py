@@ -47,7 +47,6 @@ EXCLUDED: Final = (
     "edgesite.kube.distil",
     "edgesite.testing",
     "kubernetes_validate",
-    "packaging",
     "pip",
     "prometheus_client.django",
     "prometheus_client.twisted",
