@@ -8,6 +8,7 @@ Errors  ProviderGone: metamanager is another one now, and edged begins anew with
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
@@ -118,44 +119,21 @@ class Edged:
         node.recursive_read_only = runtime.isolation is Isolation.CONTAINER and can_hold_read_only()
         node.volumes_in_use = plugins.csi.in_use
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
-        services = PodServices(
-            settings=settings,
-            node=node,
-            runtime=runtime,
-            meta=meta,
-            objects=objects,
-            cluster=ClusterFacts(objects, lambda *work: services.beside(*work)),
-            events=events,
-            images=Images(
-                runtime,
-                events,
-                objects,
-                ctx.clock,
-                lambda *work: services.beside(*work),
-                one_by_one=settings.serialize_image_pulls,
-                plugins=await _credential_plugins(ctx, settings),
-            ),
-            csi=plugins.csi,
-            devices=plugins.devices,
-            image_volumes=ImageVolumes(runtime, paths, ctx.threads),
-            cgroups=PodGroups(
-                settings,
-                node,
-                runtime.isolation,
-                ctx.threads,
-                lambda: (one.pod for one in pods.states() if one.admitted and not one.finished),
-                ctx.log,
-            ),
-            paths=paths,
-            clock=ctx.clock,
-            random=ctx.random,
-            threads=ctx.threads,
-            net=ctx.net,
-            tasks=tasks,
-            log=ctx.log,
-            metrics=metrics,
-            restarts=Backoff(),
-            pods=lambda: pods.states(),
+        credentials = await _credential_plugins(ctx, settings)
+        services = _pod_services(
+            ctx,
+            settings,
+            paths,
+            runtime,
+            tasks,
+            meta,
+            node,
+            events,
+            objects,
+            plugins,
+            metrics,
+            credentials,
+            lambda: pods,
         )
         pods = Pods(services)
         pleg = Pleg(
@@ -176,28 +154,95 @@ class Edged:
         await upkeep.prepare()
         static = StaticPods(services, pods, settings.static_pods)
         await plugins.load(agent.report_soon)
-        # Joined before the store is read, so that nothing falls between the two.
-        inbox = ctx.bus.join(self.name, GROUP)
-        try:
-            tasks.start_soon(events.run)
-            await static.look()  # before what the cloud wants: else they would be taken for strays
-            wanted, mirrors = partition(await meta.list("pod"))
-            for mirror in mirrors:
-                static.applied(mirror)
-            pods.load(wanted)
-            tasks.start_soon(static.run)
-            tasks.start_soon(agent.run)
-            tasks.start_soon(pleg.run)
+
+        async def start() -> None:
+            for work in (static.run, agent.run, pleg.run):
+                tasks.start_soon(work)
             upkeep.start()
             if ctx.folders is not None:
                 in_containers = runtime.isolation is Isolation.CONTAINER
                 await plugins.start(ctx.folders, pods.volumes_may_be_had, with_devices=in_containers)
             tasks.start_soon(_while_provided, ctx, meta)
+
+        tasks.start_soon(events.run)
+        await self._follow(ctx, meta, pods, static, start)
+
+    async def _follow(
+        self, ctx: Context, meta: Meta, pods: Pods, static: StaticPods, start: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Load the pods that are wanted, ``start`` what looks after them, and take news of them until cancelled."""
+        # Joined before the store is read, so that nothing falls between the two.
+        inbox = ctx.bus.join(self.name, GROUP)
+        try:
+            await static.look()  # before what the cloud wants: else they would be taken for strays
+            wanted, mirrors = partition(await meta.list("pod"))
+            for mirror in mirrors:
+                static.applied(mirror)
+            pods.load(wanted)
+            await start()
             ctx.ready()
             async for message in inbox:
                 _take(message, pods, static, ctx)
         finally:
             inbox.close()
+
+
+def _pod_services(
+    ctx: Context,
+    settings: EdgedSettings,
+    paths: Paths,
+    runtime: Runtime,
+    tasks: TaskGroup,
+    meta: Meta,
+    node: NodeFacts,
+    events: Events,
+    objects: Objects,
+    plugins: NodePlugins,
+    metrics: EdgedMetrics,
+    credentials: CredentialPlugins | None,
+    pods: Callable[[], Pods],
+) -> PodServices:
+    """Put together what each pod's worker uses; ``pods`` is asked later, when there are any."""
+    services = PodServices(
+        settings=settings,
+        node=node,
+        runtime=runtime,
+        meta=meta,
+        objects=objects,
+        cluster=ClusterFacts(objects, lambda *work: services.beside(*work)),
+        events=events,
+        images=Images(
+            runtime,
+            events,
+            objects,
+            ctx.clock,
+            lambda *work: services.beside(*work),
+            one_by_one=settings.serialize_image_pulls,
+            plugins=credentials,
+        ),
+        csi=plugins.csi,
+        devices=plugins.devices,
+        image_volumes=ImageVolumes(runtime, paths, ctx.threads),
+        cgroups=PodGroups(
+            settings,
+            node,
+            runtime.isolation,
+            ctx.threads,
+            lambda: (one.pod for one in pods().states() if one.admitted and not one.finished),
+            ctx.log,
+        ),
+        paths=paths,
+        clock=ctx.clock,
+        random=ctx.random,
+        threads=ctx.threads,
+        net=ctx.net,
+        tasks=tasks,
+        log=ctx.log,
+        metrics=metrics,
+        restarts=Backoff(),
+        pods=lambda: pods().states(),
+    )
+    return services
 
 
 async def _credential_plugins(ctx: Context, settings: EdgedSettings) -> CredentialPlugins | None:

@@ -143,6 +143,7 @@ async def test_the_node_tells_of_its_driver(rig: Rig, tmp_path: Path) -> None:
         assert metadata["labels"][f"topology.{NAME}/zone"] == "west"
         ids = json.loads(metadata["annotations"]["csi.volume.kubernetes.io/nodeid"])
         assert ids == {NAME: f"id-of-{NAME}"}
+        await rig.cloud.until(lambda: bool(csi.calls("registered")))  # it is told beside that
         assert csi.calls("registered") == [{"call": "registered", "ok": True, "error": ""}]
 
 
