@@ -3,7 +3,8 @@
     put ──> lanes ──> take ──> in flight ──> acknowledged | refused | overdue: sent again, later after others
 
 `take` picks repetitions first, then deletes, then the rest in order of arrival. At most ``window`` objects and ``window_bytes`` are
-in flight, deletes not counted; a KubeEdge peer gets one at a time, for its receive queue drops messages when it is full.
+in flight, deletes not counted; a KubeEdge peer gets one at a time, for its receive queue drops messages when it is full. An edge that says
+it can store nothing now (`edgesite.wire.message.busy`) is left alone, each time for longer, and then gets one object, until it stores that.
 
 Units   ``now`` is monotonic seconds.
 State   In memory; what is lost with it is found again from the recorded versions.
@@ -25,7 +26,7 @@ from edgesite.wire.endings import Endings
 from edgesite.wire.events import Delivered, Denied, Event, Refused, Removed, Sent
 from edgesite.wire.fifo import Fifo
 from edgesite.wire.frames import Lane
-from edgesite.wire.message import Message, Operation, error_status
+from edgesite.wire.message import Message, Operation, busy_for, error_status
 from edgesite.wire.numbers import Outstanding
 from edgesite.wire.slots import SessionCounts, SessionLimits, Slot, State
 
@@ -37,7 +38,7 @@ class Deliveries:
 
     # fmt: off
     __slots__ = (
-        "_bases", "_bytes", "_counts", "_deletes", "_due_from", "_endings", "_events", "_in_flight", "_jitter",
+        "_bases", "_busy_rounds", "_busy_until", "_bytes", "_counts", "_deletes", "_due_from", "_endings", "_events", "_in_flight", "_jitter",
         "_limits", "_numbers", "_others", "_own_peer", "_repeats", "_slots", "_version_at_edge",
     )
     # fmt: on
@@ -67,6 +68,8 @@ class Deliveries:
         self._in_flight: dict[str, str] = {}  # msg_id -> uid
         self._endings = Endings()
         self._due_from = math.inf  # no slot is due before
+        self._busy_rounds = 0  # how often in a row the edge could store nothing
+        self._busy_until = -math.inf
 
     def greeted(self, *, own_peer: bool, numbers: Outstanding | None, bases: Bases | None) -> None:
         """It is known who the peer is. ``numbers`` where frames are agreed on, ``bases`` where deltas are."""
@@ -148,7 +151,7 @@ class Deliveries:
 
     def take(self, now: float, lane: Lane | None, *, is_held: bool) -> Message | None:
         """Return the next message to write, in wire form; None if nothing may leave now."""
-        while self._repeats and lane is not Lane.URGENT:
+        while self._repeats and lane is not Lane.URGENT and now >= self._busy_until:
             uid = next(iter(self._repeats))
             del self._repeats[uid]
             slot = self._slots.get(uid)
@@ -156,7 +159,7 @@ class Deliveries:
                 self._due(slot, now + self._limits.resend_s)
                 self._counts.repeated += 1
                 return self._to_wire(slot.message)
-        while not is_held and (waiting := self._lane(lane)):
+        while not is_held and not self._rests(now) and (waiting := self._lane(lane)):
             uid = next(iter(waiting))
             del waiting[uid]
             slot = self._slots[uid]
@@ -173,6 +176,10 @@ class Deliveries:
             self._counts.sent += 1
             return self._to_wire(slot.message)
         return None
+
+    def _rests(self, now: float) -> bool:
+        """Whether the edge is left alone, or has yet to answer to the one object by which it is tried."""
+        return self._busy_rounds > 0 and (now < self._busy_until or bool(self._in_flight))
 
     def _lane(self, lane: Lane | None) -> dict[str, None] | None:
         """The objects of which one may leave now."""
@@ -228,6 +235,8 @@ class Deliveries:
         uid = self._landed(msg_id)
         if uid is None:
             return False
+        if self._busy_rounds:
+            self._is_well()
         slot = self._slots[uid]
         if slot.is_delete:
             self._endings.deleted(resource.trim_node(slot.message.resource), uid)
@@ -239,9 +248,9 @@ class Deliveries:
         self._promote(uid, slot)
         return True
 
-    def denied(self, answer: Message) -> bool:
+    def denied(self, answer: Message, now: float) -> bool:
         """The edge has answered with an error; False if to none that is in flight. What could not be stored is sent again when it
-        is due; what could not be read is not."""
+        is due, or once the edge is no longer busy; what could not be read is not."""
         uid = self._in_flight.get(answer.parent_msg_id)
         if uid is None:
             return False
@@ -250,6 +259,8 @@ class Deliveries:
         if status.get("reason") == "Conflict" and not slot.whole:  # it does not hold the base of a delta
             slot.whole = True
             self._repeats[uid] = None
+        elif (rest_s := busy_for(status)) is not None:
+            self._is_busy(uid, slot, now, rest_s)
         elif is_refused_for_good(answer):
             if status.get("reason") == "Gone":
                 self._give_up(uid, slot, Denied(slot.ref))
@@ -257,6 +268,28 @@ class Deliveries:
                 self._endings.unreadable(slot.ref)
                 self._give_up(uid, slot, Refused(slot.ref, str(status.get("message") or "")))
         return True
+
+    def _is_busy(self, uid: str, slot: Slot, now: float, rest_s: float) -> None:
+        """The edge can store nothing now, and wants at least ``rest_s`` of rest; what else is on its way there is told the same."""
+        limits = self._limits
+        if now >= self._busy_until:
+            wait = min(limits.retry_s * 2.0**self._busy_rounds, limits.busy_most_s)
+            self._busy_rounds += 1
+            self._busy_until = now + max(wait, min(rest_s, limits.busy_most_s)) * (1 + 0.2 * self._jitter())
+        self._landed(slot.message.msg_id)
+        self._repeats.pop(uid, None)
+        if slot.newer is not None:
+            slot.message, slot.ref = slot.newer
+            slot.newer = None
+        slot.state, slot.attempts = State.RESTING, 0
+        self._due(slot, self._busy_until)
+
+    def _is_well(self) -> None:
+        """The edge stores again: nothing rests for it any longer."""
+        self._busy_rounds, self._busy_until = 0, -math.inf
+        for uid, slot in self._slots.items():
+            if slot.state is State.RESTING:
+                self._enter_lane(uid, slot)
 
     def unsendable(self, msg_id: str, reason: str) -> bool:
         """A message that was taken cannot be sent; this version of its object is not tried again. False if it is not in flight."""
@@ -300,7 +333,7 @@ class Deliveries:
         """Send again what is overdue."""
         if now < self._due_from:
             return
-        self._due_from = math.inf
+        self._due_from = self._busy_until if now < self._busy_until else math.inf
         for uid, slot in self._slots.items():
             if slot.is_timed and slot.due <= now:
                 self._overdue(uid, slot, now)

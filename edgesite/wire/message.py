@@ -20,7 +20,18 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["OK", "InvalidMessage", "Message", "MessageMaker", "Operation", "error_content", "error_status"]
+__all__ = [
+    "OK",
+    "InvalidMessage",
+    "Message",
+    "MessageMaker",
+    "Operation",
+    "busy",
+    "busy_for",
+    "error_content",
+    "error_status",
+    "too_large",
+]
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -234,6 +245,31 @@ def too_large(reason: str) -> dict[str, Any]:
             "code": 413,
         }
     )
+
+
+def busy(reason: str, retry_after_s: int) -> dict[str, Any]:
+    """Return the `error_content` of an end that can take nothing at the moment: a full disk, say."""
+    return error_content(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "reason": "ServiceUnavailable",
+            "message": reason,
+            "details": {"retryAfterSeconds": retry_after_s},
+            "code": 503,
+        }
+    )
+
+
+def busy_for(status: Mapping[str, Any]) -> float | None:
+    """Return how long a peer wants to be left alone, by the ``Status`` of its error; None if it does not say that it is `busy`."""
+    if status.get("reason") != "ServiceUnavailable":
+        return None
+    details = status.get("details")
+    told = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+    return float(told) if isinstance(told, int) and told > 0 else 0.0
 
 
 def error_status(content: Any) -> dict[str, Any] | None:

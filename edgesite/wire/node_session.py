@@ -245,7 +245,7 @@ class NodeSession:
         elif message.operation == Operation.RESPONSE:
             self._on_response(message)
         elif message.operation == Operation.ERROR and message.parent_msg_id:
-            self._on_error(message)
+            self._on_error(message, now)
         elif message.operation == greeting.HOLDINGS:
             self._on_holdings(message)
         else:
@@ -288,8 +288,8 @@ class NodeSession:
         elif parent:
             self.events.append(Answer(message))  # to a call of a cloud module, or a repeated acknowledgement
 
-    def _on_error(self, message: Message) -> None:
-        if self._deliveries is None or not self._deliveries.denied(message):
+    def _on_error(self, message: Message, now: float) -> None:
+        if self._deliveries is None or not self._deliveries.denied(message, now):
             self.events.append(Answer(message))
 
     def _on_holdings(self, message: Message) -> None:

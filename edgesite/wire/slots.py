@@ -33,6 +33,7 @@ class SessionLimits:
     attempts: int = 5  #: then others go first, and the message waits
     retry_s: float = 1.0  #: first such wait; doubles
     retry_most_s: float = 60.0
+    busy_most_s: float = 30.0  #: how long an edge that says it is busy is left alone at most
     hold_s: float = 3.0  #: how long objects wait for the peer to tell who it is and what it holds
     window: int = 256  #: objects in flight to a peer of ours
     window_bytes: int = 128 * 1024  #: of these, so that a delete soon gets through a slow link

@@ -31,7 +31,7 @@ from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreEr
 from edgesite.kube.errors import ApiError, bad_request
 from edgesite.wire import resource
 from edgesite.wire.delta import DELTA, NoDelta, apply_delta
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, error_content
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, busy, error_content
 from edgesite.wire.newer import Verdict
 
 __all__ = ["MetaManager", "database_path"]
@@ -39,7 +39,7 @@ __all__ = ["MetaManager", "database_path"]
 _KUBEEDGE_PATH: Final = "/var/lib/kubeedge/edgecore.db"
 _TWIN_TYPES: Final = frozenset({"device", "devicemodel"})
 _STORED: Final = frozenset({Operation.INSERT.value, Operation.UPDATE.value, Operation.DELETE.value})
-_DISK_REST_S: Final = 1.0
+_REST_S: Final = 1  #: before the disk is tried again
 _OBJECT_TYPES: Final = frozenset({"pod", "configmap", "secret"})
 
 
@@ -170,7 +170,7 @@ class _Run:
                     status = ApiError(409, "Conflict", str(exc)).status()
                     await self._to_hub(self._maker.error(message, error_content(status)))
                 except StoreError as exc:
-                    await self._refuse([message], str(exc))
+                    await self._refuse([message], busy(str(exc), _REST_S))
                 except InvalidMessage as exc:
                     self._metrics.refused.inc()
                     self._ctx.log.warning(
@@ -183,8 +183,8 @@ class _Run:
                 outcomes = await self._store.apply([arrival for _, arrival in read])
             except StoreError as exc:
                 self._ctx.log.error("the disk refused %d objects: %s", len(read), exc)
-                await self._refuse([message for message, _ in read], str(exc))
-                await self._ctx.clock.sleep(_DISK_REST_S)
+                await self._refuse([message for message, _ in read], busy(str(exc), _REST_S))
+                await self._ctx.clock.sleep(_REST_S)
                 continue
             for (message, arrival), outcome in zip(read, outcomes, strict=True):
                 self._metrics.applied.labels(outcome.verdict.value).inc()
@@ -217,9 +217,9 @@ class _Run:
             raise InvalidMessage(str(exc)) from exc
         return Arrival(message.resource, obj, is_delete, text)
 
-    async def _refuse(self, messages: list[Message], reason: str) -> None:
+    async def _refuse(self, messages: list[Message], why: str | dict[str, Any]) -> None:
         for message in messages:
-            await self._to_hub(self._maker.error(message, reason))
+            await self._to_hub(self._maker.error(message, why))
 
     async def _pass_on(self, message: Message, arrival: Arrival, outcome: Outcome) -> None:
         if outcome.verdict is Verdict.IGNORE:

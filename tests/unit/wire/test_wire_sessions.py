@@ -9,7 +9,7 @@ from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, needs_ack, object_of, version_number
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
 from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Opened, Received, Refused, Removed
-from edgesite.wire.message import Message, MessageMaker, Operation
+from edgesite.wire.message import Message, MessageMaker, Operation, busy, busy_for
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
 MAKER = MessageMaker(lambda: 1700000000.0, random.Random(7).getrandbits)
@@ -442,6 +442,65 @@ def test_what_an_edge_could_not_store_is_repeated() -> None:
     unknown = MAKER.error(pod("b", 1), "too late")
     cloud.receive(unknown, 5.1)
     assert cloud.seen[-1] == Answer(unknown)
+
+
+def test_an_edge_that_is_busy_is_tried_with_one_object_and_ever_more_rarely() -> None:
+    cloud = Cloud(greet="own", limits=SessionLimits(retry_s=1.0, busy_most_s=8.0))
+    for name in "abc":
+        cloud.session.send(pod(name, 1), 0.0)
+    for message in cloud.out(0.0):
+        cloud.receive(MAKER.error(message, busy("the disk is full", 1)), 0.1)
+    cloud.session.send(pod("d", 1), 0.2)
+    cloud.session.send(pod("a", 1, "delete"), 0.3)
+    at, tries, now = [], 0, 0.3
+    while now < 40.0:  # each try is refused at once
+        due = cloud.session.next_timer()
+        assert due is not None
+        now = max(due, now)
+        cloud.receive(ping(), now)
+        sent = [one for one in cloud.timer(now) if one.operation != "keepalive"]
+        assert len(sent) <= 1, "one object is enough to see whether the disk takes it"
+        for message in sent:
+            at.append(now)
+            cloud.receive(MAKER.error(message, busy("the disk is full", 1)), now)
+            tries += 1
+    pauses = [round(later - earlier, 1) for earlier, later in zip([0.1, *at], at, strict=False)]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0][: len(pauses)]
+    assert tries >= 6
+    due = cloud.session.next_timer()
+    assert due is not None
+    cloud.receive(ping(), due)
+    [last] = [one for one in cloud.timer(due) if one.operation != "keepalive"]
+    cloud.receive(MAKER.ack(last), due)
+    assert len(cloud.out(due)) == 3, "the others follow at once"
+
+
+def test_a_state_that_comes_while_the_edge_is_busy_leaves_when_it_is_tried_again() -> None:
+    cloud = Cloud(greet="own")
+    cloud.session.send(pod("a", 1), 0.0)
+    [first] = cloud.out(0.0)
+    cloud.session.send(pod("a", 2), 0.05)  # behind the one that is on its way
+    cloud.receive(MAKER.error(first, busy("the disk is full", 1)), 0.1)
+    assert cloud.out(0.1) == []
+    cloud.session.send(pod("a", 3), 0.2)  # in place of one that rests
+    assert cloud.out(0.2) == []
+    assert cloud.session.next_timer() == pytest.approx(1.1)
+    assert [one.resource_version for one in cloud.timer(1.1)] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("status", "rest_s"),
+    [
+        ({"reason": "ServiceUnavailable", "details": {"retryAfterSeconds": 7}}, 7.0),
+        ({"reason": "ServiceUnavailable", "details": {"retryAfterSeconds": -7}}, 0.0),
+        ({"reason": "ServiceUnavailable", "details": {"retryAfterSeconds": "soon"}}, 0.0),
+        ({"reason": "ServiceUnavailable", "details": None}, 0.0),
+        ({"reason": "ServiceUnavailable"}, 0.0),
+        ({"reason": "Invalid", "details": {"retryAfterSeconds": 7}}, None),
+    ],
+)
+def test_how_long_a_peer_is_busy(status: dict[str, Any], rest_s: float | None) -> None:
+    assert busy_for(status) == rest_s
 
 
 def test_a_kubeedge_cloud_gets_an_acknowledgement_of_what_cannot_be_read() -> None:
