@@ -13,8 +13,11 @@ __all__ = ["Apart"]
 class Apart:
     """A cloud role and an edge role below one folder; each may be started again on what it left."""
 
-    def __init__(self, folder: Path, runtime: tuple[str, ...] = ("--runtime", "process")) -> None:
+    def __init__(
+        self, folder: Path, runtime: tuple[str, ...] = ("--runtime", "process"), program: Path = rig.PROGRAM
+    ) -> None:
         """``runtime`` are the options that say what the edge runs its pods on."""
+        self._program = program
         self._runtime = runtime
         self._cloud, self._edge = folder / "cloud-role", folder / "edge-role"
         self._ports = [rig.free_port() for _ in range(3)]
@@ -39,14 +42,14 @@ class Apart:
 
     def token(self) -> str:
         """What the running cloud role lets edges join with."""
-        asked = [str(rig.PROGRAM), "token", "--data-dir", str(self._cloud)]
+        asked = [str(self._program), "token", "--data-dir", str(self._cloud)]
         return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
 
     def cloud(self, env: dict[str, str] | None = None) -> rig.Program:
-        return rig.Program(*self.cloud_arguments(), env=env)
+        return rig.Program(*self.cloud_arguments(), env=env, program=self._program)
 
     def edge(self, token: str, env: dict[str, str] | None = None) -> rig.Program:
-        return rig.Program(*self.edge_arguments(token), env=env)
+        return rig.Program(*self.edge_arguments(token), env=env, program=self._program)
 
     def _port_options(self) -> tuple[str, ...]:
         names = ("--hub-port", "--bootstrap-port", "--tunnel-port")

@@ -115,10 +115,10 @@ def _environment() -> dict[str, str]:
 class Program:
     """One edgesite process; both of its outputs are kept with the time at which each line came."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, program: Path = PROGRAM) -> None:
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [str(PROGRAM), *arguments],
+            [str(program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -33,9 +33,9 @@ def up(data: Path) -> tuple[str, ...]:
     return ("up", *where, "--runtime", "process", *rig.UP_PORTS)
 
 
-def timed(arguments: tuple[str, ...], last: str) -> tuple[dict[str, float], float]:
+def timed(arguments: tuple[str, ...], last: str, installed: Path = rig.PROGRAM) -> tuple[dict[str, float], float]:
     """Start and stop once; return when each phase ended, and CPU seconds until the last."""
-    with rig.Program(*arguments) as program:
+    with rig.Program(*arguments, program=installed) as program:
         program.wait_line(last)
         cpu_s = rig.usage(program.pid).cpu_s
         ends = {

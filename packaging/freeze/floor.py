@@ -1,6 +1,6 @@
 """The oldest glibc that a folder of programs and libraries runs on: the highest version that any of them asks for.
 
-Errors  ValueError for a file that begins as ELF and is none.
+Errors  Damaged for a file that begins as ELF and is none.
 Source  System V ABI, chapter 4 (sections); Linux Standard Base, section "Symbol Version Requirements".
 """
 
@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import re
 import struct
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BUDGET", "floor_of", "needs", "text"]
+from layout import PROJECT
+
+__all__ = ["BUDGET", "Damaged", "floor_of", "needs", "text"]
 
 #: openEuler 22.03 has glibc 2.34, Debian 11 has 2.31.
-BUDGET: Final = (2, 31)
+_BUDGETS: Final = tomllib.loads((PROJECT / "benchmarks" / "budgets.toml").read_text())["frozen"]
+BUDGET: Final = tuple(int(part) for part in _BUDGETS["glibc_floor"].split("."))
 
 _NEEDED: Final = 0x6FFFFFFE  #: SHT_GNU_verneed
 _VERSION: Final = re.compile(r"GLIBC_(\d+)\.(\d+)")
+
+
+class Damaged(Exception):
+    """An ELF file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +39,18 @@ class _Section:
 
 
 def needs(data: bytes) -> set[str]:
-    """Return the symbol versions that an ELF file asks of libraries; nothing for other files. Raises ValueError."""
+    """Return the symbol versions that an ELF file asks of libraries; nothing for other files. Raises Damaged."""
     if data[:4] != b"\x7fELF":
         return set()
     try:
         sections = _sections(data)
         return {name for one in sections if one.kind == _NEEDED for name in _names(data, one, sections[one.link])}
-    except (struct.error, IndexError) as exc:
-        raise ValueError(f"a damaged ELF file: {exc}") from None
+    except (struct.error, IndexError, ValueError) as exc:
+        raise Damaged(f"a damaged ELF file: {exc}") from None
 
 
 def floor_of(folder: Path) -> tuple[tuple[int, int], Path | None]:
-    """Return the glibc version that a folder or file needs, and which file needs it. Raises ValueError, OSError."""
+    """Return the glibc version that a folder or file needs, and which file needs it. Raises Damaged, OSError."""
     highest, where = (0, 0), None
     for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -90,5 +98,9 @@ def _names(data: bytes, section: _Section, strings: _Section) -> set[str]:
             begin = strings.offset + name
             names.add(data[begin : data.index(b"\0", begin)].decode("ascii", "replace"))
             entry += after
+            if not after:
+                break
         at += following
+        if not following:
+            break
     return names
