@@ -45,7 +45,7 @@ def needs(data: bytes) -> set[str]:
     try:
         sections = _sections(data)
         return {name for one in sections if one.kind == _NEEDED for name in _names(data, one, sections[one.link])}
-    except (struct.error, IndexError, ValueError) as exc:
+    except (struct.error, IndexError, OverflowError, ValueError) as exc:
         raise Damaged(f"a damaged ELF file: {exc}") from None
 
 
