@@ -15,6 +15,7 @@ from edgesite.edge.edged.environment import expand
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import Device, Mount, Propagation
 from edgesite.edge.edged.volumes import subpaths
+from edgesite.edge.edged.volumes.claims import claim_name
 from edgesite.edge.edged.volumes.host import resolve_sub_path
 from edgesite.edge.edged.volumes.payload import VolumeError
 
@@ -44,11 +45,12 @@ def mounts_of(pod: Pod, container: Mapping[str, Any], env: Mapping[str, str], so
     found = []
     for number, mount in enumerate(container.get("volumeMounts") or ()):
         place = sources.places / mount.get("name", "") / container["name"] / str(number)
-        found.append(_mount(mount, volumes.get(mount.get("name")) or {}, container, env, sources, place))
+        found.append(_mount(pod, mount, volumes.get(mount.get("name")) or {}, container, env, sources, place))
     return found
 
 
 def _mount(
+    pod: Pod,
     mount: Mapping[str, Any],
     volume: Mapping[str, Any],
     container: Mapping[str, Any],
@@ -62,6 +64,8 @@ def _mount(
         return Mount(path, "", readonly=True, image=image, image_sub_path=sub_path)
     if (source := sources.paths.get(name)) is None:
         raise VolumeError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
+    if claim_name(pod, volume) and Path(source).is_block_device():
+        raise VolumeError(f"volume {name} has volumeMode Block, but is specified in volumeMounts")
     if sub_path and sources.isolates:
         source = str(subpaths.pin(Path(source), sub_path, place))
     elif sub_path:

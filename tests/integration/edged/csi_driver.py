@@ -3,7 +3,7 @@
     python csi_driver.py NAME REGISTRATION_SOCKET DRIVER_SOCKET STATE_FOLDER [OPTION ...]
 
 Each call is appended to STATE_FOLDER/calls as a line of JSON. Volumes are STATE_FOLDER/volumes/ID. Options: "stage" (wants volumes to be
-staged), "stats", "expand", "group" (sets groups itself), "refuse-publish" (until STATE_FOLDER/allow exists).
+staged), "stats", "expand", "group" (sets groups itself), "refuse-publish" (until STATE_FOLDER/allow exists), "leave-file" (of a device that was unpublished).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +78,11 @@ class Driver:
         source = body.get("staging_target_path")
         if "stage" in self.options and body["volume_id"].startswith("csi-") is False and not source:
             raise ValueError("the volume was not staged")
-        bind(Path(source) if source else self.volume(body), Path(body["target_path"]), body.get("readonly", False))
+        target = Path(body["target_path"])
+        if "block" in body["volume_capability"]:
+            bind_device(self.volume(body) / "device", target)
+        else:
+            bind(Path(source) if source else self.volume(body), target, body.get("readonly", False))
         return {}
 
     def node_unpublish_volume(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +90,8 @@ class Driver:
         unbind(target)
         if target.is_dir():
             target.rmdir()
+        elif "leave-file" not in self.options:
+            target.unlink(missing_ok=True)
         if body["volume_id"].startswith("csi-"):  # an ephemeral one ends with its pod
             shutil.rmtree(self.state / "volumes" / body["volume_id"], ignore_errors=True)
         return {}
@@ -113,6 +121,15 @@ def bind(source: Path, target: Path, readonly: bool = False) -> None:
     subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
     if readonly:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(target)], check=True)
+
+
+def bind_device(device: Path, target: Path) -> None:
+    """A device that nothing stands behind: what counts is that it is one."""
+    if not device.exists():
+        os.mknod(device, 0o600 | stat.S_IFBLK, os.makedev(7, 250))
+    if not is_mounted(target):
+        target.touch()
+        subprocess.run(["mount", "--bind", str(device), str(target)], check=True)
 
 
 def unbind(target: Path) -> None:

@@ -26,6 +26,7 @@ from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.volumes import emptydir, nfs
+from edgesite.edge.edged.volumes.csi.driver import CSI
 from edgesite.edge.edged.volumes.csi.records import FILE, Records
 from edgesite.edge.edged.volumes.csi.volume import (
     CsiVolume,
@@ -146,8 +147,10 @@ def test_what_a_driver_is_told_of_a_volume() -> None:
     }
     told = capability(volume, frozenset({"VOLUME_MOUNT_GROUP", "SINGLE_NODE_MULTI_WRITER"}), 5)
     assert (told["mount"]["volume_mount_group"], told["access_mode"]) == ("5", {"mode": 7})
-    with pytest.raises(VolumeError, match="mode Block"):
-        persistent({"metadata": {"name": "pv"}, "spec": {**spec, "volumeMode": "Block"}}, readonly=False)
+    device = persistent({"metadata": {"name": "pv"}, "spec": {**spec, "volumeMode": "Block"}}, readonly=False)
+    assert capability(device, frozenset({"VOLUME_MOUNT_GROUP"}), 5) == {"block": {}, "access_mode": {"mode": 1}}
+    assert encode(CSI["VolumeCapability"], {"block": {}}) == b"\n\0"  # empty, and yet said
+    assert not wants_group(device, "File")
     own = inline(pod(), {"name": "v", "csi": {"driver": "d.test", "readOnly": True}})
     assert own.handle.startswith("csi-")
     assert (own.is_inline, own.readonly) == (True, True)

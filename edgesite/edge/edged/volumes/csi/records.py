@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Record:
 
     @property
     def mount(self) -> Path:
-        """Where a pod's volume is mounted."""
+        """Where a pod's volume is mounted; a device's driver makes a file of it."""
         return self.folder / "mount"
 
     @property
@@ -73,8 +74,10 @@ class Records:
         replace_file(record.folder / FILE, json.dumps(data))
 
     def is_published(self, record: Record) -> bool:
-        """Whether the volume is mounted for the pod: binds within one file system are seen in the mount table alone."""
-        return is_in_mount_table(record.mount) and (record.folder / FILE).exists()
+        """Whether the volume is mounted for the pod: binds within one file system are seen in the mount table alone. A driver may
+        also make a device's own file."""
+        there = is_in_mount_table(record.mount) or record.mount.is_block_device()
+        return there and (record.folder / FILE).exists()
 
     def capacity(self, record: Record) -> str:
         """How large the volume was when it was mounted, as its PersistentVolume had it; "" if that is not known."""
@@ -83,8 +86,10 @@ class Records:
     def remove(self, record: Record) -> None:
         """Forget a volume whose driver has undone its mounts; never what is still mounted. Raises OSError."""
         for place in (record.mount, record.staged):
+            if _was_device(place):
+                place.unlink()  # refuses where something is mounted
             with contextlib.suppress(FileNotFoundError):
-                place.rmdir()  # refuses where something is mounted, and where there are files
+                place.rmdir()  # as above, and where there are files
         for one in record.folder.glob(f"*{FILE}*"):  # a half-written one, too
             one.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -114,6 +119,19 @@ class Records:
             if any((one.driver, one.handle) == (driver, handle) for one in self.of(pod.name)):
                 found.append(pod.name)
         return found
+
+
+def _was_device(place: Path) -> bool:
+    """Whether a driver has left the file at which a device was: of its own, or what it had bound it to."""
+    try:
+        about = place.lstat()
+    except FileNotFoundError:
+        return False
+    return (
+        stat.S_ISBLK(about.st_mode)
+        or stat.S_ISLNK(about.st_mode)
+        or (stat.S_ISREG(about.st_mode) and not about.st_size)
+    )
 
 
 def _records(root: Path) -> Iterator[Record]:

@@ -31,6 +31,7 @@ class CsiVolume:
     driver: str
     handle: str
     is_inline: bool = False
+    is_block: bool = False  #: a device, not a file system
     readonly: bool = False
     fs_type: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -67,12 +68,11 @@ def persistent(volume: Mapping[str, Any], *, readonly: bool) -> CsiVolume:
     source = spec["csi"]
     if not source.get("driver") or not source.get("volumeHandle"):
         raise VolumeError("csi volume without a driver or a handle")
-    if (spec.get("volumeMode") or "Filesystem") != "Filesystem":
-        raise VolumeError("csi volumes of mode Block are not supported")
     return CsiVolume(
         name=str(volume["metadata"]["name"]),
         driver=source["driver"],
         handle=source["volumeHandle"],
+        is_block=spec.get("volumeMode") == "Block",
         readonly=readonly or bool(source.get("readOnly")),
         fs_type=source.get("fsType") or "",
         attributes=dict(source.get("volumeAttributes") or {}),
@@ -101,10 +101,13 @@ def capability(volume: CsiVolume, capabilities: frozenset[str], group: int | Non
     number = _MODES[mode]
     if "SINGLE_NODE_MULTI_WRITER" in capabilities:
         number = _ONE_WRITER.get(mode, number)
+    access = {"mode": number}
+    if volume.is_block:
+        return {"block": {}, "access_mode": access}
     mount: dict[str, Any] = {"fs_type": volume.fs_type, "mount_flags": list(volume.mount_flags)}
     if group is not None and "VOLUME_MOUNT_GROUP" in capabilities:
         mount["volume_mount_group"] = str(group)
-    return {"mount": mount, "access_mode": {"mode": number}}
+    return {"mount": mount, "access_mode": access}
 
 
 def pod_context(pod: Pod, volume: CsiVolume) -> dict[str, str]:
@@ -120,7 +123,7 @@ def pod_context(pod: Pod, volume: CsiVolume) -> dict[str, str]:
 
 def wants_group(volume: CsiVolume, policy: str) -> bool:
     """Whether an fsGroup is applied to the volume's files, by the fsGroupPolicy of its driver."""
-    if volume.readonly or policy == "None":
+    if volume.readonly or volume.is_block or policy == "None":
         return False
     if policy == "File":
         return True
