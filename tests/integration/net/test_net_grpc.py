@@ -54,13 +54,15 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
 
     def hang(self, request: bytes, context: Any) -> bytes:
         ended = threading.Event()
-        context.add_callback(ended.set)
+        if not context.add_callback(ended.set):
+            ended.set()  # the call was over before it came here
         ended.wait(float(request or b"3600"))
         self._over.set()
         return b"woken"
 
     def count(self, request: bytes, context: Any) -> Iterator[bytes]:
-        context.add_callback(self._over.set)
+        if not context.add_callback(self._over.set):
+            self._over.set()
         for number in range(int(request)):
             yield str(number).encode()
 
