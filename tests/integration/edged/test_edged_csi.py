@@ -15,6 +15,7 @@ from csi_driver import is_mounted
 from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, rig_on
 
 from edgesite.edge.edged.server.source import LogSource
+from edgesite.edge.edged.volumes.csi import volumes
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.runtime import until
@@ -193,6 +194,27 @@ async def test_a_volume_grows_under_its_pod_and_tells_how_full_it_is(rig: Rig, t
         (call,) = csi.calls("NodeExpandVolume")
         assert call["capacity_range"] == {"required_bytes": 2 << 30}
         assert call["volume_path"].endswith("/pv-data/mount")
+        await rig.cloud.delete("user", grace_s=1)
+        await rig.cloud.until(lambda: bool(rig.cloud.deleted))
+
+
+async def test_a_driver_that_wants_to_is_asked_again_and_its_volumes_grow_too(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "REPUBLISH_S", 0.5)
+    with driver(tmp_path, "stage", "expand") as csi:
+        await give(rig, "data", {"requiresRepublish": True})
+        await rig.cloud.apply("pod", claiming("user", "data"))
+        await rig.cloud.until(lambda: len(csi.calls("NodePublishVolume")) >= 3)
+        (record,) = (tmp_path / "edged" / "pods").glob("*/volumes/kubernetes.io~csi/pv-data/vol_data.json")
+        before = record.stat().st_ino
+        await rig.cloud.until(lambda: len(csi.calls("NodePublishVolume")) >= 5)
+        assert record.stat().st_ino == before  # nothing is written for that
+        grown = volume_objects("data")["persistentvolume"]
+        grown["spec"] |= {"capacity": {"storage": "2Gi"}, "claimRef": {"namespace": "default", "name": "data"}}
+        await rig.cloud.apply("persistentvolume", grown)
+        await rig.cloud.until(lambda: bool(csi.calls("NodeExpandVolume")))
+        assert len(csi.calls("NodeStageVolume")) == 1
         await rig.cloud.delete("user", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
 

@@ -189,7 +189,8 @@ class CsiVolumes:
             "publish_context": context,
             "volume_capability": capability(volume, driver.capabilities, group),
         }
-        await self._threads.run(self._records.write, record, self._told(volume))
+        if not again:
+            await self._threads.run(self._records.write, record, self._told(volume))
         if "STAGE_UNSTAGE_VOLUME" in driver.capabilities and not volume.is_inline:
             staged = self._records.staged(volume.driver, volume.handle)
             if (volume.driver, volume.handle) not in self._staged:
