@@ -26,7 +26,7 @@ class Architecture:
     debian: str
     openssl: str  #: target of OpenSSL's Configure
     triplet: str  #: of the compiler, and of the folders of libraries
-    emulator: str  #: qemu's user-mode program
+    emulator: str  #: qemu's name for it
     wheels: bool = True  #: PyPI has wheels for all that the bundle needs; else they are built
 
     def platforms(self) -> list[str]:
@@ -50,9 +50,9 @@ class Architecture:
 ARCHITECTURES: Final = {
     one.name: one
     for one in (
-        Architecture("x86_64", "amd64", "linux-x86_64", "x86_64-linux-gnu", "qemu-x86_64-static"),
-        Architecture("aarch64", "arm64", "linux-aarch64", "aarch64-linux-gnu", "qemu-aarch64-static"),
-        Architecture("armv7l", "armhf", "linux-armv4", "arm-linux-gnueabihf", "qemu-arm-static", wheels=False),
+        Architecture("x86_64", "amd64", "linux-x86_64", "x86_64-linux-gnu", "qemu-x86_64"),
+        Architecture("aarch64", "arm64", "linux-aarch64", "aarch64-linux-gnu", "qemu-aarch64"),
+        Architecture("armv7l", "armhf", "linux-armv4", "arm-linux-gnueabihf", "qemu-arm", wheels=False),
     )
 }
 _ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64", "armv7": "armv7l", "armhf": "armv7l"}

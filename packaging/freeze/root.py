@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import emulation
 from command import BuildFailed, inside, install, run, say
 from debian import MIRROR, SECURITY
 from layout import Architecture, native
@@ -50,6 +51,8 @@ deb {SECURITY} {RELEASE}-security main
 def make(target: Architecture) -> Path:
     """Return the root, made if it is not there or was made from another recipe. Raises BuildFailed."""
     root = target.root
+    if target != native():
+        emulation.prepare(target)
     recipe = hashlib.sha256(" ".join((RELEASE, target.debian, *_PACKAGES)).encode()).hexdigest()
     stamp = root / ".recipe"
     if stamp.is_file() and stamp.read_text() == recipe:
@@ -58,8 +61,6 @@ def make(target: Architecture) -> Path:
         raise BuildFailed("the build root needs the rights of root (debootstrap); `--here` freezes with this Python")
     if shutil.which("debootstrap") is None:
         install("debootstrap")
-    if target != native() and shutil.which(target.emulator) is None:
-        install("qemu-user-static")
     say(f"make the build root: Debian {RELEASE} for {target.debian}, some minutes")
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
