@@ -51,6 +51,7 @@ PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "libnftnl11": ("*.so.*",),
     "libnfnetlink0": ("*.so.*",),
     "libnetfilter-conntrack3": ("*.so.*",),
+    "zlib1g": ("*.so.*",),
     "ca-certificates": (),
 }
 _MERGED: Final = ("bin", "lib", "lib64", "sbin")
@@ -125,6 +126,7 @@ def _settle(made: Tree) -> None:
     made.file("etc/nsswitch.conf", _NSSWITCH.encode())
     made.folder("tmp", 0o1777)
     made.folder("run")
+    made.link("var/run", "/run")
     made.folder("root", 0o700)
     for path in ("etc/kubeedge", "etc/kubeedge/config", "var/lib/kubeedge"):
         made.folder(path, 0o755, USER)  # root without CAP_DAC_OVERRIDE shall get in too

@@ -71,7 +71,13 @@ def version(project: Path) -> str:
 
 
 def lacking(bundle: Path, lowest: Tree) -> list[str]:
-    """Return the libraries that files of the bundle need and neither it nor the lower layer has. Raises OSError."""
-    present = {path.rpartition("/")[2] for path in lowest.paths()} | {one.name for one in bundle.rglob("*")}
-    needed = {name for one in bundle.rglob("*") if one.is_file() for name in elf.needed(one)}
-    return sorted(needed - present - _LEFT_OUT)
+    """Return the libraries that files of the bundle need and the lower layer does not have. Raises OSError.
+
+    The bundle brings libraries too, which its program leads the loader to: they are there for all but itself.
+    """
+    below = {path.rpartition("/")[2] for path in lowest.paths()}
+    inside = {one.name for one in bundle.rglob("*")}
+    files = {one: elf.needed(one) for one in bundle.rglob("*") if one.is_file()}
+    missing = {name for one, names in files.items() for name in names if name not in below}
+    own = {name for name in files[bundle / "edgesite"] if name not in below}
+    return sorted(missing - inside - _LEFT_OUT | own)

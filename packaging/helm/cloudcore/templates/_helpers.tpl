@@ -18,12 +18,9 @@
 {{- if and (include "cloudcore.on" .Values.iptablesManager.enable) (eq .Values.iptablesManager.mode "internal") (include "cloudcore.on" .Values.cloudCore.hostNetWork) }}true{{ end }}
 {{- end }}
 
-{{/* PATH that finds the wanted iptables; nothing for the image's own. */}}
-{{- define "cloudcore.iptablesEnvironment" -}}
-{{- if eq .Values.iptablesManager.framework "legacy" }}
-- name: PATH
-  value: /usr/lib/iptables-legacy:/usr/local/bin:/usr/sbin:/usr/bin
-{{- end }}
+{{/* PATH that finds the iptables with the kernel's older interface first. */}}
+{{- define "cloudcore.legacyPath" -}}
+/usr/lib/iptables-legacy:/usr/local/bin:/usr/sbin:/usr/bin
 {{- end }}
 
 {{- define "cloudcore.securityContext" -}}
@@ -38,6 +35,17 @@ capabilities:
   add: [NET_ADMIN, NET_RAW]
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A kubeconfig out of a Secret: its volume, and where it is mounted. */}}
+{{- define "cloudcore.kubeconfig" -}}
+- name: kubeconfig
+  secret:
+    secretName: {{ . }}
+    items: [{key: kubeconfig, path: kubeconfig}]
+{{- end }}
+{{- define "cloudcore.kubeconfigMount" -}}
+- {name: kubeconfig, mountPath: /etc/kubeedge/kubeconfig, readOnly: true}
 {{- end }}
 
 {{/* What stops a release that could not work. */}}
