@@ -89,6 +89,10 @@ def claiming(name: str, claim: str, script: str = FOREVER[2], **spec: Any) -> di
     return pod(name, main, volumes=volumes, **spec)
 
 
+async def called(csi: Driver, name: str, times: int) -> bool:
+    return len(csi.calls(name)) >= times
+
+
 def said(rig: Rig, words: str) -> bool:
     return any(words in one["message"] for one in rig.cloud.events.values())
 
@@ -144,7 +148,7 @@ async def test_the_node_tells_of_its_driver(rig: Rig, tmp_path: Path) -> None:
         assert metadata["labels"][f"topology.{NAME}/zone"] == "west"
         ids = json.loads(metadata["annotations"]["csi.volume.kubernetes.io/nodeid"])
         assert ids == {NAME: f"id-of-{NAME}"}
-        await rig.cloud.until(lambda: bool(csi.calls("registered")))  # it is told beside that
+        await until(lambda: called(csi, "registered", 1))  # it is told beside that
         assert csi.calls("registered") == [{"call": "registered", "ok": True, "error": ""}]
 
 
@@ -205,15 +209,15 @@ async def test_a_driver_that_wants_to_is_asked_again_and_its_volumes_grow_too(
     with driver(tmp_path, "stage", "expand") as csi:
         await give(rig, "data", {"requiresRepublish": True})
         await rig.cloud.apply("pod", claiming("user", "data"))
-        await rig.cloud.until(lambda: len(csi.calls("NodePublishVolume")) >= 3)
+        await until(lambda: called(csi, "NodePublishVolume", 3))
         (record,) = (tmp_path / "edged" / "pods").glob("*/volumes/kubernetes.io~csi/pv-data/vol_data.json")
         before = record.stat().st_ino
-        await rig.cloud.until(lambda: len(csi.calls("NodePublishVolume")) >= 5)
+        await until(lambda: called(csi, "NodePublishVolume", 5))
         assert record.stat().st_ino == before  # nothing is written for that
         grown = volume_objects("data")["persistentvolume"]
         grown["spec"] |= {"capacity": {"storage": "2Gi"}, "claimRef": {"namespace": "default", "name": "data"}}
         await rig.cloud.apply("persistentvolume", grown)
-        await rig.cloud.until(lambda: bool(csi.calls("NodeExpandVolume")))
+        await until(lambda: called(csi, "NodeExpandVolume", 1))
         assert len(csi.calls("NodeStageVolume")) == 1
         await rig.cloud.delete("user", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
