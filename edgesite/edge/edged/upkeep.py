@@ -1,10 +1,11 @@
-"""What goes on beside the pods' own work: logs are kept small, unused images removed, the node's resources watched."""
+"""What goes on beside the pods' own work: logs are kept small, unused images and old containers removed, the node's resources watched."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edgesite.edge.edged.containergc import ContainerCollector
 from edgesite.edge.edged.eviction.manager import EvictionParts, Evictions
 from edgesite.edge.edged.imagegc import ImageCollector
 from edgesite.edge.edged.logrotation import LogRotation
@@ -55,6 +56,7 @@ class Upkeep:
             pods=lambda: (one.pod for one in pods.states()),
             report=report,
         )
+        self._containers = ContainerCollector(services, pods.states)
         self._evictions = Evictions(
             EvictionParts(
                 settings, services.node, runtime, machine, self._images, services.paths, clock, threads, services.log
@@ -72,5 +74,5 @@ class Upkeep:
         await self._evictions.note_stress()
 
     def start(self) -> None:
-        for part in (self._rotation, self._images, self._evictions, self._shutdown):
+        for part in (self._rotation, self._images, self._containers, self._evictions, self._shutdown):
             self._services.beside(part.run)

@@ -7,10 +7,11 @@ Source  Kubernetes: "Init Containers", "Container restart policy"; reasons and t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edgesite.edge.edged.adoption import ANNOTATION_SPEC, container_hash, is_wanted
+from edgesite.edge.edged.containergc import made_before_ns, surplus
 from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import has_ended, restarts
 from edgesite.edge.edged.resize import Resizer
@@ -211,9 +212,7 @@ class ContainersStage:
     def _forget_dead(self, state: PodState, name: str) -> None:
         """Let go of older ended containers, beside the pod's own work: nobody waits for that."""
         kept = self._services.settings.max_dead_containers
-        old: Sequence[ContainerStatus] = state.all_of(name)[1 + kept :] if kept >= 0 else ()
-        for one in old:
-            if one.state is ContainerState.EXITED:
-                state.containers.pop(one.id, None)
-                state.messages.pop(one.id, None)
-                self._services.beside(self._stopper.forget, one)
+        for one in surplus(state.all_of(name), kept, made_before_ns(self._services)):
+            state.containers.pop(one.id, None)
+            state.messages.pop(one.id, None)
+            self._services.beside(self._stopper.forget, one)
