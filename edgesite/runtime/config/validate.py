@@ -227,6 +227,10 @@ class _Reader:
     def _value(self, info: FieldInfo, value: Any, path: tuple[str | int, ...]) -> Any:
         model, many = _model_of(info.annotation)
         if model is None:
+            if info.annotation == list[str] and isinstance(value, list):
+                return [
+                    "" if one is None else one for one in value
+                ]  # as Go reads it; KubeEdge's chart writes such lists
             return value
         if many:
             if not isinstance(value, list):
