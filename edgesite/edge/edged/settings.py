@@ -70,6 +70,7 @@ class EdgedSettings:
     max_dead_containers: int = 1  #: of one name, kept for their log and as lastState; below 0: all
     max_dead_containers_of_all: int = -1  #: on the node; below 0: no bound
     dead_container_age_s: float = 0.0  #: that an ended container has from when it was made, before it may be removed
+    keep_volumes: bool = False  #: of drivers, of pods that have ended and are not deleted
     max_images_reported: int = 50
     log_max_bytes: int = 10 << 20
     log_max_files: int = 5
@@ -142,6 +143,7 @@ class EdgedSettings:
             max_dead_containers=section.get("maxPerPodContainerCount", 1),
             max_dead_containers_of_all=section.get("maxContainerCount", -1),
             dead_container_age_s=parse_duration(section.get("minimumGCAge", "0s")),
+            keep_volumes=bool(section.get("keepTerminatedPodVolumes", False)),
             max_images_reported=kubelet.get("nodeStatusMaxImages", 50),
             log_max_bytes=parse(kubelet.get("containerLogMaxSize", "10Mi")).value(),
             log_max_files=kubelet.get("containerLogMaxFiles", 5),

@@ -224,6 +224,7 @@ class PodWorker:
         if state.finished:
             self._probes.stop()
             await self._sandbox.stop(state)
+            await self._volumes.let_go(state)
         if self._volumes.renew_at is not None:
             self._retry_in(max(self._volumes.renew_at - self._services.clock.monotonic(), 1.0))
         if failure is not None:

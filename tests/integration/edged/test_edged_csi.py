@@ -298,3 +298,21 @@ async def test_what_was_staged_for_a_pod_that_is_gone_is_unstaged(daemon: Contai
                 return csi.names()[-2:] == ["NodeUnpublishVolume", "NodeUnstageVolume"]
 
             await until(cleared)
+
+
+async def test_a_pod_whose_work_is_done_gives_its_volume_back(rig: Rig, tmp_path: Path) -> None:
+    with driver(tmp_path, "stage") as csi:
+        await give(rig, "data")
+        work = claiming("job", "data", "echo done > /sub/file", restartPolicy="Never")
+        mounts = work["spec"]["containers"][0]["volumeMounts"]
+        mounts.append({"name": "data", "mountPath": "/sub", "subPath": "below"})
+        await rig.cloud.apply("pod", work)
+        await rig.cloud.until(lambda: rig.cloud.status("job").get("phase") == "Succeeded")
+
+        async def given_back() -> bool:
+            return csi.names()[2:] == ["NodeUnpublishVolume", "NodeUnstageVolume"]
+
+        await until(given_back)
+        assert (csi.state / "volumes" / "handle-data" / "below" / "file").read_text() == "done\n"
+        await rig.cloud.delete("job", grace_s=1)
+        await rig.cloud.until(lambda: len(rig.cloud.deleted) == 1)

@@ -32,6 +32,7 @@ class VolumesStage:
         self._services = services
         self.stale = True  #: Something that files are made of may have changed.
         self.renew_at: float | None = None  #: monotonic: when a token is due
+        self._let_go = False
 
     async def setup(self, state: PodState) -> None:
         state.recursive_read_only = self._services.node.recursive_read_only
@@ -56,6 +57,17 @@ class VolumesStage:
         if plan.renew_s is not None:
             self._renew_in(plan.renew_s)
         state.volumes = plan.paths
+
+    async def let_go(self, state: PodState) -> None:
+        """Give back what others may wait for, after the last container: volumes of drivers. The pod's own files stay until it is
+        deleted. Raises OSError where a driver is missing or refuses."""
+        if self._let_go or self._services.settings.keep_volumes:
+            return
+        uid, paths = state.pod.uid, self._services.paths
+        if await self._services.threads.run(_has_volumes, paths, uid, (records.PLUGIN,)):
+            await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
+            await self._services.csi.unmount(uid)
+        self._let_go = True
 
     async def teardown(self, state: PodState) -> None:
         uid, paths = state.pod.uid, self._services.paths
@@ -84,10 +96,14 @@ class VolumesStage:
 def _remove_plain(paths: Paths, uid: str) -> bool:
     """Remove what a pod has here; False if it has volumes which others have to take away first. Raises OSError."""
     subpaths.release(paths.sub_paths(uid))
-    if any(paths.volume(uid, plugin, "").is_dir() for plugin in (images.PLUGIN, records.PLUGIN)):
+    if _has_volumes(paths, uid, (images.PLUGIN, records.PLUGIN)):
         return False
     host.remove_tree(paths.pod(uid))
     return True
+
+
+def _has_volumes(paths: Paths, uid: str, plugins: tuple[str, ...]) -> bool:
+    return any(paths.volume(uid, plugin, "").is_dir() for plugin in plugins)
 
 
 def _run_all(jobs: list[Job]) -> None:
