@@ -36,7 +36,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("build", "check"):
         command = commands.add_parser(name)
-        command.add_argument("--arch", default=native().name, help="x86_64, aarch64 (arm64) or armv7l (armv7)")
+        command.add_argument("--arch", default=native().name, help="x86_64, or aarch64 (arm64)")
         if name == "build":
             command.add_argument(
                 "--here", action="store_true", help="freeze the working tree with this Python: for tests"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from command import BuildFailed, run, say
+from command import BuildFailed, install, run, say
 
 __all__ = ["MIRROR", "SECURITY", "Source", "fetch", "unpack"]
 
@@ -57,6 +58,8 @@ def fetch(package: str, suite: str, into: Path) -> tuple[Source, list[Path]]:
 
 def unpack(files: list[Path], tree: Path, without: frozenset[str]) -> list[str]:
     """Unpack the original source and apply Debian's patches but for those named; returns what was applied. Raises BuildFailed."""
+    if shutil.which("patch") is None:
+        install("patch")
     tree.mkdir(parents=True)
     (original,) = [one for one in files if ".orig.tar." in one.name]
     (debian,) = [one for one in files if ".debian.tar." in one.name]

@@ -27,7 +27,6 @@ class Architecture:
     openssl: str  #: target of OpenSSL's Configure
     triplet: str  #: of the compiler, and of the folders of libraries
     emulator: str  #: qemu's name for it
-    wheels: bool = True  #: PyPI has wheels for all that the bundle needs; else they are built
 
     def platforms(self) -> list[str]:
         """The wheel platforms that the build root (glibc 2.31) can use, the newest first."""
@@ -52,10 +51,9 @@ ARCHITECTURES: Final = {
     for one in (
         Architecture("x86_64", "amd64", "linux-x86_64", "x86_64-linux-gnu", "qemu-x86_64"),
         Architecture("aarch64", "arm64", "linux-aarch64", "aarch64-linux-gnu", "qemu-aarch64"),
-        Architecture("armv7l", "armhf", "linux-armv4", "arm-linux-gnueabihf", "qemu-arm", wheels=False),
     )
 }
-_ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64", "armv7": "armv7l", "armhf": "armv7l"}
+_ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def native() -> Architecture:

@@ -58,8 +58,6 @@ def lock() -> None:
     for name in LISTS:
         rows: dict[str, tuple[str, set[str]]] = {}
         for target in ARCHITECTURES.values():
-            if not target.wheels:
-                continue
             folder = Path(tempfile.mkdtemp(prefix="edgesite-lock-"))
             try:
                 run([*_PIP, "download", "-r", HERE / f"{name}.in", *_selection(target, folder)])
