@@ -30,7 +30,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     def __init__(self) -> None:
-        self._over = threading.Event()
+        self.began, self._over = threading.Event(), threading.Event()
         self.heard: dict[str, str] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -56,6 +56,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         ended = threading.Event()
         if not context.add_callback(ended.set):
             ended.set()  # the call was over before it came here
+        self.began.set()
         ended.wait(float(request or b"3600"))
         self._over.set()
         return b"woken"
@@ -168,7 +169,7 @@ async def test_a_peer_that_is_gone_fails_calls_and_a_new_one_is_found(served: Se
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(hang)
-        await served.call("Echo")
+        await anyio.to_thread.run_sync(served.service.began.wait, 10)
         await served.stop()
     assert [one.code for one in failures] in ([Code.UNAVAILABLE], [Code.CANCELLED])
     with pytest.raises(GrpcError) as failed:
@@ -186,7 +187,7 @@ async def test_a_peer_that_takes_its_leave_lets_calls_end(served: Served) -> Non
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(slow)
-        await served.call("Echo")
+        await anyio.to_thread.run_sync(served.service.began.wait, 10)
         await served.stop(5.0)
     assert answers == [b"woken"]
 
