@@ -1,9 +1,9 @@
 """The attach controller as a module: one VolumeAttachment for each volume and node that a pod brings together.
 
-Drivers whose CSIDriver says that nothing is to be attached have none. An edge gives the volumes of a pod back before it deletes the
-object; but a pod may have been deleted by force, or evicted from a node that is out of reach. So what a node still names in
-``volumesInUse`` stays attached: two nodes that write to one disk destroy it. Only a node that has not been ready for ``FORCE_S`` is
-not waited for.
+Drivers whose CSIDriver says that nothing is to be attached have none. A pod that has run to its end needs none any more. An edge gives
+the volumes of a pod back before it deletes the object; but a pod may have been deleted by force, or evicted from a node that is out
+of reach. So what a node still names in ``volumesInUse`` stays attached: two nodes that write to one disk destroy it. Only a node that
+has not been ready for ``FORCE_S`` is not waited for.
 
 Units   Seconds.
 Errors  ApiError from the API goes to the work queue, which retries.
@@ -23,7 +23,7 @@ from typing import Any, Final
 from edgesite.client import Controller, ObjectKey, Result
 from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.persistentvolumes.matching import claims_of
-from edgesite.controlplane.pods import condition, is_terminating
+from edgesite.controlplane.pods import condition, is_terminal, is_terminating
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import (
     CSI_DRIVERS,
@@ -99,7 +99,7 @@ class AttachController:
             self._add(volume["metadata"]["name"])
 
     def _pod_changed(self, old: Object, new: Object) -> None:
-        if old["spec"].get("nodeName") != new["spec"].get("nodeName"):
+        if old["spec"].get("nodeName") != new["spec"].get("nodeName") or is_terminal(old) != is_terminal(new):
             self._pod_seen(new)
 
     def _pod_seen(self, pod: Object) -> None:
@@ -129,7 +129,11 @@ class AttachController:
         """Make attachments of one volume that are missing, and delete those that are not needed. Raises ApiError."""
         wanted = {one["metadata"]["name"]: one for one in self._wanted(key.name)}
         left: list[float] = []
-        for attachment in self._attachments.list():
+        there = self._attachments.list()
+        if self._unneeded:
+            names = {one["metadata"]["name"] for one in there}
+            self._unneeded = {name: since for name, since in self._unneeded.items() if name in names}
+        for attachment in there:
             name = attachment["metadata"]["name"]
             source = (attachment.get("spec") or {}).get("source") or {}
             if source.get("persistentVolumeName") != key.name or not _OURS.fullmatch(name):
@@ -181,7 +185,9 @@ class AttachController:
         if found is None or found["spec"].get("volumeName") != name:
             return
         pods = self._pods.by_index(_CLAIM, f"{claim.get('namespace', '')}/{claim['name']}")
-        for node in {one["spec"]["nodeName"]: None for one in pods if one["spec"].get("nodeName")}:
+        for node in {
+            one["spec"]["nodeName"]: None for one in pods if one["spec"].get("nodeName") and not is_terminal(one)
+        }:
             yield {
                 "apiVersion": "storage.k8s.io/v1",
                 "kind": "VolumeAttachment",
