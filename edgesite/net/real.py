@@ -41,6 +41,7 @@ D = TypeVar("D", bound=asyncio.DatagramProtocol)
 _BACKLOG: Final = 4096  #: many nodes reconnect at once after an outage
 _HANDSHAKE_S: Final = 30.0
 _GOODBYE_S: Final = 2.0  #: for a TLS peer that does not answer our close
+_ATTEMPT_S: Final = 3.0  #: for one of several addresses, as of a host whose IPv6 leads nowhere
 _BUSY_MS: Final = 10_000
 _DATAGRAMS_BYTES: Final = 4 << 20  #: the kernel gives what it may: bursts of many peers wait there
 
@@ -179,7 +180,8 @@ class RealNet:
             }
         if at.kind == "unix":
             return await loop.create_unix_connection(factory, at.host, **options)
-        return await loop.create_connection(factory, at.host, at.port, **options)
+        sock = await _connect_tcp(loop, at.host, at.port)
+        return await loop.create_connection(factory, sock=sock)
 
     async def datagrams(
         self, factory: Callable[[], D], *, local: str = "", remote: str = ""
@@ -224,9 +226,10 @@ async def _resolved(
 
 
 async def _connect_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-    """Try each address of the host in turn. Raises OSError, the last one."""
+    """Try each address of the host in turn; only the last may take as long as the caller allows. Raises OSError, the last one."""
     failure: OSError | None = None
-    for family, where in await _resolved(loop, host, port):
+    found = await _resolved(loop, host, port)
+    for number, (family, where) in enumerate(found, 1):
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as exc:  # a family that this kernel does not have
@@ -235,7 +238,8 @@ async def _connect_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) ->
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, where)
+            with anyio.fail_after(_ATTEMPT_S if number < len(found) else None):
+                await loop.sock_connect(sock, where)
         except OSError as exc:
             sock.close()
             failure = exc

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import socket
 import ssl
 import stat
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from edgesite.net import pem, tls, websocket
+from edgesite.net import pem, real, tls, websocket
 from edgesite.net.client import HttpClient
 from edgesite.net.http import Frame, HttpServer, Limits, Request, Response
 from edgesite.net.pki import BOTH, CLIENT, KeyPair, PkiError, RealPki
@@ -325,3 +327,27 @@ def test_a_database_is_private_durable_and_waits_for_others(tmp_path: Path) -> N
     connection.execute("CREATE TABLE t(x)")
     assert [stat.S_IMODE(one.stat().st_mode) for one in sorted(tmp_path.iterdir())] == [0o600] * 3
     connection.close()
+
+
+async def test_an_address_that_leads_nowhere_does_not_keep_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a host has IPv6 in the DNS and none on its way."""
+    monkeypatch.setattr(real, "_ATTEMPT_S", 0.2)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # more than wait for a listener that accepts none: the next gets no answer
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with HttpServer(lambda request: Response(200, None, b"here"), clock=RealClock()) as server:
+            listener = await server.listen(RealNet(), "127.0.0.1:0")
+            good = ("127.0.0.1", int(listener.address.rpartition(":")[2]))
+
+            async def resolved(*_: object) -> list[object]:
+                return [(socket.AF_INET, full.getsockname()), (socket.AF_INET, good)]
+
+            monkeypatch.setattr(real, "_resolved", resolved)
+            with anyio.fail_after(10):
+                async with HttpClient(RealNet(), "cloud.example:1") as client:
+                    assert (await client.request("GET", "/")).body == b"here"
