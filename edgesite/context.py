@@ -327,6 +327,10 @@ class Services(Protocol):
 
     def find(self, interface: type[T]) -> T | None: ...
 
+    async def replaced(self, interface: type[T], implementation: T | None) -> None:
+        """Wait as long as this very implementation (None: none at all) is what `find` gives."""
+        ...
+
     def get(self, interface: type[T]) -> T:
         """Raises LookupError naming the interface."""
         ...

@@ -11,6 +11,7 @@ import pytest
 
 from edgesite.testing.simulator.machine import Process
 from edgesite.testing.simulator.world import Outcome, Violation, World, run
+from edgesite.testing.simulator.worlds import offline
 from edgesite.testing.simulator.worlds.link import lasting
 
 WORLDS = ("store", "api", "site", "link", "restore", "together", "offline")
@@ -34,6 +35,14 @@ def test_ten_minutes_of_faults_end_equal_with_all_books_in_order() -> None:
     assert outcome.counts["rounds that ended equal"] >= 3
     assert outcome.counts["messages acknowledged"] > 200
     assert "applied twice" not in outcome.counts
+
+
+@pytest.mark.timeout(300)
+def test_a_node_is_without_its_cloud_for_half_a_day() -> None:
+    outcome = run(offline.lasting(43_200.0), 2002)
+    assert outcome.failure is None
+    assert outcome.virtual_s > 43_200.0
+    assert outcome.counts["container starts"] > 100, "the program that crashes is started again every five minutes"
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+import anyio
+
 if TYPE_CHECKING:
     from edgesite.context import Context
 
@@ -12,7 +14,7 @@ __all__ = ["ProviderGone", "service", "while_provided"]
 T = TypeVar("T")
 _FIRST_S = 0.01
 _MOST_S = 1.0
-_LOOK_S = 10.0
+_NEXT_S = 10.0
 
 
 class ProviderGone(RuntimeError):
@@ -30,6 +32,7 @@ async def service(ctx: Context, interface: type[T]) -> T:
 
 async def while_provided(ctx: Context, interface: type[T], implementation: T | None) -> None:
     """Wait as long as the role offers this very implementation. Raises ProviderGone."""
-    while ctx.services.find(interface) is implementation:
-        await ctx.clock.sleep(_LOOK_S)
+    await ctx.services.replaced(interface, implementation)
+    with anyio.move_on_after(_NEXT_S):  # whoever begins anew needs the next one
+        await ctx.services.replaced(interface, None)
     raise ProviderGone(f"{interface.__name__} is another one now")

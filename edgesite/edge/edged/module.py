@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["Edged", "ProviderGone", "SwapIsOn"]
 
 GROUP: Final = "edged"
-PROVIDER_S: Final = 5.0  #: how often it is looked whether metamanager is still the same
+PROVIDER_S: Final = 5.0  #: how long the next metamanager is waited for
 
 
 class ProviderGone(RuntimeError):
@@ -258,8 +258,9 @@ async def _credential_plugins(ctx: Context, settings: EdgedSettings) -> Credenti
 
 async def _while_provided(ctx: Context, meta: Meta) -> None:
     """Wait as long as the role offers this very Meta. Raises ProviderGone."""
-    while ctx.services.find(Meta) is meta:  # type: ignore[type-abstract]
-        await ctx.clock.sleep(PROVIDER_S)
+    await ctx.services.replaced(Meta, meta)  # type: ignore[type-abstract]
+    with anyio.move_on_after(PROVIDER_S):
+        await ctx.services.replaced(Meta, None)  # type: ignore[type-abstract]
     raise ProviderGone("metamanager has ended; edged goes on with the next one")
 
 

@@ -1,4 +1,4 @@
-"""A node without its cloud for a quarter of an hour, or for an hour: pods go on, come back after a reboot, and are not replaced.
+"""A node without its cloud for a quarter of an hour, or for an hour (`lasting`: as long as you like): pods go on, come back after a reboot, and are not replaced.
 
 Invariants: while the link is cut every pod of the node runs again soon after whatever happened to it there (a crash of its program, of
 edgesite, of the machine), with its ConfigMap and Secret from disk; a crash of edgesite alone restarts nothing; in the end the same
@@ -9,6 +9,7 @@ API meanwhile ends soon after the link is back.
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
@@ -20,7 +21,7 @@ from edgesite.testing.simulator.world import Violation, World
 from edgesite.testing.simulator.worlds.api import serving
 from edgesite.testing.simulator.worlds.site import fetch_token, nodes_ready, running_pods, stored, web
 
-__all__ = ["scenario"]
+__all__ = ["lasting", "scenario"]
 
 OFFLINE_S: Final = (900.0, 900.0, 3600.0)
 BACK_S: Final = 30.0  #: from any disturbance until all programs run again
@@ -28,7 +29,17 @@ NODE: Final = "edge-1"
 
 
 async def scenario(world: World) -> None:
-    site = Site(world, edges=2)
+    await without_cloud(world, world.rng.choice(OFFLINE_S))
+
+
+def lasting(offline_s: float) -> Callable[[World], Awaitable[None]]:
+    """The same world, cut off for so long."""
+    return functools.partial(without_cloud, offline_s=offline_s, edges=1)
+
+
+async def without_cloud(world: World, offline_s: float, edges: int = 2) -> None:
+    """Play it: a site comes up, a node is cut off, and comes back."""
+    site = Site(world, edges=edges)
     site.cloud.host.start()
     await site.until("serving", lambda: serving(site), 60)
     await site.until("token there", lambda: fetch_token(site), 60)
@@ -46,7 +57,6 @@ async def scenario(world: World) -> None:
     before = await pods_of(site)
     world.network.cut(NODE, "cloud")
     async with anyio.create_task_group() as tasks:
-        offline_s = world.rng.choice(OFFLINE_S)
         tasks.start_soon(disturb, site, offline_s / 900.0)
         await anyio.sleep(offline_s)
         tasks.cancel_scope.cancel()
