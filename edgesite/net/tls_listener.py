@@ -221,7 +221,7 @@ class TlsListener:
         else:
             self.failed += 1
             logger.debug("%s: a TLS handshake failed: %s", self.address, error)
-            if isinstance(error, ssl.SSLError) and not self._closed:
+            if isinstance(error, ssl.SSLError) and not self._closed and len(self._refused) < self._limits.at_once:
                 raw = socket.socket(fileno=one.sock.detach())
                 self._refused[_Refused(self._loop, raw, lambda ended: self._refused.pop(ended, None))] = None
         if not self._accepting and not self._closed and len(self._under_way) < self._limits.at_once:

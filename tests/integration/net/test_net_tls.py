@@ -234,6 +234,23 @@ async def test_a_handshake_that_is_not_completed_ends_at_its_deadline() -> None:
         writer.close()
 
 
+async def test_strangers_that_stay_after_a_refusal_hold_few_places() -> None:
+    async with site(HandshakeLimits(at_once=4)) as made:
+        host, _, port = made.address.rpartition(":")
+        writers = []
+        for _ in range(12):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            writers.append(writer)
+        most = 0
+        while made.listener.failed < 12:
+            most = max(most, len(made.listener._refused))
+            await anyio.sleep(0.002)
+        assert 0 < most <= 4
+        for writer in writers:
+            writer.close()
+
+
 async def test_hundreds_come_at_once_and_who_is_connected_goes_on_in_time() -> None:
     """The rest waits in the backlog: nobody is refused, and no turn of the loop is filled with handshakes."""
     async with site(HandshakeLimits(at_once=32), Echo) as made:
