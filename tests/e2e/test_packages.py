@@ -1,0 +1,262 @@
+"""The packages as users have them: RPMs through dnf, debs through dpkg, on a machine that systemd runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from e2e_bundle import PROJECT, frozen_bundle
+from e2e_machine import Machine
+from e2e_packages import NEWER, OLDER, Packages, build, dnf
+from e2e_site import eventually
+from peers import kubectl
+
+pytestmark = pytest.mark.timeout(600)  # the first of them freezes the program
+
+CONFIGURATION = "/etc/kubeedge/config/edgesite.yaml"
+UNITS = ("cloudcore", "edgecore", "edgesite")
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "works"},
+    "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "main", "image": "host", "command": ["sleep", "987654"]}],
+    },
+}
+#: So that a test need not wait a minute.
+QUICK = "[Service]\nWatchdogSec=4\nTimeoutAbortSec=5\nRestartSec=1\n"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Path:
+    return frozen_bundle()
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Packages:
+    return build(tmp_path_factory.mktemp("packages"), bundle)
+
+
+@pytest.fixture(scope="module")
+def new_machine(tmp_path_factory: pytest.TempPathFactory, packages: Packages) -> Iterator[Callable[[], Machine]]:
+    with ExitStack() as stack:
+
+        def make() -> Machine:
+            binds = {
+                packages.older: "/packages/older",
+                packages.newer: "/packages/newer",
+                packages.debs: "/packages/debs",
+                kubectl("1.32"): "/usr/local/bin/kubectl",
+            }
+            return stack.enter_context(closing(Machine(tmp_path_factory.mktemp("machine"), binds)))
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def debian(new_machine: Callable[[], Machine]) -> Machine:
+    """A machine with the debs and a site that runs a pod."""
+    machine = new_machine()
+    machine.boot()
+    machine("sh", "-c", "exec dpkg -i /packages/debs/*.deb")
+    machine("systemctl", "enable", "--now", "edgesite")
+    run_pod(machine)
+    return machine
+
+
+def kube(machine: Machine, *arguments: str, stdin: str | None = None) -> str:
+    return machine("kubectl", "--kubeconfig=/var/lib/kubeedge/admin.kubeconfig", *arguments, stdin=stdin)
+
+
+def node_ready(machine: Machine) -> None:
+    eventually(
+        lambda: (
+            "True"
+            in kube(machine, "get", "node", "edge1", "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
+        ),
+        "Ready",
+    )
+
+
+def run_pod(machine: Machine) -> None:
+    kube(machine, "apply", "-f", "-", stdin=json.dumps(POD))
+    kube(machine, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
+
+
+def pod_process(machine: Machine) -> str:
+    return machine("pgrep", "-fx", "sleep 987654").strip()
+
+
+def main_pid(machine: Machine) -> str:
+    return machine.property("edgesite", "MainPID")
+
+
+def program(machine: Machine) -> str:
+    return machine("readlink", f"/proc/{main_pid(machine)}/exe").strip()
+
+
+def test_rpmlint_finds_nothing_that_we_have_not_answered(packages: Packages) -> None:
+    words = ["rpmlint", "-r", PROJECT / "rpm" / "kubeedge.rpmlintrc", PROJECT / "rpm" / "kubeedge.spec"]
+    done = subprocess.run([*words, *packages.older.glob("*.rpm")], capture_output=True, text=True, check=False)
+    assert "0 errors, 0 warnings" in done.stdout, done.stdout
+
+
+def test_two_builds_of_one_commit_are_the_same(packages: Packages, bundle: Path, tmp_path: Path) -> None:
+    again = build(tmp_path, bundle)
+    for first, second in ((packages.older, again.older), (packages.debs, again.debs)):
+        for one in first.rglob("*"):
+            assert one.is_dir() or one.read_bytes() == (second / one.relative_to(first)).read_bytes(), one.name
+
+
+def test_rpms_through_their_life(new_machine: Callable[[], Machine], packages: Packages) -> None:
+    """Install with dnf, run, upgrade, downgrade, remove, install again: the pod runs on, the configuration stays."""
+    machine = new_machine()
+    dnf(machine.root, packages, "install", "kubeedge")
+    machine.boot()
+    assert machine("cloudcore", "--version").startswith("KubeEdge v1.12.7")
+    assert [machine.run("systemctl", "is-enabled", unit).stdout.strip() for unit in UNITS] == ["disabled"] * 3
+    machine("sh", "-c", f"echo '# ours' >> {CONFIGURATION}")
+    machine("systemctl", "enable", "--now", "edgesite")
+    node_ready(machine)
+    run_pod(machine)
+    process = pod_process(machine)
+
+    for folder, release, flags in (("newer", NEWER, ""), ("older", OLDER, "--oldpackage ")):
+        before = main_pid(machine)
+        machine("sh", "-c", f"exec rpm -U {flags}/packages/{folder}/*.rpm")
+        assert main_pid(machine) != before
+        assert f"-{release}/" in program(machine)
+        assert len(machine("sh", "-c", "ls -d /usr/lib/kubeedge/edgesite-*").split()) == 1
+        node_ready(machine)
+        assert pod_process(machine) == process
+        assert kube(machine, "exec", "works", "--", "echo", "hello").strip() == "hello"
+    assert machine("cat", CONFIGURATION).endswith("# ours\n")
+    assert machine("systemctl", "is-enabled", "edgesite").strip() == "enabled"
+
+    machine("sh", "-c", "exec rpm -e $(rpm -qa | grep ^kubeedge)")
+    assert machine.run("systemctl", "is-active", "edgesite").stdout.strip() == "inactive"
+    assert machine.run("sh", "-c", "ls -d /usr/lib/kubeedge/edgesite-* /usr/bin/edgesite").stdout == ""
+    assert machine.run("find", "/etc/systemd/system", "-name", "edgesite*").stdout == ""
+    assert pod_process(machine) == process
+
+    machine("mv", f"{CONFIGURATION}.rpmsave", CONFIGURATION)
+    machine("sh", "-c", "exec rpm -i /packages/newer/*.rpm")
+    assert machine("cat", CONFIGURATION).endswith("# ours\n")
+    machine("systemctl", "start", "edgesite")
+    node_ready(machine)
+    kube(machine, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
+    assert pod_process(machine) == process
+
+
+def test_units_are_as_systemd_wants_them(debian: Machine) -> None:
+    done = debian.run("systemd-analyze", "verify", *(f"/lib/systemd/system/{unit}.service" for unit in UNITS))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_cloud_role_may_do_next_to_nothing(debian: Machine) -> None:
+    printed = debian("systemd-analyze", "security", "--no-pager", "cloudcore.service")
+    found = re.search(r"level for cloudcore.service: ([\d.]+)", printed)
+    assert found is not None
+    assert float(found[1]) <= 1.3
+
+
+def test_systemctl_status_tells_how_the_site_is(debian: Machine) -> None:
+    assert re.fullmatch(
+        r"cloud role and edge role of node edge1: \d+ modules ready", debian.property("edgesite", "StatusText")
+    )
+
+
+def test_the_journal_has_fields(debian: Machine) -> None:
+    lines = debian("journalctl", "--unit=edgesite", "MODULE=edged", "NODE=edge1", "--output=json").splitlines()
+    entry = json.loads(lines[0])
+    assert (entry["SYSLOG_IDENTIFIER"], entry["_TRANSPORT"]) == ("edgesite", "journal")
+    assert entry["LOGGER"].startswith("edgesite.")
+    assert debian("journalctl", "--unit=edgesite", "MODULE=edged", "--priority=warning", "--output=cat").startswith(
+        "edged: "
+    )
+
+
+def test_reload_takes_log_levels_and_names_the_rest(debian: Machine) -> None:
+    before = main_pid(debian)
+    good = debian("cat", CONFIGURATION)
+    debian(
+        "tee",
+        CONFIGURATION,
+        stdin=good + "cloud: {modules: {cloudHub: {nodeLimit: 7}}}\nedge: {logging: {levels: {edged: debug}}}\n",
+    )
+    debian("systemctl", "reload", "edgesite")
+    wanted = "take effect at the next start: cloud.modules.cloudHub.nodeLimit\n"
+    eventually(lambda: wanted in debian.journal("edgesite"), "a word on the rest", 15)
+    kube(debian, "annotate", "pod", "works", "seen=yes")
+    eventually(
+        lambda: debian.run("journalctl", "MODULE=edged", "PRIORITY=7", "--lines=1", "--quiet").stdout,
+        "a debug line",
+        15,
+    )
+    debian("tee", CONFIGURATION, stdin="kind: [")
+    debian("systemctl", "reload", "edgesite")
+    eventually(lambda: "the configuration is kept as it was" in debian.journal("edgesite"), "a refusal", 15)
+    debian("tee", CONFIGURATION, stdin=good)
+    debian("systemctl", "reload", "edgesite")
+    assert main_pid(debian) == before
+
+
+def test_a_process_that_stands_still_is_replaced_and_the_pod_runs_on(debian: Machine) -> None:
+    debian("mkdir", "-p", "/run/systemd/system/edgesite.service.d")
+    debian("tee", "/run/systemd/system/edgesite.service.d/quick.conf", stdin=QUICK)
+    debian("systemctl", "daemon-reload")
+    debian("systemctl", "restart", "edgesite")
+    process, stuck = pod_process(debian), main_pid(debian)
+    debian("kill", "-STOP", stuck)
+    eventually(lambda: main_pid(debian) not in (stuck, "0"), "another process", 30)
+    eventually(lambda: debian.property("edgesite", "ActiveState") == "active", "the site", 30)
+    log = debian.journal("edgesite")
+    assert "Watchdog timeout" in log
+    assert "most recent call first" in log  # the stacks of all threads
+    node_ready(debian)
+    assert pod_process(debian) == process
+
+
+def test_a_configuration_that_nobody_can_run_with_is_not_tried_for_ever(debian: Machine) -> None:
+    good = debian("cat", CONFIGURATION)
+    debian("tee", CONFIGURATION, stdin="kind: EdgeSite\nnonsense: 1\n")
+    assert debian.run("systemctl", "restart", "edgesite").returncode != 0
+    assert debian.property("edgesite", "Result") == "exit-code"
+    assert debian.property("edgesite", "ActiveState") == "failed"
+    debian("tee", CONFIGURATION, stdin=good)
+    debian("systemctl", "start", "edgesite")
+
+
+def test_both_roles_apart_on_one_machine_and_removal(debian: Machine) -> None:
+    """Last: it removes the packages."""
+    folder = "/var/lib/kubeedge/cloudcore"
+    debian("systemctl", "start", "edgecore")
+    assert debian.property("edgecore", "ActiveState") == "inactive"  # nobody has joined it to anything yet
+    debian("systemctl", "start", "cloudcore")
+    assert debian.property("edgesite", "ActiveState") == "inactive"
+    status = debian("cat", f"/proc/{debian.property('cloudcore', 'MainPID')}/status")
+    assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+    assert debian("stat", "-c", "%U %a", folder).split() == ["kubeedge", "700"]
+    token = debian("edgesite", "token", "--data-dir", folder).strip()
+    hub = f"{{httpServer: 'https://127.0.0.1:10002', token: {token}, websocket: {{server: '127.0.0.1:10000'}}}}"
+    edged = "{hostnameOverride: edge2, runtime: process}"
+    debian(
+        "tee",
+        "/etc/kubeedge/config/edgecore.yaml",
+        stdin=f"kind: EdgeCore\nmodules: {{edgeHub: {hub}, edged: {edged}}}\n",
+    )
+    debian("systemctl", "start", "edgecore")
+    ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+    look = ("kubectl", f"--kubeconfig={folder}/admin.kubeconfig", "get", "node", "edge2", "-o", ready)
+    eventually(lambda: debian.run(*look).stdout == "True", "edge2 Ready", 30)
+
+    debian("sh", "-c", "exec dpkg --remove $(dpkg-query -W -f '${Package} ' 'kubeedge*')")
+    assert [debian.run("systemctl", "is-active", unit).stdout.strip() for unit in UNITS] == ["inactive"] * 3
+    for kept in (folder, CONFIGURATION, "/etc/kubeedge/config/edgecore.yaml", "/var/lib/kubeedge/admin.kubeconfig"):
+        debian("test", "-e", kept)
