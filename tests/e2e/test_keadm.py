@@ -60,7 +60,7 @@ from edgesite.cli.keadm.apiaccess import ask
 async def question(client):
     status, _, body = await client.request(sys.argv[1], "/api/v1/nodes/" + sys.argv[2])
     return status, body
-status, body = ask(Path("/var/lib/kubeedge/admin.kubeconfig"), question)
+status, body = ask(Path("/var/lib/kubeedge/cloudcore/admin.kubeconfig"), question)
 print(json.dumps([status, json.loads(body)]))
 """
 
@@ -191,7 +191,7 @@ def test_the_name_of_a_node_is_not_taken_twice(hosts: tuple[Host, Host], token: 
     done = edge.keadm(*JOIN, f"--token={token}")
     assert (done.returncode, "node edge-host exists in the cloud" in done.stderr) == (1, True)
     assert edge.files() == before
-    bound = hosts[0].run("edgesite", "token", "create", "--node", "edge-host").stdout.strip()
+    bound = hosts[0].keadm("gettoken", "--node=edge-host").stdout
     done = edge.keadm(*JOIN, f"--token={bound}")
     assert done.returncode == 0, done.stderr
 
@@ -201,7 +201,10 @@ def test_where_no_systemd_runs_the_command_is_printed(tmp_path: Path) -> None:
     try:
         done = host.keadm("init", "--advertise-address=192.0.2.1")
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "systemd does not run here: start the cloud side with\n  /usr/local/bin/cloudcore\n"
+        assert (
+            done.stdout
+            == "systemd does not run here: start the cloud side with\n  /usr/local/bin/cloudcore --data-dir /var/lib/kubeedge/cloudcore\n"
+        )
         assert "192.0.2.1" in host.path("/etc/kubeedge/config/cloudcore.yaml").read_text()
         assert "cloudcore" not in host.run("ps", "-eo", "comm").stdout
         assert host.keadm("reset", "--force").returncode == 0
@@ -235,7 +238,7 @@ def test_init_on_a_cluster(hosts: tuple[Host, Host], tmp_path: Path) -> None:
         copied = cloud.path("/etc/kubeedge/config/cloudcore.kubeconfig")
         assert (copied.stat().st_mode & 0o777, "client-key-data" in copied.read_text()) == (0o600, True)
         assert "mode: external" in cloud.path("/etc/kubeedge/config/cloudcore.yaml").read_text()
-        assert not cloud.path("/var/lib/kubeedge/admin.kubeconfig").exists()
+        assert not cloud.path("/var/lib/kubeedge/cloudcore/admin.kubeconfig").exists()
         assert cloud.keadm("gettoken", "--kube-config=/etc/admin.conf").stdout.count(".") == 3
         assert cloud.keadm("reset", "--force").returncode == 0
         gone = cloud.keadm("gettoken", "--kube-config=/etc/admin.conf")

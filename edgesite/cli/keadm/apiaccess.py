@@ -6,6 +6,7 @@ Errors  KeadmError.
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
     from edgesite.client import Client
 
-__all__ = ["ask", "find_kubeconfig", "own_kubeconfigs", "read_token"]
+__all__ = ["ask", "find_kubeconfig", "make_token", "own_kubeconfigs", "read_token"]
 
 T = TypeVar("T")
 _ANSWER_S: Final = 15.0
+_TOKEN_S: Final = 24 * 3600
 NAMESPACE: Final = "kubeedge"
 
 
@@ -69,13 +71,25 @@ def ask(kubeconfig: Path, question: Callable[[Client], Awaitable[T]], deadline_s
 
 def read_token(kubeconfig: Path) -> str:
     """The join token that the cloud role keeps. Raises KeadmError."""
+    return _data_of(kubeconfig, "tokensecret", "tokendata")[0].decode()
+
+
+def make_token(kubeconfig: Path, node: str) -> str:
+    """A token of a day for one node alone, which may exist already. Raises KeadmError."""
+    from edgesite.cloud.cloudhub import jointoken
+
+    certificate, key = _data_of(kubeconfig, "casecret", "cadata", "cakeydata")
+    return jointoken.make(certificate, key, int(time.time()) + _TOKEN_S, node)
+
+
+def _data_of(kubeconfig: Path, name: str, *members: str) -> list[bytes]:
     from edgesite.kube.resources import SECRETS
 
-    async def question(client: Client) -> str:
-        secret = await client.get(SECRETS, "tokensecret", NAMESPACE)
-        return base64.b64decode((secret.get("data") or {}).get("tokendata") or "").decode()
+    async def question(client: Client) -> dict[str, str]:
+        return (await client.get(SECRETS, name, NAMESPACE)).get("data") or {}
 
-    token = ask(kubeconfig, question)
-    if not token:
-        raise KeadmError("Secret kubeedge/tokensecret holds no token yet")
-    return token
+    data = ask(kubeconfig, question)
+    found = [base64.b64decode(data.get(one) or "") for one in members]
+    if not all(found):
+        raise KeadmError(f"Secret {NAMESPACE}/{name} holds nothing yet")
+    return found

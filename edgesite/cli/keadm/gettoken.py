@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from edgesite.cli.keadm.apiaccess import find_kubeconfig, read_token
+from edgesite.cli.keadm.apiaccess import find_kubeconfig, make_token, read_token
 from edgesite.cli.keadm.failure import KeadmError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="",
         help="kubeconfig of the API (default: of this host's cloud, else root's)",
     )
+    parser.add_argument(
+        "--node", metavar="NAME", default="", help="another token, for this node alone, which may exist already"
+    )
 
 
 def run(arguments: argparse.Namespace, tools: Tools) -> None:
@@ -30,7 +33,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
         kubeconfig = find_kubeconfig(tools.host, arguments.kube_config)
         if arguments.kube_config and str(kubeconfig) != arguments.kube_config:
             tools.progress.warn(f"there is no {arguments.kube_config}: {kubeconfig} of this host's cloud is used")
-        token = read_token(kubeconfig)
+        token = make_token(kubeconfig, arguments.node) if arguments.node else read_token(kubeconfig)
     except KeadmError as exc:
         raise KeadmError(f"failed to get token, err is {exc}") from None
     sys.stdout.write(token)

@@ -30,6 +30,7 @@ from edgesite.cli.keadm.edgeconfig import validated, written
 from edgesite.cli.keadm.failure import KeadmError
 from edgesite.cli.keadm.parser import add_bool, add_unused
 from edgesite.cli.keadm.preflight import Preflight
+from edgesite.cli.keadm.systemd import CLOUD_STATE
 from edgesite.runtime.paths import local_ip
 
 if TYPE_CHECKING:
@@ -95,14 +96,14 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
             _prepare_cluster(tools, kubeconfig)
             changes.file(files.KUBECONFIG, whole_kubeconfig(kubeconfig), 0o600, user)
         changes.folder(files.LOGS)
-        changes.folder(files.STATE)
+        changes.folder(files.STATE, 0o711)
         changes.file(files.CLOUDCORE_YAML, data, 0o640, user)
         program = _program(tools, changes)
         if not _uses_systemd(arguments, tools):
-            progress.say(f"systemd does not run here: start the cloud side with\n  {program}")
+            progress.say(f"systemd does not run here: start the cloud side with\n  {program} --data-dir {CLOUD_STATE}")
             return
         changes.unit(UNIT, program)
-        changes.filled_by_program(files.STATE)
+        changes.filled_by_program(files.STATE, CLOUD_STATE)
         changes.enable_and_start(UNIT)
         if progress.dry_run:
             return

@@ -114,12 +114,12 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
     if cloud.node_exists and token.node != wishes.node:
         raise KeadmError(
             f"node {wishes.node} exists in the cloud: choose another --edgenode-name, delete the Node there (kubectl delete node {wishes.node}),"
-            f" or join with a token of its own (edgesite token create --node {wishes.node})"
+            f" or join with a token of its own (there: keadm gettoken --node {wishes.node})"
         )
     data, values = _configuration(arguments, tools, wishes)
     with changing(tools.host, tools.systemd, tools.progress) as changes:
         changes.folder(files.LOGS)
-        changes.folder(files.STATE, 0o700)
+        changes.folder(files.STATE, 0o711)
         program = _program(tools, changes)
         changes.file(values["modules"]["edgeHub"]["tlsCaFile"], cloud.ca, 0o644)
         changes.file(files.EDGECORE_YAML, data, 0o600)

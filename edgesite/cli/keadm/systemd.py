@@ -16,10 +16,11 @@ from edgesite.cli.keadm.failure import KeadmError
 if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
 
-__all__ = ["MARK", "OWN_UNITS", "Systemd", "SystemdError", "unit_text"]
+__all__ = ["CLOUD_STATE", "MARK", "OWN_UNITS", "Systemd", "SystemdError", "unit_text"]
 
 MARK: Final = "# Written by keadm; `keadm reset` removes it."
 OWN_UNITS: Final = "/etc/systemd/system"
+CLOUD_STATE: Final = "/var/lib/kubeedge/cloudcore"  #: apart from the edge's, so that one host may be both
 _UNIT_PLACES: Final = (
     OWN_UNITS,
     "/run/systemd/system",
@@ -93,7 +94,8 @@ class Systemd:
 
 def unit_text(unit: str, program: Path) -> str:
     """A unit for a program of ours, where no package has brought one. Containers run on when it is stopped."""
-    role = {"cloudcore": "cloud", "edgecore": "edge"}[unit]
+    role, options = {"cloudcore": ("cloud", f" --data-dir {CLOUD_STATE}"), "edgecore": ("edge", "")}[unit]
+    kill = "process" if unit == "edgecore" else "control-group"
     return f"""{MARK}
 [Unit]
 Description={unit} ({role} role)
@@ -101,11 +103,14 @@ Wants=network-online.target
 After=network-online.target containerd.service crio.service
 
 [Service]
-Type=simple
-ExecStart={program}
+Type=notify
+NotifyAccess=main
+ExecStart={program}{options}
 Restart=always
 RestartSec=10
-KillMode=process
+RestartPreventExitStatus=2
+TimeoutStartSec=100
+KillMode={kill}
 
 [Install]
 WantedBy=multi-user.target
