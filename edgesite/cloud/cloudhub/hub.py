@@ -1,9 +1,9 @@
 """All connected nodes: admission, messages to them, and messages from them to the cloud's modules.
 
-    edge ──> NodeConnection ──> line ──> bus: group edgecontroller, devicecontroller, …
+    edge ──> NodeConnection ──> lines ──> bus: group edgecontroller, devicecontroller, …; module leases
     bus: module cloudhub ──> `send` ──> NodeConnection ──> edge
 
-State   One connection per node; a new one ends the old. The line of messages from edges is bounded per node: a node that
+State   One connection per node; a new one ends the old. The lines of messages from edges are bounded per node: a node that
         sends faster than the modules take is not read from.
 Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/handler, session and dispatcher.
 """
@@ -13,17 +13,15 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import anyio
-
 from edgesite.cloud.cloudhub.connection import NodeConnection
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME, NODE_PREFIX, Identities
+from edgesite.cloud.cloudhub.line import Line, is_renewal
 from edgesite.cloud.cloudhub.metrics import HubMetrics
 from edgesite.cloud.cloudhub.outlet import Outlet
-from edgesite.cloud.cloudhub.records import DeliveryRecords
+from edgesite.cloud.cloudhub.records import LEASES, DeliveryRecords
 from edgesite.cloud.cloudhub.timers import Timers
 from edgesite.cloud.cloudhub.unserved import unserved
 from edgesite.kube.names import dns1123_subdomain_problems
@@ -66,7 +64,6 @@ _CLOUD_SOURCES: Final = frozenset({"cloudhub", "cloudStream", "devicecontroller"
 _CONTROL: Final = frozenset(
     {"config", "ping"}
 )  #: of the transport: KubeEdge's answers by itself, though its ends send none
-_LINE_PER_NODE: Final = 256
 _LOOK_S: Final = 10.0
 TASK_STATUS: Final = "UpdateNodeActionStatus"  #: how an edge (KubeEdge since v1.21) tells of a task of its node
 _SPREAD_PER_NODE_S: Final = 0.004  #: when this hub is gone, its nodes shall come back 250 a second at most
@@ -135,30 +132,19 @@ class Hub:
         self._left: dict[str, None] = {}  # said goodbye, and have not come back
         self._bases = Bases()
         self._timers = Timers(clock)
-        self._line: deque[tuple[NodeConnection | None, Message]] = deque()
-        self._line_filled = anyio.Event()
+        self._line, self._renewals = Line(self._dispatch), Line(self._dispatch)
         self._outlet = Outlet(clock)
         metrics.nodes.set_function(lambda: float(len(self._connections)))
-        metrics.line.set_function(lambda: float(len(self._line)))
+        metrics.line.set_function(lambda: float(len(self._line) + len(self._renewals)))
         metrics.backlog.set_function(lambda: float(sum(one.session.backlog for one in self._connections.values())))
 
     async def run(self) -> None:
-        """Serve timers and the line until cancelled."""
+        """Serve timers and the lines until cancelled."""
         self._tasks.start_soon(self._timers.run)
         self._tasks.start_soon(self._look_at_nodes)
         self._tasks.start_soon(self._outlet.run)
-        while True:
-            if not self._line:
-                self._line_filled = anyio.Event()
-                await self._line_filled.wait()
-            connection, message = self._line.popleft()
-            if connection is None:
-                await self._bus.send_group("synccontroller", message)
-                continue
-            connection.waiting_upstream -= 1
-            if connection.waiting_upstream < _LINE_PER_NODE // 4:
-                connection.hold(False)
-            await self._dispatch(connection, message)
+        self._tasks.start_soon(self._renewals.run)
+        await self._line.run()
 
     async def _look_at_nodes(self) -> None:
         while True:
@@ -301,7 +287,8 @@ class Hub:
         records, node = self._records(), connection.node
         match event:
             case Received(message):
-                self._add_to_line(connection, message)
+                self._metrics.received.inc()
+                (self._renewals if is_renewal(message) else self._line).add(connection, message)
             case Answer(message):
                 self._bus.respond(message)
             case Sent(ref) if records is not None:
@@ -340,20 +327,14 @@ class Hub:
 
     def _tell(self, node: str, operation: Operation) -> None:
         message = self._maker.make("cloudhub", "resource", operation, f"node/{node}")
-        self._line.append((None, message))
-        self._line_filled.set()
-
-    def _add_to_line(self, connection: NodeConnection, message: Message) -> None:
-        self._metrics.received.inc()
-        self._line.append((connection, message))
-        self._line_filled.set()
-        connection.waiting_upstream += 1
-        if connection.waiting_upstream >= _LINE_PER_NODE:
-            connection.hold(True)
+        self._line.add(None, message)
 
     # -- to the modules ------------------------------------------------------------------------------------------
 
-    async def _dispatch(self, connection: NodeConnection, message: Message) -> None:
+    async def _dispatch(self, connection: NodeConnection | None, message: Message) -> None:
+        if connection is None:
+            await self._bus.send_group("synccontroller", message)
+            return
         if message.operation in _CONTROL and not message.parent_msg_id:
             connection.send(self._maker.reply(message, "ack"))
             return
@@ -363,6 +344,7 @@ class Hub:
         if _VOLUME.fullmatch(message.resource):
             self._bus.respond(message)
             return
+        renews = is_renewal(message)
         message = message.with_resource(resource.add_node(connection.node, message.resource))
         try:
             if message.operation == Operation.UPLOAD and message.group == "user":
@@ -373,6 +355,8 @@ class Hub:
                 await self._bus.send("dynamiccontroller", message)
             elif message.source == "twin":
                 await self._bus.send_group("devicecontroller", message)
+            elif renews:
+                await self._bus.send(LEASES, message)
             else:
                 await self._bus.send_group("edgecontroller", message)
         except LookupError:

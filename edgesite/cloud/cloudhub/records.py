@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from edgesite.wire.delivery import ObjectRef
 
 if TYPE_CHECKING:
     from edgesite.net.http import PeerInfo
 
-__all__ = ["ConnectedNodes", "DeliveryRecords", "NodeGate"]
+__all__ = ["LEASES", "ConnectedNodes", "DeliveryRecords", "NodeGate"]
+
+LEASES: Final = "leases"  #: the module on the bus that takes renewals of leases
 
 
 class DeliveryRecords(Protocol):

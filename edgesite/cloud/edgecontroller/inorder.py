@@ -28,7 +28,7 @@ class InOrder:
     def __init__(self, tasks: TaskGroup, work: Callable[[Message], Awaitable[None]], at_once: int) -> None:
         self._tasks = tasks
         self._work = work
-        self._places = anyio.Semaphore(at_once)
+        self._places = anyio.Semaphore(at_once, fast_acquire=True)
         self._waiting: dict[str, deque[Message]] = {}  # by resource, the node in front: those behind the one under way
 
     async def add(self, message: Message) -> None:

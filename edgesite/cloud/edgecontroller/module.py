@@ -1,7 +1,7 @@
 """The module ``edgecontroller``. Ready when its caches are full: before that nothing may be judged by them.
 
 informers ──> Downstream ──> bus: cloudhub
-bus: group edgecontroller ──> Upstream ──> API ──> bus: cloudhub
+bus: group edgecontroller, module leases ──> Upstream ──> API ──> bus: cloudhub
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 import anyio
 
 from edgesite.client import Client, SharedInformers
-from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
+from edgesite.cloud.cloudhub.records import LEASES, ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
@@ -20,12 +20,13 @@ from edgesite.cloud.edgecontroller.inorder import InOrder
 from edgesite.cloud.edgecontroller.objects import EdgeObjects, takes_errors
 from edgesite.cloud.edgecontroller.upstream import Upstream
 from edgesite.cloud.taskmanager.needs import TaskNeeds
-from edgesite.context import Context, Section
+from edgesite.context import Context, Inbox, Section
 from edgesite.wire.message import MessageMaker
 
 __all__ = ["EdgeController"]
 
 _AT_ONCE: Final = 64  #: requests of edges under way
+_RENEWALS_AT_ONCE: Final = 32  #: beside them, for leases
 
 
 class EdgeController:
@@ -46,6 +47,7 @@ class EdgeController:
         client = provided.named("edgecontroller")
         maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         inbox = ctx.bus.join("edgecontroller", "edgecontroller")
+        leases = ctx.bus.join(LEASES, LEASES)
 
         def knows_errors(node: str) -> bool:
             nodes = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
@@ -81,6 +83,11 @@ class EdgeController:
             rules, now = NodeRules(objects, task_needs), ctx.clock.monotonic
             upstream = Upstream(client, rules, ctx.bus, maker, knows_errors, on_its_way, now, ctx.log)
             requests = InOrder(tasks, upstream.handle, _AT_ONCE)
+            tasks.start_soon(_take, leases, InOrder(tasks, upstream.handle, _RENEWALS_AT_ONCE))
             ctx.ready()
-            async for message in inbox:
-                await requests.add(message)
+            await _take(inbox, requests)
+
+
+async def _take(inbox: Inbox, requests: InOrder) -> None:
+    async for message in inbox:
+        await requests.add(message)

@@ -117,7 +117,10 @@ async def test_what_changed_during_a_cut_comes_at_once(make_site: SiteMaker, ver
             for name in ("keep", "same", "gone", "forced"):
                 made[name] = await client.create(PODS, pod_object(name, "go-1"))
                 await edge.run_pod(f"default/pod/{name}")
-            await eventually(client, lambda recorded: len(recorded) == 4 and "0" not in recorded.values())
+            versions = {}
+            for pod in (await client.list(PODS, "default"))["items"]:
+                versions[pod["metadata"]["name"]] = pod["metadata"]["resourceVersion"]
+            await eventually(client, lambda recorded: recorded == versions)  # their statuses have come back to the node
             await edge.stop()
         heard = len(edge.heard)
         await client.create(PODS, pod_object("fresh", "go-1"))

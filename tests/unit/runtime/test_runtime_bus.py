@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from edgesite.runtime.bus import LocalBus
@@ -97,3 +98,36 @@ async def test_a_module_that_takes_nothing_is_put_off_the_bus(
     assert "module stuck has taken no message" in caplog.text
     with pytest.raises(anyio.ClosedResourceError):
         await stuck.receive()
+
+
+async def test_many_messages_are_taken_in_few_turns_of_the_loop_and_others_get_theirs(bus: ModuleBus) -> None:
+    inbox = bus.join("server", "meta", size=100)
+    for number in range(100):
+        await bus.send("server", Message(str(number)))
+    turns, taken = 0, []
+
+    async with anyio.create_task_group() as tasks:
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        tasks.start_soon(count)
+        async for message in inbox:
+            taken.append(message.msg_id)
+            if len(taken) == 100:
+                break
+        tasks.cancel_scope.cancel()
+    assert taken == [str(number) for number in range(100)]
+    assert 3 <= turns <= 12
+
+
+async def test_a_closed_inbox_ends_its_reader(bus: ModuleBus) -> None:
+    inbox = bus.join("server", "meta")
+    await bus.send("server", Message("1"))
+    assert (await inbox.receive()).msg_id == "1"
+    inbox.close()
+    with pytest.raises(anyio.ClosedResourceError):
+        await inbox.receive()
