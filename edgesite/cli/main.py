@@ -19,10 +19,10 @@ from edgesite.cli.errors import UsageError
 if TYPE_CHECKING:
     from edgesite.hookspecs import Command
 
-__all__ = ["main"]
+__all__ = ["BUILT_IN", "main"]
 
 #: Built-in subcommands: name → module with ``COMMAND``. Imported only when used.
-_BUILT_IN: Final[Mapping[str, str]] = {
+BUILT_IN: Final[Mapping[str, str]] = {
     "up": "edgesite.cli.up",
     "cloud": "edgesite.cli.cloud",
     "edge": "edgesite.cli.edge",
@@ -97,7 +97,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _find(name: str) -> Command | None:
-    if module := _BUILT_IN.get(name):
+    if module := BUILT_IN.get(name):
         command: Command = importlib.import_module(module).COMMAND
         return command
     from edgesite.runtime.plugins import PluginHost, discover
@@ -112,7 +112,7 @@ def _print_help() -> None:
         "usage: edgesite COMMAND [options]\n\nKubeEdge as one program: a cloud role and an edge role, together or apart.\n"
     )
     rows = dict(_SUMMARY) | {
-        one.name: one.help for one in PluginHost(discover()).commands() if one.name not in _BUILT_IN
+        one.name: one.help for one in PluginHost(discover()).commands() if one.name not in BUILT_IN
     }
     width = max(map(len, rows))
     for name, text in rows.items():

@@ -145,6 +145,10 @@ class PluginHost:
         """Plugins in use, by name, with the distribution that each came from."""
         return {name: origin for name, origin in self._origin.items() if name not in self.refused}
 
+    def objects(self) -> list[tuple[str, object]]:
+        """The plugins in use, by name, as they were registered."""
+        return [(name, self._manager.get_plugin(name)) for name in self.loaded()]
+
     def only(self, name: str) -> PluginHost:
         """A host with just this one of the loaded plugins, to see what it brings."""
         alone = PluginHost(())

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from edgesite.context import Module, Threads
+    from edgesite.hookspecs import Hooks
     from edgesite.runtime.reload import Configuration
 
-__all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "SiteFailed", "run"]
+__all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "SiteFailed", "real_world", "run"]
 
 logger = logging.getLogger(__name__)
 GRACE_S: Final = 10.0
@@ -138,6 +139,23 @@ class Site:
                 scope.cancel()
 
 
+def real_world(hooks: Hooks, threads: Threads, site: Mapping[str, Any]) -> World:
+    """This machine. Whoever makes the threads closes them."""
+    from edgesite.net.folders import RealFolders
+    from edgesite.net.real import RealClock, RealDisk, RealNet
+
+    return World(
+        clock=RealClock(),
+        random=random.Random(os.urandom(16)),
+        net=RealNet(),
+        threads=threads,
+        disk=RealDisk(),
+        hooks=hooks,
+        site=site,
+        folders=RealFolders(),
+    )
+
+
 def run(
     plan: Plan,
     plugins: PluginHost,
@@ -171,21 +189,10 @@ async def _main(
     beside: Callable[[Site], Coroutine[Any, Any, None]] | None,
     configuration: Configuration | None,
 ) -> int:
-    from edgesite.net.folders import RealFolders
-    from edgesite.net.real import RealClock, RealDisk, RealNet
     from edgesite.net.threads import RealThreads
 
     threads = RealThreads()
-    world = World(
-        clock=RealClock(),
-        random=random.Random(os.urandom(16)),
-        net=RealNet(),
-        threads=threads,
-        disk=RealDisk(),
-        hooks=plugins,
-        site=plan.site,
-        folders=RealFolders(),
-    )
+    world = real_world(plugins, threads, plan.site)
     systemd = Systemd.take(os.environ)
     notifier = Notifier(systemd.address)
     site = Site(plan, plugins, world)

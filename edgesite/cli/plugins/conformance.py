@@ -11,7 +11,7 @@ __all__ = ["check"]
 def check(targets: Sequence[str]) -> int:
     """Check each plugin and print what was found; returns the exit code."""
     try:
-        from edgesite.testing import pluginkit
+        from edgesite.testing.pluginkit import examine
     except ImportError:
         print(
             "edgesite: the conformance kit is not part of this build: pip install edgesite where the plugin is built",
@@ -20,7 +20,7 @@ def check(targets: Sequence[str]) -> int:
         return 1
     code = 0
     for target in targets:
-        for result in pluginkit.examine(target):
+        for result in examine(target):
             print(
                 f"{'ok' if not result.problem else 'FAILED':<8}{target}: {result.name}{f': {result.problem}' if result.problem else ''}"
             )
