@@ -97,7 +97,7 @@ def _copy_sources(tree: Path, *, committed: bool) -> None:
         run(["git", "archive", "--format=tar", "-o", archive, "HEAD"], cwd=PROJECT)
         run(["tar", "-xf", archive, "-C", tree, "--no-same-owner"])
         return
-    for name in run(["git", "ls-files", "-z"], cwd=PROJECT).split("\0"):
+    for name in run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT).split("\0"):
         source = PROJECT / name
         if name and source.is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,8 @@ def make() -> Path:
 
 def _digest() -> str:
     digest = hashlib.sha256(sys.version.encode())
-    for name in run(["git", "ls-files", "-z", *_MADE_OF], cwd=PROJECT).split("\0"):
+    listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_MADE_OF], cwd=PROJECT)
+    for name in listed.split("\0"):
         path = PROJECT / name
         if name and path.is_file():
             digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
