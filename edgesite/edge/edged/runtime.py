@@ -34,6 +34,14 @@ from edgesite.edge.edged.faults import (
     RuntimeUnavailable,
     RuntimeUnsupported,
 )
+from edgesite.edge.edged.security import (
+    ORDINARY,
+    Capabilities,
+    ContainerSecurity,
+    NamespaceMode,
+    Namespaces,
+    SeccompProfile,
+)
 from edgesite.edge.edged.streams import Streams
 
 __all__ = [
@@ -115,15 +123,6 @@ class ContainerState(Enum):
     UNKNOWN = "unknown"
 
 
-class NamespaceMode(Enum):
-    """Whose namespace a container lives in."""
-
-    POD = "pod"
-    CONTAINER = "container"
-    NODE = "node"
-    TARGET = "target"  #: that of the container `Namespaces.target`
-
-
 class Propagation(Enum):
     PRIVATE = "private"
     HOST_TO_CONTAINER = "host-to-container"
@@ -135,47 +134,6 @@ class ContainerEventType(Enum):
     STARTED = "started"
     STOPPED = "stopped"
     DELETED = "deleted"
-
-
-@dataclass(frozen=True, slots=True)
-class Namespaces:
-    network: NamespaceMode = NamespaceMode.POD
-    pid: NamespaceMode = NamespaceMode.CONTAINER
-    ipc: NamespaceMode = NamespaceMode.POD
-    target: str = ""  #: container id, where a mode is TARGET
-
-
-@dataclass(frozen=True, slots=True)
-class SeccompProfile:
-    type: str  #: RuntimeDefault, Unconfined or Localhost
-    path: str = ""  #: of a Localhost profile
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    add: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSecurity:
-    """Who a container runs as and what it may do. None leaves the image's own choice."""
-
-    user: int | None = None
-    group: int | None = None
-    username: str = ""  #: the image's user, where it has a name instead of a number
-    groups: tuple[int, ...] = ()  #: supplementary
-    privileged: bool = False
-    readonly_rootfs: bool = False
-    no_new_privileges: bool = False
-    capabilities: Capabilities = Capabilities()
-    namespaces: Namespaces = Namespaces()
-    seccomp: SeccompProfile | None = None
-    apparmor: SeccompProfile | None = None  #: of the same kinds; ``path`` is the profile's name. None leaves the runtime's default
-    selinux: Mapping[str, str] = field(default_factory=dict)  #: user, role, type, level
-    strict_groups: bool = False  #: no groups but those named here, whatever the image's /etc/group says
-    masked_paths: tuple[str, ...] = ()
-    readonly_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +181,7 @@ class SandboxConfig:
     annotations: Mapping[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
     sysctls: Mapping[str, str] = field(default_factory=dict)
-    security: ContainerSecurity = ContainerSecurity()
+    security: ContainerSecurity = ORDINARY
     runtime_handler: str = ""
 
 
@@ -296,7 +254,7 @@ class ContainerConfig:
     stdin_once: bool = False
     tty: bool = False
     resources: LinuxResources = LinuxResources()
-    security: ContainerSecurity = ContainerSecurity()
+    security: ContainerSecurity = ORDINARY
     stop_signal: str = ""  #: "SIGUSR1"; empty: the image's, else SIGTERM
 
 
