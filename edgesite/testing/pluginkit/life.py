@@ -34,6 +34,7 @@ __all__ = ["check_life"]
 
 READY_S: Final = 60.0
 STOP_S: Final = 20.0
+_SETTLE_S: Final = 10.0
 _RUNTIME: Final = "conformance"
 
 
@@ -82,6 +83,9 @@ async def _live_once(host: PluginHost, folder: Path, names: set[str]) -> None:
             tasks.start_soon(site.run)
             try:
                 await _ready(site.roles, names)
+                with anyio.move_on_after(_SETTLE_S):  # a while of life beside all the others
+                    for role in site.roles:
+                        await role.ready.wait()
             finally:
                 tasks.cancel_scope.cancel()
                 before = anyio.current_time()
