@@ -191,8 +191,12 @@ async def test_deletion_stops_cleans_up_and_confirms(machine: Machine, tmp_path:
         await until(machine.is_empty, 5)
         assert machine.engine.containers == {}
         assert rig.cloud.history[uid][-1]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
-        assert await _left(tmp_path / "edged") == []
-        assert "Killing" in rig.cloud.reasons()
+
+        async def nothing_left() -> bool:
+            return await _left(tmp_path / "edged") == []
+
+        await until(nothing_left, 5)  # the log folder goes last
+        await rig.cloud.until(lambda: "Killing" in rig.cloud.reasons())
 
 
 async def test_a_second_deletion_shortens_the_grace_period(machine: Machine, tmp_path: Path) -> None:
