@@ -1,4 +1,4 @@
-"""Logs, exec and metrics of an edge through a cluster's own kube-apiserver: the whole road, firewall rules included.
+"""Logs, exec, attach, port-forward and metrics of an edge through a cluster's own kube-apiserver: the whole road, firewall rules included.
 
     ip netns add streams && ip netns exec streams python -m conformance.streams BIN FOLDER --kubectl PATH [--kubectl PATH]
 
@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +30,19 @@ __all__ = ["main"]
 
 _ADDRESS: Final = "192.0.2.50"
 _EDGESITE: Final = [sys.executable, "-m", "edgesite.cli"]
+_PORT: Final = 18099
+_TALKS: Final = 'while read line; do echo "got $line"; done; exec sleep 3600'
+#: Sends back what comes, until its end, then says goodbye: each half of a connection is closed by itself.
+_SERVES: Final = f"""
+import socket
+listener = socket.create_server(("127.0.0.1", {_PORT}))
+while True:
+    with listener.accept()[0] as one:
+        while data := one.recv(65536):
+            one.sendall(data)
+        one.sendall(b"goodbye")
+"""
+_BYTES: Final = 3 << 20
 _POD: Final = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -33,7 +50,11 @@ _POD: Final = {
     "spec": {
         "nodeName": "edge-1",
         "tolerations": [{"operator": "Exists"}],
-        "containers": [{"name": "app", "image": "host", "command": ["/bin/sh", "-c", "echo started; exec sleep 3600"]}],
+        "containers": [
+            {"name": "app", "image": "host", "command": ["/bin/sh", "-c", "echo started; exec sleep 3600"]},
+            {"name": "talks", "image": "host", "stdin": True, "command": ["/bin/sh", "-c", _TALKS]},
+            {"name": "serves", "image": "host", "command": [sys.executable, "-c", _SERVES]},
+        ],
     },
 }
 
@@ -63,6 +84,17 @@ class Stand:
     def kubectl(self, *arguments: str, program: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
         command = [str(self.kubectls[program]), "--kubeconfig", str(self.cluster.admin), *arguments]
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+
+    @contextmanager
+    def running(self, *arguments: str, program: int) -> Iterator[subprocess.Popen[bytes]]:
+        """kubectl as long as the block lasts."""
+        command = [str(self.kubectls[program]), "--kubeconfig", str(self.cluster.admin), *arguments]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def check(self, what: str, good: bool, told: str = "") -> None:
         self.failed += not good
@@ -112,14 +144,61 @@ def _run(stand: Stand) -> None:
 
 
 def _streams(stand: Stand, number: int, name: str) -> None:
-    told = stand.kubectl("logs", "web", program=number)
+    told = stand.kubectl("logs", "web", "-c", "app", program=number)
     stand.check(f"{name}: logs", told.stdout == "started\n", told.stderr)
-    told = stand.kubectl("exec", "web", "--", "echo", "hi", program=number)
+    told = stand.kubectl("exec", "web", "-c", "app", "--", "echo", "hi", program=number)
     stand.check(f"{name}: exec", told.stdout == "hi\n", told.stderr)
-    told = stand.kubectl("exec", "-i", "web", "--", "sh", "-c", "cat; exit 3", program=number, given="to and fro\n")
+    command = ("exec", "-i", "web", "-c", "app", "--", "sh", "-c", "cat; exit 3")
+    told = stand.kubectl(*command, program=number, given="to and fro\n")
     stand.check(
         f"{name}: exec -i and its exit code", (told.returncode, told.stdout) == (3, "to and fro\n"), told.stderr
     )
+
+    with stand.running("attach", "-i", "web", "-c", "talks", program=number) as attached:
+        assert attached.stdin is not None
+        attached.stdin.write(f"hello {number}\n".encode())
+        attached.stdin.flush()
+        answer = _line(attached, lambda line: line.startswith("got "))
+    stand.check(f"{name}: attach -i", answer == f"got hello {number}", answer)
+    with stand.running("port-forward", "pod/web", f":{_PORT}", program=number) as forwards:
+        said = _line(forwards, lambda line: line.startswith("Forwarding from 127.0.0.1:"))
+        port = said.partition("127.0.0.1:")[2].partition(" ")[0]
+        came = [_to_and_fro(int(port)) for _ in range(2)] if port.isdigit() else []
+    stand.check(f"{name}: port-forward, {_BYTES} bytes to and fro, twice", came == [True, True], said)
+
+
+def _line(process: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> str:
+    """The first such line that a program prints, or the last of all."""
+    assert process.stdout is not None
+    timer = threading.Timer(30, process.kill)
+    timer.start()
+    line = ""
+    try:
+        for data in process.stdout:
+            line = data.decode().strip()
+            if wanted(line):
+                break
+    finally:
+        timer.cancel()
+    return line
+
+
+def _to_and_fro(port: int) -> bool:
+    """Whether what is sent comes back whole, and the end of what is sent is told without ending the rest."""
+    sent = os.urandom(_BYTES)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+
+        def send() -> None:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        came = bytearray()
+        while len(came) < len(sent) + len(b"goodbye") and (data := connection.recv(65536)):
+            came += data
+        sender.join()
+    return bytes(came) == sent + b"goodbye"
 
 
 def _rules() -> str:
