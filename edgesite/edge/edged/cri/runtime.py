@@ -1,7 +1,7 @@
 """`Runtime` on CRI v1.
 
-Events come from the runtime's own stream (GetContainerEvents) or, on a containerd that lacks it, from containerd's event service
-on the same socket; other runtimes have none and are listed.
+Events come from the runtime's own stream (GetContainerEvents) or, on containerd 1, from containerd's event service on the same
+socket: 1.6 lacks the stream, and 1.7 hands each event to one listener alone, be it one that is gone. Other runtimes are listed.
 
 Units   Deadlines are seconds; CRI's own are whole seconds, rounded up.
 State   None beside the connections: whatever is, is in the runtime.
@@ -283,21 +283,19 @@ class CriRuntime:
         return [convert.filesystem(one) for one in answer.get("image_filesystems", ())]
 
     async def events(self) -> AsyncIterator[ContainerEvent]:
-        try:
-            stream = self._client().stream(
-                RUNTIME_SERVICE + "GetContainerEvents", CRI, "GetEventsRequest", "ContainerEventResponse", {}
-            )
-            async for one in stream:
-                number = one.get("container_event_type", 0)
-                uid = one.get("pod_sandbox_status", {}).get("metadata", {}).get("uid", "")
-                if number < len(_EVENT_TYPES):
-                    yield ContainerEvent(one.get("container_id", ""), _EVENT_TYPES[number], uid)
-            raise RuntimeUnavailable("the runtime ended its event stream")
-        except RuntimeUnsupported:
-            if (await self.version()).name != "containerd":
-                raise
-        async for event in self._containerd_exits():
-            yield event
+        about = await self.version()
+        if about.name == "containerd" and about.version.removeprefix("v").startswith("1."):
+            async for event in self._containerd_exits():
+                yield event
+        stream = self._client().stream(
+            RUNTIME_SERVICE + "GetContainerEvents", CRI, "GetEventsRequest", "ContainerEventResponse", {}
+        )
+        async for one in stream:
+            number = one.get("container_event_type", 0)
+            uid = one.get("pod_sandbox_status", {}).get("metadata", {}).get("uid", "")
+            if number < len(_EVENT_TYPES):
+                yield ContainerEvent(one.get("container_id", ""), _EVENT_TYPES[number], uid)
+        raise RuntimeUnavailable("the runtime ended its event stream")
 
     async def _containerd_exits(self) -> AsyncIterator[ContainerEvent]:
         stream = self._client().stream(
