@@ -27,8 +27,8 @@ import sbom
 import static
 import wheels
 from archive import pack, settle
-from command import BuildFailed, run, say
-from layout import CACHE, PROJECT, Architecture, named, native
+from command import BuildFailed, say
+from layout import CACHE, Architecture, named, native
 
 
 def main() -> int:
@@ -96,7 +96,7 @@ def _build(target: Architecture, out: Path) -> None:
     (out / f"{name}.cdx.json").write_text(sbom.document(folder, target, versions, libraries, time))
     information = {
         "architecture": target.name,
-        "commit": _commit(),
+        "commit": bundle.commit(),
         "glibc_floor": floor.text(version),
         "libraries": libraries,
         "root": root.RELEASE,
@@ -112,7 +112,7 @@ def _build(target: Architecture, out: Path) -> None:
 def _check(target: Architecture) -> int:
     first, second = target.dist, CACHE / f"again-{target.name}"
     made = first / "BUILDINFO.json"
-    if not made.is_file() or json.loads(made.read_text())["commit"] != _commit():
+    if not made.is_file() or json.loads(made.read_text())["commit"] != bundle.commit():
         _build(target, first)
     _build(target, second)
     one, other = _digests(first), _digests(second)
@@ -120,7 +120,7 @@ def _check(target: Architecture) -> int:
     for name in different:
         print(f"freeze: differs: {name}", file=sys.stderr)
     if not different:
-        say(f"{len(one)} files are the same, twice built from {_commit()[:12]}")
+        say(f"{len(one)} files are the same, twice built from {bundle.commit()[:12]}")
         shutil.rmtree(second)
     return 1 if different else 0
 
@@ -149,10 +149,6 @@ def _digests(out: Path) -> dict[str, str]:
         elif path.is_file():
             found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return found
-
-
-def _commit() -> str:
-    return run(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ State   A workshop: the ``build`` directory of the build root, or a directory in
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from contents import LINKS
 from interpreter import PYTHON
 from layout import CACHE, HERE, PROJECT, Architecture
 
-__all__ = ["Workshop", "commit_time", "in_root", "make", "on_this_machine"]
+__all__ = ["Workshop", "commit", "commit_time", "in_root", "make", "on_this_machine"]
 
 _RECIPE_FILES: Final = ("contents.py", "entry.py", "libraries.py", "edgesite.spec")
 
@@ -55,9 +56,16 @@ def on_this_machine() -> Workshop:
     return Workshop(place, str(place), sys.executable, None, CACHE / "bundle-here.log")
 
 
+@functools.cache
+def commit() -> str:
+    """Return the commit that is built: the last one when this was first asked, though others may follow meanwhile."""
+    return run(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip()
+
+
+@functools.cache
 def commit_time() -> int:
     """Return when the commit was made, in seconds since the epoch: the time of every file in the results."""
-    return int(run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
+    return int(run(["git", "log", "-1", "--format=%ct", commit()], cwd=PROJECT))
 
 
 def make(shop: Workshop, target: Architecture, out: Path) -> None:
@@ -94,7 +102,7 @@ def _copy_sources(tree: Path, *, committed: bool) -> None:
     tree.mkdir()
     if committed:
         archive = tree.parent / "src.tar"
-        run(["git", "archive", "--format=tar", "-o", archive, "HEAD"], cwd=PROJECT)
+        run(["git", "archive", "--format=tar", "-o", archive, commit()], cwd=PROJECT)
         run(["tar", "-xf", archive, "-C", tree, "--no-same-owner"])
         return
     for name in run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT).split("\0"):

@@ -68,7 +68,11 @@ def make(target: Architecture) -> Path:
     log = root.parent / f"root-{target.name}.log"
     run(["debootstrap", "--variant=minbase", f"--arch={target.debian}", packages, RELEASE, root, MIRROR], log=log)
     (root / "etc/apt/sources.list").write_text(_SOURCES)
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "upgrade", "-y", "-qq"], ["apt-get", "clean"]):
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "upgrade", "-y", "-qq", "--fix-missing"],
+        ["apt-get", "clean"],
+    ):
         inside(
             root,
             command,
