@@ -76,7 +76,8 @@ def _named(name: str) -> Architecture:
         raise BuildFailed(f"nothing is built for {name!r}") from None
 
 
-def _build(target: Architecture, out: Path) -> None:
+def _build(target: Architecture, result: Path) -> None:
+    out = CACHE / f"new-{target.name}"  # what was made before stays until this is whole
     place = root.make(target)
     versions = interpreter.make(target)
     shop = bundle.in_root(target)
@@ -107,6 +108,7 @@ def _build(target: Architecture, out: Path) -> None:
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(out)}
     (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
     settle(out, time)
+    bundle.replace(result, out)
 
 
 def _check(target: Architecture) -> int:

@@ -22,7 +22,7 @@ from contents import LINKS
 from interpreter import PYTHON
 from layout import CACHE, HERE, PROJECT, Architecture
 
-__all__ = ["Workshop", "commit", "commit_time", "in_root", "make", "on_this_machine"]
+__all__ = ["Workshop", "commit", "commit_time", "in_root", "make", "on_this_machine", "replace"]
 
 _RECIPE_FILES: Final = ("contents.py", "entry.py", "libraries.py", "edgesite.spec")
 
@@ -84,6 +84,17 @@ def make(shop: Workshop, target: Architecture, out: Path) -> None:
     say("freeze, some minutes")
     _freeze(shop)
     _take(shop, out)
+
+
+def replace(folder: Path, fresh: Path) -> None:
+    """Put a folder where another one is. Who looks in between finds none, but never a half of one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    old = fresh.with_name(f"{fresh.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _prepare_machine() -> None:

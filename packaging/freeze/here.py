@@ -31,10 +31,11 @@ def make() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         digest = _digest()
         if not stamp.is_file() or stamp.read_text() != digest:
-            shop = bundle.on_this_machine()
-            bundle.make(shop, native(), out)
-            static.make(shop, native(), out)
-            stamp.write_text(digest)
+            shop, fresh = bundle.on_this_machine(), CACHE / "new-here"
+            bundle.make(shop, native(), fresh)
+            static.make(shop, native(), fresh)
+            (fresh / stamp.name).write_text(digest)
+            bundle.replace(out, fresh)
     return out
 
 
