@@ -1,5 +1,5 @@
 # Two commands do all set-up: `make run` brings up a site with a sample on it, `make test` passes the tests.
-.PHONY: env dev run test unit lint check bench clean dist dist-check dist-lock rpm deb
+.PHONY: env dev run test unit lint check bench clean dist dist-check dist-lock rpm deb image chart
 
 # The environment with the program in it.
 env:
@@ -54,6 +54,14 @@ rpm: env
 
 deb: rpm
 	.venv/bin/python packaging/deb/build.py $(if $(ARCH),--arch $(ARCH))
+
+# Container images from what `make dist` left: dist/ARCHITECTURE/kubeedge-images-ARCHITECTURE.tar.
+image: env
+	.venv/bin/python packaging/oci $(if $(ARCH),--arch $(ARCH)) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+# The custom resource definitions in the Helm chart, written anew.
+chart: env
+	.venv/bin/python packaging/helm/crds.py
 
 clean:
 	rm -rf .venv build dist .cache *.egg-info

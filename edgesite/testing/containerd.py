@@ -76,7 +76,7 @@ def _oci_runtime() -> str:
 
 
 class Containerd:
-    """Use it through `containerd`. ``endpoint`` is what CRI clients dial; `restart` and `pause` are for fault tests."""
+    """Use it through `containerd`. ``endpoint`` is what CRI clients dial, ``oci`` what runs the containers; `restart` and `pause` are for fault tests."""
 
     def __init__(self, root: Path, *, oci: str = "") -> None:
         self.root = root
@@ -90,12 +90,12 @@ class Containerd:
             BUSYBOX: build_image(),
             PAUSE: build_image(("/bin/busybox", "sleep", "2147483647"), ()),
         }
-        self._oci = oci or shutil.which(_oci_runtime()) or "runc"
+        self.oci = oci or shutil.which(_oci_runtime()) or "runc"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError."""
-        config = _CONFIG.format(root=self.root, pause=PAUSE, cni_bin=CNI_BIN, oci=self._oci)
+        config = _CONFIG.format(root=self.root, pause=PAUSE, cni_bin=CNI_BIN, oci=self.oci)
         (self.root / "config.toml").write_text(config)
         (self.root / "net.d").mkdir(exist_ok=True)
         (self.root / "net.d" / "10-test.conflist").write_bytes(json.dumps(self._network()))
@@ -277,11 +277,18 @@ def _children(parents: list[int]) -> list[int]:
 
 
 @contextmanager
-def containerd(*, oci: str = "") -> Iterator[Containerd]:
-    """Run a containerd with busybox loaded, and end it with all that it left. Raises RuntimeError."""
+def containerd(*, oci: str = "", store_mib: int = 0) -> Iterator[Containerd]:
+    """Run a containerd with busybox loaded, and end it with all that it left; ``store_mib`` gives it a disk of its own, that large.
+
+    Raises RuntimeError.
+    """
     root = Path(tempfile.mkdtemp(prefix="edgesite-cd-"))
     daemon = Containerd(root, oci=oci)
     try:
+        if store_mib:
+            (root / "root").mkdir()
+            options = ["-t", "tmpfs", "-o", f"size={store_mib}m"]
+            subprocess.run(["mount", *options, "edgesite-test", str(root / "root")], check=True, capture_output=True)
         daemon.start()
         daemon.load()
         yield daemon

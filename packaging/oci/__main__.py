@@ -6,7 +6,7 @@ python packaging/oci [--arch ARCH] [--bundle DIR] [--out DIR] [--repository PREF
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -54,7 +54,8 @@ def _build(target: Architecture, bundle: Path, out: Path, repository: str) -> No
     """Raises BuildFailed."""
     if not (bundle / "edgesite").is_file():
         raise BuildFailed(f"there is no bundle in {bundle}; make dist builds one")
-    version, revision, time = images.version(PROJECT), run(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip(), _time()
+    version = images.version(PROJECT)
+    revision, time = _made_of(bundle.parent.parent / "BUILDINFO.json")
     lowest, packages = base.tree(Release(target.debian, CACHE / "debian"))
     program = images.program(bundle)
     if lacking := images.lacking(bundle, lowest):
@@ -85,9 +86,15 @@ def _trees(lowest: Tree, program: Tree) -> list[tuple[str, Tree]]:
     return [("packages of Debian: C library, iptables, CA certificates", lowest), ("the program", program)]
 
 
-def _time() -> int:
-    given = os.environ.get("SOURCE_DATE_EPOCH")
-    return int(given or run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
+def _made_of(information: Path) -> tuple[str, int]:
+    """Return the commit that the bundle was made of and its time, as `make dist` wrote them down; else those of the newest commit.
+
+    Raises BuildFailed, OSError."""
+    if information.is_file():
+        found = json.loads(information.read_text())
+        return str(found["commit"]), int(found["source_date_epoch"])
+    commit, time = run(["git", "log", "-1", "--format=%H %ct"], cwd=PROJECT).split()
+    return commit, int(time)
 
 
 if __name__ == "__main__":

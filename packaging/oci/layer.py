@@ -78,7 +78,7 @@ class Tree:
         plain, packed = hashlib.sha256(), hashlib.sha256()
         with path.open("wb") as file:
             outer = _Tee(file, packed)
-            with gzip.GzipFile("", "wb", _LEVEL, outer, mtime=0) as zipped:  # type: ignore[arg-type]
+            with gzip.GzipFile("", "wb", _LEVEL, outer, mtime=0) as zipped:
                 inner = _Tee(zipped, plain)  # type: ignore[arg-type]
                 with tarfile.open(mode="w|", fileobj=inner, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
                     for name in self.paths():

@@ -94,14 +94,28 @@ def test_the_layers_hold_no_shell_and_nothing_that_others_may_write(archive: Pat
 
 
 def test_the_same_bundle_gives_the_same_bytes(tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
+    bundle = tmp_path / "lib" / "kubeedge"
+    bundle.mkdir(parents=True)
+    (tmp_path / "BUILDINFO.json").write_text(json.dumps({"commit": "c0ffee", "source_date_epoch": 1790000000}))
     (bundle / "edgesite").write_text("a program")
     (bundle / "edgesite").chmod(0o700)
     (bundle / "cloudcore").symlink_to("edgesite")
-    first = build(bundle, tmp_path / "one").read_bytes()
+    archive = build(bundle, tmp_path / "one")
     os.utime(bundle / "edgesite", (1, 1))
-    assert build(bundle, tmp_path / "two").read_bytes() == first
+    assert build(bundle, tmp_path / "two").read_bytes() == archive.read_bytes()
+    config = json.loads(read(archive, json.loads(read(archive, "manifest.json"))[0]["Config"]))
+    assert config["created"] == "2026-09-21T14:13:20Z"
+    assert config["config"]["Labels"]["org.opencontainers.image.revision"] == "c0ffee"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_image_starts_its_program(name: str, loaded: Containerd) -> None:
+    program = name.partition("/")[2].partition(":")[0]
+    ctr = ["ctr", "-a", str(loaded.socket), "-n", "k8s.io", "run", "--rm", "--read-only", "--runc-binary", loaded.oci]
+    command = [*ctr, f"docker.io/{name}", f"try-{program}", program, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == f"KubeEdge {TAG}\n"
 
 
 class Cluster(NamedTuple):

@@ -1,6 +1,6 @@
 """``edgesite iptablesmanager``: the rules beside an API server on another machine than the cloud role's.
 
-Flags   KubeEdge's iptables-manager: ``--kubeconfig``, ``--forwardport``.
+Flags   KubeEdge's iptables-manager: ``--kubeconfig``, ``--forwardport``, ``--version``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio
 
+import edgesite
 from edgesite.hookspecs import Command
 
 __all__ = ["COMMAND"]
@@ -27,10 +28,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forwardport", metavar="PORT", type=int, default=_STREAM_PORT, help="port of the stream servers"
     )
+    parser.add_argument("--version", nargs="?", const="true", metavar="raw", help="print the version and exit")
     parser.add_argument("--once", action="store_true", help="make the rules what they should be, and exit")
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.version:
+        print(f"KubeEdge v1.12.7-edgesite.{edgesite.__version__}")
+        return 0
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
