@@ -11,11 +11,14 @@ Exit codes  0 done, 1 not built or not the same, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
 import lzma
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import bundle
@@ -59,14 +62,24 @@ def _run(options: argparse.Namespace) -> int:
             version, where = floor.floor_of(options.path)
             print(floor.text(version), where or "")
         case "check":
-            return _check(_named(options.arch))
+            with _alone(_named(options.arch)) as target:
+                return _check(target)
         case _ if options.here:
             print(here.make())
         case _:
-            target = _named(options.arch)
-            _build(target, target.dist)
-            _tell(target.dist)
+            with _alone(_named(options.arch)) as target:
+                _build(target, target.dist)
+                _tell(target.dist)
     return 0
+
+
+@contextlib.contextmanager
+def _alone(target: Architecture) -> Iterator[Architecture]:
+    """Wait for other builds in the same root."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield target
 
 
 def _named(name: str) -> Architecture:
