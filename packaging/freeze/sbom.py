@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from command import BuildFailed, inside
 from layout import Architecture
@@ -35,7 +36,7 @@ def document(
         _source("openssl", "OpenSSL", versions, "Apache-2.0"),
     ]
     for package, version in sorted(libraries.items()):
-        purl = f"pkg:deb/debian/{package}@{version}?arch={target.debian}"
+        purl = f"pkg:deb/debian/{package}@{quote(version, safe='')}?arch={target.debian}"
         components.append({"type": "library", "bom-ref": purl, "name": package, "version": version, "purl": purl})
     content = {
         "bomFormat": "CycloneDX",
@@ -57,7 +58,8 @@ def document(
 
 def root_libraries(folder: Path, root: Path) -> dict[str, str]:
     """Return the Debian packages of the build root that libraries of the bundle were taken from. Raises BuildFailed."""
-    packages: dict[str, str] = {}
+    version = ["dpkg-query", "-W", "-f", "${Version}"]
+    packages = {"libc6": inside(root, [*version, "libc6"])}  # in the static file
     for path in sorted(folder.glob("lib*.so*")):
         if path.name.startswith(_HERE_ALREADY):
             continue
@@ -67,9 +69,7 @@ def root_libraries(folder: Path, root: Path) -> dict[str, str]:
         (found,) = list((root / place).glob(f"*/{path.name}"))[:1]
         line = inside(root, ["dpkg", "-S", f"*/{found.parent.name}/{path.name}"]).splitlines()[0]
         package = line.split(":")[0]
-        packages[package] = inside(
-            root, ["dpkg-query", "-W", "-f", "${Version}", line.partition(": ")[0].split(",")[0]]
-        )
+        packages[package] = inside(root, [*version, line.partition(": ")[0].split(",")[0]])
     return packages
 
 
@@ -91,7 +91,7 @@ def _distributions(folder: Path) -> list[dict[str, Any]]:
 
 def _source(key: str, name: str, versions: Mapping[str, str], spdx: str) -> dict[str, Any]:
     version = versions["python" if key == "python3.11" else key]
-    purl = f"pkg:deb/debian/{key}@{version}?arch=source"
+    purl = f"pkg:deb/debian/{key}@{quote(version, safe='')}?arch=source"
     return {
         "type": "library",
         "bom-ref": purl,
