@@ -68,15 +68,15 @@ class Changes:
         self.folder(str(Path(path).parent))
         if not self._begin(f"write {path}"):
             return
+        fresh = target.with_name(f"{target.name}.keadm-new")
+        self._journal.note("remove", fresh)
         if target.exists():
             before = Path(f"{target}{BEFORE}")
-            if not before.exists():
-                shutil.copy2(target, f"{before}.new")
-                os.replace(f"{before}.new", before)
+            self._journal.note("remove", before)
+            _copy(target, before)
             self._journal.note("restore", target)
         else:
             self._journal.note("remove", target)
-        fresh = target.with_name(f"{target.name}.keadm-new")
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as out:
@@ -104,9 +104,9 @@ class Changes:
 
     def link(self, path: str, target: Path) -> None:
         """Let a name lead to a program."""
+        self.folder(str(Path(path).parent))
         if self._begin(f"link {path} to {target}"):
             self._journal.note("remove", self._host.path(path))
-            self._host.path(path).parent.mkdir(parents=True, exist_ok=True)
             self._host.path(path).symlink_to(target)
 
     def unit(self, name: str, program: Path) -> None:
@@ -134,3 +134,15 @@ class Changes:
     def _give(self, path: Path, user: str) -> None:
         if user:
             shutil.chown(path, user, user)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy with mode and owner, durable on return."""
+    shutil.copy2(source, target)
+    found = source.stat()
+    os.chown(target, found.st_uid, found.st_gid)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

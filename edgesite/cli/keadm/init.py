@@ -207,7 +207,7 @@ def _wait(seconds: float, tools: Tools, kubeconfig: Path | None) -> None:
         if not tools.systemd.is_active(UNIT):
             state = tools.systemd.properties(UNIT, "ActiveState").get("ActiveState", "")
             if state == "failed":
-                raise KeadmError("cloudcore has ended; journalctl -u cloudcore.service -xe says why")
+                raise KeadmError(f"cloudcore has ended:{tools.systemd.last_words(UNIT)}")
         elif (found := kubeconfig or next(iter(own_kubeconfigs(tools.host)), None)) is not None:
             try:
                 read_token(found)
@@ -216,7 +216,9 @@ def _wait(seconds: float, tools: Tools, kubeconfig: Path | None) -> None:
             else:
                 return
         time.sleep(_POLL_S)
-    raise KeadmError(f"timed out waiting for the condition: cloudcore was not ready within {seconds:g} s: {why}")
+    raise KeadmError(
+        f"timed out waiting for the condition: cloudcore was not ready within {seconds:g} s: {why}{tools.systemd.last_words(UNIT)}"
+    )
 
 
 def _report(tools: Tools, kubeconfig: Path | None) -> None:

@@ -270,7 +270,8 @@ def _certificate(tools: Tools, changes: Changes, wishes: EdgeWishes, values: dic
     hub = values["modules"]["edgeHub"]
     certificate, key = hub["tlsCertFile"], hub["tlsPrivateKeyFile"]
     changes.folder(str(Path(certificate).parent), 0o700)
-    changes.made_by_program(certificate, key, f"{certificate}.token")
+    made = (certificate, key, f"{certificate}.token", hub["tlsCaFile"])
+    changes.made_by_program(*made, *(f"{one}.new" for one in made))
     placed = {name: str(tools.host.path(hub[name])) for name in ("tlsCaFile", "tlsCertFile", "tlsPrivateKeyFile")}
     get_certificate(wishes.node, {**json.loads(json.dumps(hub)), **placed})
 
@@ -295,9 +296,12 @@ def _wait(arguments: argparse.Namespace, tools: Tools, values: dict[str, Any]) -
             not tools.systemd.is_active(UNIT)
             and tools.systemd.properties(UNIT, "ActiveState").get("ActiveState") == "failed"
         ):
-            raise KeadmError("edge node join failed: edgecore has ended; journalctl -u edgecore.service -xe says why")
+            raise KeadmError(f"edge node join failed: edgecore has ended:{tools.systemd.last_words(UNIT)}")
         time.sleep(_POLL_S)
     if not state.is_registered:
         why = state.problem or "edgecore does not answer"
-        raise KeadmError(f"edge node join failed: the node has not been registered within {arguments.wait:g} s: {why}")
+        words = tools.systemd.last_words(UNIT)
+        raise KeadmError(
+            f"edge node join failed: the node has not been registered within {arguments.wait:g} s: {why}{words}"
+        )
     return state

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOUD_STATE", "MARK", "OWN_UNITS", "Systemd", "SystemdError", "unit_text"]
 
 MARK: Final = "# Written by keadm; `keadm reset` removes it."
+_LINES: Final = 6
 OWN_UNITS: Final = "/etc/systemd/system"
 CLOUD_STATE: Final = "/var/lib/kubeedge/cloudcore"  #: apart from the edge's, so that one host may be both
 _UNIT_PLACES: Final = (
@@ -59,6 +60,14 @@ class Systemd:
     def user_of(self, unit: str) -> str:
         """The user that the unit runs as; "" for root."""
         return self.properties(unit, "User").get("User", "")
+
+    def last_words(self, unit: str) -> str:
+        """The last lines that the unit has logged, to be shown where it fails; "" if there are none."""
+        try:
+            done = self._host.run(["journalctl", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--unit={unit}"])
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return "".join(f"\n  {line}" for line in done.stdout.splitlines())
 
     def reload(self) -> None:
         self._do("daemon-reload")
