@@ -143,6 +143,21 @@ def test_nothing_changes_where_a_check_fails(hosts: tuple[Host, Host], token: st
         assert "should not running on edge node when running edgecore" in done.stderr
     finally:
         edge.kill(kubelet)
+    mute = edge.start(
+        sys.executable,
+        "-c",
+        "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('/run/mute.sock'); time.sleep(60)",
+    )
+    try:
+        eventually(
+            lambda: edge.run("test", "-S", "/run/mute.sock").returncode == 0, "a socket where no runtime answers"
+        )
+        done = edge.keadm(
+            *JOIN, f"--token={token}", "--runtimetype=remote", "--remote-runtime-endpoint=unix:///run/mute.sock"
+        )
+        assert "the container runtime at unix:///run/mute.sock does not answer by CRI v1" in done.stderr
+    finally:
+        edge.kill(mute)
     done = edge.keadm(*JOIN, f"--token={ca}")
     assert "failed to validate CA certificate. tokenCAhash" in done.stderr
     done = edge.keadm("join", "--cloudcore-ipport=10.9.0.7:10000", f"--token={token}")

@@ -21,12 +21,38 @@ from edgesite.cli.keadm.failure import KeadmError
 if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
 
-__all__ = ["end_supervisors", "remove_pods"]
+__all__ = ["end_supervisors", "remove_pods", "runtime_problem"]
 
 _ALL_S: Final = 120.0
+_VERSION_S: Final = 8.0
 _CALL_S: Final = 30.0
 _GRACE_S: Final = 2
 _ANSWER_BYTES: Final = 64 << 20
+
+
+def runtime_problem(host: Host, endpoint: str) -> str:
+    """Why the container runtime behind this socket cannot be used; "" if it answers, or if there is no socket here to ask."""
+    path = endpoint.removeprefix("unix://")
+    return anyio.run(_runtime_problem, f"unix://{host.path(path)}") if path.startswith("/") else ""
+
+
+async def _runtime_problem(endpoint: str) -> str:
+    from edgesite.edge.edged.cri.runtime import CriRuntime
+    from edgesite.edge.edged.runtime import RuntimeFault
+
+    runtime = CriRuntime(endpoint, "", request_timeout_s=_VERSION_S)
+    started = anyio.Event()
+    problem = ""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runtime.run, started.set)
+        await started.wait()
+        try:
+            with anyio.fail_after(_VERSION_S):
+                await runtime.version()
+        except (RuntimeFault, TimeoutError) as exc:
+            problem = str(exc) or "no answer in time"
+        tasks.cancel_scope.cancel()
+    return problem
 
 
 def remove_pods(host: Host, endpoint: str, node: str) -> None:

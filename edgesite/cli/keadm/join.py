@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ from edgesite.cli.keadm.failure import KeadmError
 from edgesite.cli.keadm.localhealth import NodeState, node_state
 from edgesite.cli.keadm.parser import add_bool, add_labels, add_unused, parse_labels
 from edgesite.cli.keadm.preflight import Preflight
+from edgesite.edge.edged.hostcheck import is_wanted
 from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.runtime.paths import host_name
 
@@ -207,10 +209,13 @@ def _check(arguments: argparse.Namespace, tools: Tools, wishes: EdgeWishes, toke
     checks = Preflight(tools.host, tools.progress)
     recover(tools.host, tools.systemd, tools.progress)
     checks.not_running(UNIT, "EdgeCore")
-    checks.no_other_agent()
+    modules = files.read_document(tools.host, files.EDGECORE_YAML).get("modules") or {}
+    if is_wanted(modules, os.environ):
+        checks.no_other_agent()
     checks.clock()
     checks.disk(files.STATE)
     checks.program(UNIT)
+    checks.runtime(wishes.runtime_endpoint)
     if not checks.problems:
         checks.ports({10350: "kubelet's API", 10248: "health of edgecore"})
     left = () if checks.problems else ("/etc/kubeedge/certs/server.crt", "/var/lib/kubeedge/edgecore.db")

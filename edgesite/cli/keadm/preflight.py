@@ -11,7 +11,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from edgesite.cli.keadm.containers import runtime_problem
 from edgesite.cli.keadm.failure import KeadmError
+from edgesite.edge.edged.hostcheck import AGENTS, SWITCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +45,19 @@ class Preflight:
         if self._host.processes(program):
             self.problems.append(f"{name} is already running on this node, please run reset to clean up first")
 
-    def no_other_agent(self, *, kube_proxy: bool = True) -> None:
+    def no_other_agent(self) -> None:
         """Two agents that manage the pods of one host would undo each other's work."""
-        names = ("kubelet", "kube-proxy") if kube_proxy else ("kubelet",)
-        for name, pid in self._host.processes(*names).items():
+        for name, pid in self._host.processes(*AGENTS).items():
             self.problems.append(
                 f"{name} (process {pid}) should not running on edge node when running edgecore: stop and disable it,"
-                " or set CHECK_EDGECORE_ENVIRONMENT=false for edgecore.service"
+                f" or set {SWITCH}=false here and for edgecore.service"
+            )
+
+    def runtime(self, endpoint: str) -> None:
+        """The container runtime must speak CRI."""
+        if endpoint and (problem := runtime_problem(self._host, endpoint)):
+            self.problems.append(
+                f"the container runtime at {endpoint} does not answer by CRI v1: {problem} (is its CRI plugin disabled?)"
             )
 
     def ports(self, ports: Mapping[int, str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["SWITCH", "ForeignAgent", "check_host", "is_wanted"]
+__all__ = ["AGENTS", "SWITCH", "ForeignAgent", "check_host", "is_wanted"]
 
 SWITCH: Final = "CHECK_EDGECORE_ENVIRONMENT"
 AGENTS: Final = ("kubelet", "kube-proxy")
