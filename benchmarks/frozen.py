@@ -48,7 +48,7 @@ USED: Final = {
     "cryptography": ("cryptography.x509", "in a child that makes certificates"),
     "aioquic": ("aioquic.quic.connection", "links over QUIC"),
 }
-#: What the first design had and no module imports any more.
+#: What the first design had and no module imports.
 DROPPED: Final = {
     "grpcio": "grpc.aio",
     "paho-mqtt": "paho.mqtt.client",
