@@ -33,7 +33,7 @@ def main() -> int:
     out = arguments.out or target.dist
     try:
         _build(target, bundle, out, arguments.repository)
-    except (BuildFailed, OSError) as problem:
+    except (BuildFailed, OSError, ValueError) as problem:
         print(f"images: {problem}", file=sys.stderr)
         return 1
     return 0

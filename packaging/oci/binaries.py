@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,16 +49,18 @@ class Binary:
 class Release:
     """The packages of one architecture, by Debian's name for it."""
 
-    def __init__(self, architecture: str, cache: Path) -> None:
+    def __init__(self, architecture: str, cache: Path, suites: Sequence[tuple[str, str]] = _SUITES) -> None:
+        """``suites`` are mirrors' URLs, each with the name of a folder below its ``dists``."""
         self._architecture = architecture
         self._cache = cache
+        self._suites = suites
         cache.mkdir(parents=True, exist_ok=True)
 
     def find(self, names: Iterable[str]) -> dict[str, Binary]:
         """Return the newest version of each. Raises BuildFailed."""
         wanted = set(names)
         found: dict[str, Binary] = {}
-        for mirror, suite in _SUITES:
+        for mirror, suite in self._suites:
             for one in self._listed(mirror, suite, wanted):
                 if one.name not in found or _is_newer(one.version, found[one.name].version):
                     found[one.name] = one

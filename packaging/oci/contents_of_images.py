@@ -71,7 +71,7 @@ def version(project: Path) -> str:
 
 
 def lacking(bundle: Path, lowest: Tree) -> list[str]:
-    """Return the libraries that files of the bundle need and the lower layer does not have. Raises OSError.
+    """Return the libraries that files of the bundle need and the lower layer does not have. Raises OSError, ValueError.
 
     The bundle brings libraries too, which its program leads the loader to: they are there for all but itself.
     """

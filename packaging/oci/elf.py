@@ -18,11 +18,18 @@ _STRTAB: Final = 5
 
 
 def needed(path: Path) -> list[str]:
-    """Return the names; none for what is no ELF file, or linked statically. Raises OSError."""
+    """Return the names; none for what is no ELF file, or linked statically. Raises OSError, ValueError."""
     with path.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             return []
-    data = path.read_bytes()
+    try:
+        return _needed(path.read_bytes())
+    except (struct.error, IndexError, ValueError) as exc:
+        raise ValueError(f"{path} is a broken ELF file: {exc}") from None
+
+
+def _needed(data: bytes) -> list[str]:
+    """Raises struct.error, IndexError, ValueError."""
     wide = data[4] == 2
     at, size, count = (
         struct.unpack_from("<Q", data, 32)[0] if wide else struct.unpack_from("<I", data, 28)[0],

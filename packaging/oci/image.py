@@ -72,7 +72,7 @@ def write(
         }
         names = {
             "io.containerd.image.name": _full(image.name),
-            "org.opencontainers.image.ref.name": image.name.rpartition(":")[2],
+            "org.opencontainers.image.ref.name": image.name,
         }
         index.append(_store(blobs, _MANIFEST, manifest) | {"platform": platform.as_object(), "annotations": names})
         places = [_place(one.digest) for one in layers.values()]

@@ -108,6 +108,25 @@ def test_the_same_bundle_gives_the_same_bytes(tmp_path: Path) -> None:
     assert config["config"]["Labels"]["org.opencontainers.image.revision"] == "c0ffee"
 
 
+def test_packages_are_taken_from_whom_debian_signs_for_alone(archive: Path, tmp_path: Path) -> None:
+    """A mirror that changes what the archive's keys have signed, as the build of the images has fetched it."""
+    sys.path[:0] = [str(PROJECT / "packaging" / one) for one in ("oci", "freeze")]
+    try:
+        from binaries import Release
+        from command import BuildFailed
+    finally:
+        del sys.path[:2]
+    signed = (PROJECT / ".cache" / "dist" / "debian" / "InRelease").read_bytes()
+    (folder := tmp_path / "dists" / "bookworm").mkdir(parents=True)
+    release = Release("amd64", tmp_path / "cache", [(tmp_path.as_uri(), "bookworm")])
+    (folder / "InRelease").write_bytes(signed.replace(b"Origin: Debian", b"Origin: Nobody", 1))
+    with pytest.raises(BuildFailed, match="not signed by the archive's keys"):
+        release.find(["libc6"])
+    (folder / "InRelease").write_bytes(signed)
+    with pytest.raises(BuildFailed, match="by-hash"):  # signed, but the mirror does not have what it lists
+        release.find(["libc6"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_image_starts_its_program(name: str, loaded: Containerd) -> None:
     program = name.partition("/")[2].partition(":")[0]
