@@ -26,10 +26,12 @@ Key = tuple[str, str, str]  # type, namespace, name
 
 
 class FakeCloud:
-    """Objects of one node by type word, namespace and name. It implements Meta."""
+    """Objects of one node by type word, namespace and name. It implements Meta. Uids are made of the names, after ``uids``: pods of
+    the same uid share their cgroups with those of whoever else runs tests on the host."""
 
-    def __init__(self, node_name: str) -> None:
+    def __init__(self, node_name: str, *, uids: str = "") -> None:
         self.node_name = node_name
+        self._uids = uids
         self.objects: dict[Key, dict[str, Any]] = {}
         self.events: dict[tuple[str, str], dict[str, Any]] = {}
         self.remembers = True  #: False: as after a loss of the database, no end of an object is on record
@@ -51,7 +53,7 @@ class FakeCloud:
         metadata = obj.setdefault("metadata", {})
         namespace, name = metadata.setdefault("namespace", "default"), metadata["name"]
         old = self.objects.get((kind, namespace, name))
-        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"uid-of-{kind}-{name}")
+        metadata.setdefault("uid", old["metadata"]["uid"] if old else f"{self._uids}uid-of-{kind}-{name}")
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         if kind == "pod":
@@ -208,7 +210,7 @@ class FakeCloud:
         self._version += 1
         stored = copy.deepcopy(obj)
         metadata = stored.setdefault("metadata", {})
-        metadata.setdefault("uid", f"uid-of-{key[0]}-{key[2]}")
+        metadata.setdefault("uid", f"{self._uids}uid-of-{key[0]}-{key[2]}")
         metadata["resourceVersion"] = str(self._version)
         self.objects[key] = stored
         self._mark()

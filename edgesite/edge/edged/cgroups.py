@@ -1,4 +1,4 @@
-"""Removing the cgroup that held a pod's containers: the runtime made it on the way to theirs and leaves it behind.
+"""Removing the cgroup that held a pod's containers, and what is left in it: the runtime made it on the way to theirs and leaves it behind.
 
 Blocking: call it in a thread.
 
@@ -7,30 +7,49 @@ Source  cgroups(7): one hierarchy at the root with version 2, one for each contr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["remove_cgroup"]
+__all__ = ["end_cgroup", "remove_cgroup"]
 
 ROOT: Final = Path("/sys/fs/cgroup")
 _FINE: Final = frozenset({errno.ENOENT, errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def remove_cgroup(parent: str, root: Path = ROOT) -> None:
+def remove_cgroup(parent: str, root: Path = ROOT) -> bool:
     """Remove the cgroup ``parent`` (an absolute path, as the cgroupfs driver has it) where it is empty. Raises OSError.
 
-    One that is still busy, or that this process may not touch, is left alone. Slices of systemd are systemd's own business.
+    False if it is still busy. One that this process may not touch is left alone. Slices of systemd are systemd's own business.
     """
+    gone = True
+    for top in _tops(parent, root):
+        for folder, _, _ in os.walk(top, topdown=False):
+            gone &= _remove(folder)
+    return gone
+
+
+def end_cgroup(parent: str, root: Path = ROOT) -> None:
+    """Kill what is left in a cgroup whose pod has ended: a runtime that was killed while it made a sandbox may have lost it, and
+    its program would run for ever. Raises OSError."""
+    for top in _tops(parent, root):
+        for folder, _, _ in os.walk(top):
+            with contextlib.suppress(FileNotFoundError):
+                for pid in Path(folder, "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(int(pid), signal.SIGKILL)
+
+
+def _tops(parent: str, root: Path) -> Iterator[Path]:
     if not parent.startswith("/") or ".." in Path(parent).parts:
         return
     for hierarchy in _hierarchies(root):
-        top = hierarchy / parent.lstrip("/")
-        if top.is_dir():
-            for folder, _, _ in os.walk(top, topdown=False):
-                _remove(folder)
+        if (top := hierarchy / parent.lstrip("/")).is_dir():
+            yield top
 
 
 def _hierarchies(root: Path) -> Iterator[Path]:
@@ -40,9 +59,11 @@ def _hierarchies(root: Path) -> Iterator[Path]:
         yield from (one for one in root.iterdir() if one.is_dir() and not one.is_symlink())
 
 
-def _remove(folder: str) -> None:
+def _remove(folder: str) -> bool:
     try:
         os.rmdir(folder)
     except OSError as exc:
         if exc.errno not in _FINE:
             raise
+        return exc.errno != errno.EBUSY
+    return True

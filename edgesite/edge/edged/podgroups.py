@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgesite.edge.edged.cgroups import remove_cgroup
+import anyio
+
+from edgesite.edge.edged.cgroups import end_cgroup, remove_cgroup
 from edgesite.edge.edged.pod import Pod, amount_nano, effective_requests
 from edgesite.edge.edged.podcgroups import ROOT, CgroupLimits, limit, slice_path
 from edgesite.edge.edged.resources import BURSTABLE, cgroup_parent, cgroup_parents, cpu_shares, pod_limits, qos_class
@@ -29,6 +31,7 @@ __all__ = ["PodGroups"]
 SYSTEMD: Final = "systemd"
 SYSTEMD_RUNS: Final = Path("/run/systemd/system")
 STOP_S: Final = 10.0
+END_S: Final = (0.1, 0.5, 1.0)  #: how long what is left in the cgroup of a pod that has ended may take to go
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
@@ -81,12 +84,22 @@ class PodGroups:
             return
         if self.driver == SYSTEMD:
             await self._threads.run(_stop_slices, uid, self._root)
-        else:
-            await self._threads.run(self._remove, uid)
+            return
+        for wait_s in END_S:  # whatever was killed takes a moment to end
+            if await self._threads.run(self._remove, uid):
+                return
+            with anyio.move_on_after(wait_s):
+                await anyio.sleep_forever()
+            await self._threads.run(self._end, uid)
+        await self._threads.run(self._remove, uid)
 
-    def _remove(self, uid: str) -> None:
+    def _remove(self, uid: str) -> bool:
+        found = [remove_cgroup(parent, self._root) for parent in cgroup_parents(uid, self._settings.cgroup_root)]
+        return all(found)
+
+    def _end(self, uid: str) -> None:
         for parent in cgroup_parents(uid, self._settings.cgroup_root):
-            remove_cgroup(parent, self._root)
+            end_cgroup(parent, self._root)
 
     def _set(self, pod: Pod, make: bool, only_more: bool) -> None:
         settings = self._settings

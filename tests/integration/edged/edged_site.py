@@ -16,12 +16,13 @@ from edgesite.context import Context
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.edge.edged.machine import Machine
 from edgesite.testing.containerd import BUSYBOX, Containerd
-from edgesite.testing.edgedrig import Rig, edged_rig
+from edgesite.testing.edgedrig import NODE, Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.runtime import running, until
 
 __all__ = [
     "FOREVER",
+    "UIDS",
     "clean_rig",
     "container",
     "is_ready",
@@ -33,6 +34,7 @@ __all__ = [
     "state",
 ]
 
+UIDS = f"t{os.getpid()}-"  #: what uids of pods begin with
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
 
@@ -52,7 +54,7 @@ def rig_on(
     def runtime(ctx: Context) -> CriRuntime:
         return CriRuntime(endpoint or daemon.endpoint, "", request_timeout_s=timeout_s, finish_s=finish_s)
 
-    return edged_rig(runtime, path, cloud=cloud, settings=settings, machine=machine)
+    return edged_rig(runtime, path, cloud=cloud or FakeCloud(NODE, uids=UIDS), settings=settings, machine=machine)
 
 
 def container(name: str = "main", command: list[str] | None = None, **more: Any) -> dict[str, Any]:
@@ -112,8 +114,8 @@ async def none_runs(daemon: Containerd) -> bool:
         return not await runtime.list_sandboxes()
 
 
-async def nothing_left(daemon: Containerd, path: Path, uids: Sequence[str] = ("uid-of-pod-",)) -> None:
-    """Neither sandboxes nor their addresses, nor mounts, nor cgroups of pods whose uid begins so."""
+async def nothing_left(daemon: Containerd, path: Path, uids: Sequence[str]) -> None:
+    """Neither sandboxes nor their addresses, nor mounts, nor cgroups of pods with these uids."""
     async with running(CriRuntime(daemon.endpoint, "", request_timeout_s=30.0)) as runtime:
         assert list(await runtime.list_sandboxes()) == []
         assert list(await runtime.list_containers()) == []
@@ -127,14 +129,10 @@ async def _no_cgroups(uids: Sequence[str]) -> bool:
 
 
 def _pods_cgroups(uids: Sequence[str]) -> list[str]:
-    """``os.walk`` passes over folders that go away meanwhile: cgroups of others do. A uid that ends in "-" stands for all such."""
+    """``os.walk`` passes over folders that go away meanwhile: cgroups of others do."""
     names = {f"pod{one}" for one in uids}
-    beginnings = tuple(one for one in names if one.endswith("-"))
     return [
-        folder
-        for folder, _, _ in os.walk("/sys/fs/cgroup")
-        if "/kubepods/" in folder
-        and ((name := Path(folder).name) in names or (beginnings and name.startswith(beginnings)))
+        folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "/kubepods/" in folder and Path(folder).name in names
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from edged_site import FOREVER, container, is_ready, none_runs, output, pod, rig_on, state
+from edged_site import FOREVER, UIDS, container, is_ready, none_runs, output, pod, rig_on, state
 
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.edge.edged.httpcheck import HttpTarget, http_status
@@ -216,7 +216,7 @@ async def test_a_pod_comes_up_over_any_row_of_crashes(
 ) -> None:
     """Calls under way are finished, as in an orderly stop, or cut off, as by a kill."""
     chance = random.Random(seed)
-    cloud = FakeCloud(NODE)
+    cloud = FakeCloud(NODE, uids=UIDS)
     init = container("setup", ["/bin/sh", "-c", "exit 0"])
     await cloud.apply("pod", pod("web", container(), container("second"), initContainers=[init]))
     for _ in range(5):

@@ -43,6 +43,33 @@ async def test_pods_that_start_while_containerd_is_restarted_come_up(rig: Rig, d
     await rig.cloud.until(lambda: all(is_ready(rig.cloud, name) for name in names), 60)
 
 
+async def test_a_container_starts_anew_without_its_config_map_only_once_that_is_back(rig: Rig) -> None:
+    """Files are kept as they are; what goes into the environment is read at each start."""
+    conf = {"metadata": {"name": "conf", "uid": "c1"}, "data": {"colour": "red"}}
+    await rig.cloud.apply("configmap", conf)
+    source = {"configMapKeyRef": {"name": "conf", "key": "colour"}}
+    command = ["/bin/sh", "-c", "cat /conf/colour; until [ -e /tell/end ]; do sleep 0.1; done; exit 1"]
+    mounts = [{"name": "conf", "mountPath": "/conf"}, {"name": "tell", "mountPath": "/tell"}]
+    volumes = [{"name": "conf", "configMap": {"name": "conf"}}, {"name": "tell", "emptyDir": {}}]
+    reads = container(command=command, env=[{"name": "COLOUR", "valueFrom": source}], volumeMounts=mounts)
+    files = container("files", ["/bin/sh", "-c", command[2]], volumeMounts=mounts)
+    await rig.cloud.apply("pod", pod("web", reads, files, volumes=volumes))
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "web"))
+    del rig.cloud.objects["configmap", "default", "conf"]
+    told = anyio.Path(rig.data_dir, "edged", "pods", rig.cloud.pod("web")["metadata"]["uid"], "volumes")
+    [tell] = [one async for one in told.glob("*empty-dir/tell")]
+    await (tell / "end").touch()
+    waits = lambda: (state(rig.cloud, "web").get("waiting") or {}).get("reason") == "CreateContainerConfigError"
+    await rig.cloud.until(waits)
+    assert 'configmap "conf" not found' in state(rig.cloud, "web")["waiting"]["message"]
+    await (tell / "end").unlink()
+    await rig.cloud.until(lambda: "running" in state(rig.cloud, "web", 1), 60)
+    assert await output(rig, "web", "files", rig.cloud.status("web")["containerStatuses"][1]["restartCount"]) == "red\n"
+    assert waits(), "the other container needs no more than the files that are there"
+    await rig.cloud.apply("configmap", conf)
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "web"), 60)
+
+
 async def test_a_runtime_that_hangs_makes_the_node_unready_and_pods_go_on_after_it(
     daemon: Containerd, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from edged_site import container, is_ready, output, pod
+from edged_site import UIDS, container, is_ready, output, pod
 
 from edgesite.edge.edged.server.source import LogSource
 from edgesite.testing.edgedrig import Rig
@@ -27,7 +27,7 @@ def cgroup(controller: str, path: str) -> anyio.Path:
 async def test_a_pod_is_held_by_a_cgroup_of_its_own_below_its_classs(rig: Rig) -> None:
     await rig.cloud.apply("pod", pod("held", container(resources=HALF), container("second", resources=HALF)))
     await rig.cloud.until(lambda: is_ready(rig.cloud, "held"))
-    path = "kubepods/burstable/poduid-of-pod-held"
+    path = f"kubepods/burstable/pod{UIDS}uid-of-pod-held"
     unified = (ROOT / "cgroup.controllers").exists()
     memory = cgroup("memory", path) / ("memory.max" if unified else "memory.limit_in_bytes")
     assert int(await memory.read_text()) == 64 << 20
@@ -81,7 +81,7 @@ async def test_the_summary_tells_of_networks_volumes_and_logs_of_pods(rig: Rig) 
 
     await until(printed)
     source = rig.host.services.get(LogSource)  # type: ignore[type-abstract]
-    details = (await source.details())["uid-of-pod-used"]
+    details = (await source.details())[f"{UIDS}uid-of-pod-used"]
     (volume,) = details.volumes
     assert (volume.name, volume.is_local) == ("work", True)
     assert volume.fs.used_bytes is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, state
+from edged_site import FOREVER, UIDS, clean_rig, container, is_ready, output, pod, state
 
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.pki import SERVER, RealPki
@@ -283,7 +283,7 @@ async def test_a_long_log_is_rotated_and_goes_on(daemon: Containerd, tmp_path: P
         talk = "i=0; while :; do i=$((i+1)); echo line-$i-xxxxxxxxxxxxxxxxxxxxxxxx; sleep 0.01; done"
         await rig.cloud.apply("pod", pod("talks", container(command=["/bin/sh", "-c", talk])))
         await rig.cloud.until(lambda: is_ready(rig.cloud, "talks"))
-        folder = anyio.Path(tmp_path, "edged", "logs", "default_talks_uid-of-pod-talks", "main")
+        folder = anyio.Path(tmp_path, "edged", "logs", f"default_talks_{UIDS}uid-of-pod-talks", "main")
 
         async def rotated() -> bool:
             names = [one.name async for one in folder.glob("0.log*")]

@@ -24,19 +24,22 @@ SETTINGS: dict[str, Any] = {
 
 
 class ShortMachine(LinuxMachine):
-    """This host, with as little memory left as a test says."""
+    """This host, with as little memory or disk left as a test says."""
 
     memory_left: int | None = None
+    disk_left: int | None = None
 
     def pressure(self, data_dir: Path) -> Pressure:
         found = super().pressure(data_dir)
-        return found if self.memory_left is None else replace(found, memory_available_bytes=self.memory_left)
+        if self.memory_left is not None:
+            found = replace(found, memory_available_bytes=self.memory_left)
+        return found if self.disk_left is None else replace(found, disk_available_bytes=self.disk_left)
 
 
-def pressure_on(rig: Rig) -> str:
+def pressure_on(rig: Rig, what: str = "MemoryPressure") -> str:
     node = rig.cloud.objects.get(("node", "", NODE)) or {}
     found = (node.get("status") or {}).get("conditions") or ()
-    return next((one["status"] for one in found if one["type"] == "MemoryPressure"), "")
+    return next((one["status"] for one in found if one["type"] == what), "")
 
 
 async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Containerd, tmp_path: Path) -> None:
@@ -66,6 +69,34 @@ async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Con
         assert any(one["type"] == "DisruptionTarget" for one in status["conditions"])
         await rig.cloud.until(lambda: pressure_on(rig) == "True")
         await rig.cloud.until(lambda: pressure_on(rig) == "False")
+        assert is_ready(rig.cloud, "modest")
+
+
+async def test_what_fills_the_disk_is_evicted_and_nothing_comes_until_there_is_room(
+    daemon: Containerd, tmp_path: Path
+) -> None:
+    machine = ShortMachine()
+    limits = {**SETTINGS["tailoredKubeletConfig"], "evictionHard": {"nodefs.available": "100Mi"}}
+    async with clean_rig(daemon, tmp_path, settings={"tailoredKubeletConfig": limits}, machine=machine) as rig:
+        fill = ["/bin/sh", "-c", "dd if=/dev/zero of=/held/x bs=1M count=8; touch /held/done; " + FOREVER[2]]
+        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1}
+        greedy = container(command=fill, volumeMounts=[{"name": "held", "mountPath": "/held"}], readinessProbe=filled)
+        await rig.cloud.apply("pod", pod("greedy", greedy, volumes=[{"name": "held", "emptyDir": {}}]))
+        await rig.cloud.apply("pod", pod("modest", container()))
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "greedy") and is_ready(rig.cloud, "modest"))
+        assert pressure_on(rig, "DiskPressure") == "False"
+        machine.disk_left = 50 << 20
+        await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "Evicted")
+        await rig.cloud.until(lambda: pressure_on(rig, "DiskPressure") == "True")
+        await rig.cloud.apply("pod", pod("new", container()))
+        await rig.cloud.until(lambda: rig.cloud.status("new").get("reason") == "Evicted")
+        machine.disk_left = None
+        said = rig.cloud.status("greedy")["message"]
+        assert "low on resource: ephemeral-storage. Threshold quantity: 102400Ki, available: 51200Ki." in said
+        assert "DiskPressure" in rig.cloud.status("new")["message"]
+        await rig.cloud.until(lambda: pressure_on(rig, "DiskPressure") == "False")
+        await rig.cloud.apply("pod", pod("later", container()))
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "later"))
         assert is_ready(rig.cloud, "modest")
 
 

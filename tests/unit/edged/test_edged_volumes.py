@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.edge.edged.cgroups import remove_cgroup
+from edgesite.edge.edged.cgroups import end_cgroup, remove_cgroup
 from edgesite.edge.edged.environment import Facts
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes import subpaths
@@ -254,6 +256,21 @@ def test_empty_cgroups_are_removed_in_every_hierarchy(tmp_path: Path, unified: b
         (top / "kubepods/podu/child").mkdir(parents=True)
     if unified:
         (tmp_path / "cgroup.controllers").touch()
-    remove_cgroup(parent, tmp_path)
-    remove_cgroup("/../escape", tmp_path)
+    assert remove_cgroup(parent, tmp_path)
+    assert remove_cgroup("/../escape", tmp_path)
     assert all((top / "kubepods").is_dir() and not (top / "kubepods/podu").exists() for top in tops)
+
+
+def test_what_is_left_in_the_cgroup_of_a_pod_that_has_ended_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    inner, other = tmp_path / "kubepods/podu/lost", tmp_path / "kubepods/podv"
+    for folder in (inner, other):
+        folder.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as lost, subprocess.Popen(["sleep", "60"]) as stays:
+        (inner / "cgroup.procs").write_text(f"{lost.pid}\n")
+        (other / "cgroup.procs").write_text(f"{stays.pid}\n")
+        end_cgroup("/kubepods/podu", tmp_path)
+        assert lost.wait(10) == -signal.SIGKILL
+        end_cgroup("/kubepods/podu", tmp_path)  # it is gone by now
+        assert stays.poll() is None
+        stays.kill()
