@@ -25,6 +25,7 @@ import bundle
 import floor
 import here
 import interpreter
+import licenses
 import root
 import sbom
 import static
@@ -97,6 +98,8 @@ def _build(target: Architecture, result: Path) -> None:
     bundle.make(shop, target, out)
     folder = out / "lib" / "kubeedge"
     time = bundle.commit_time()
+    libraries = sbom.root_libraries(folder / "_internal", place)
+    licenses.collect(folder, place, libraries)
     settle(folder, time)
     version, where = floor.floor_of(folder)
     if version > floor.BUDGET:
@@ -106,7 +109,6 @@ def _build(target: Architecture, result: Path) -> None:
     release = wheel.name.split("-")[1]
     name = f"edgesite-{release}-linux-{target.name}"
     (out / f"{name}.tar.xz").write_bytes(lzma.compress(pack(folder, time, f"{name}/"), preset=9))
-    libraries = sbom.root_libraries(folder / "_internal", place)
     (out / f"{name}.cdx.json").write_text(sbom.document(folder, target, versions, libraries, time))
     information = {
         "architecture": target.name,
