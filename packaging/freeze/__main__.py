@@ -157,9 +157,10 @@ def _files(out: Path) -> list[Path]:
 
 
 def _digests(out: Path) -> dict[str, str]:
-    """Content, rights and link targets of everything below a folder."""
+    """Content, rights and link targets of what was built; packages and images that were made of it do not count."""
+    listed = [line.split("  ")[1] for line in (out / "SHA256SUMS").read_text().splitlines()]
     found = {}
-    for path in out.rglob("*"):
+    for path in [out / "SHA256SUMS", *(out / name for name in listed), *(out / "lib").rglob("*")]:
         name = str(path.relative_to(out))
         if path.is_symlink():
             found[name] = f"link to {path.readlink()}"
