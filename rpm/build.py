@@ -1,7 +1,7 @@
 """Builds the RPMs from a frozen bundle: ``python rpm/build.py [--arch NAME] [--bundle DIR] [--out DIR] [--release TEXT]``.
 
 The bundle is what ``make dist`` has left in ``dist/<arch>/lib/kubeedge``. Besides the packages, the folder gets the metadata of a
-dnf repository. Two builds of one commit are the same, byte for byte.
+dnf repository. Two builds of one commit are the same, byte for byte; $SOURCE_DATE_EPOCH replaces the commit's time.
 
 Exit codes  0 done, 1 not built, 2 wrong usage.
 Needs       rpmbuild, createrepo_c (Debian: rpm, createrepo-c; openEuler: rpm-build, createrepo_c).
@@ -66,7 +66,7 @@ def build(bundle: Path, out: Path, *, arch: str, release: str | None = None, pay
     if not (bundle / "edgesite").is_file():
         raise BuildFailed(f"there is no bundle in {bundle}: run `make dist`")
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    time_s = int(run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
+    time_s = int(os.environ.get("SOURCE_DATE_EPOCH") or run(["git", "log", "-1", "--format=%ct"], cwd=PROJECT))
     needed, _ = floor.floor_of(bundle)
     defines = {
         "bundle_version": version,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from e2e_bundle import PROJECT
 
-__all__ = ["NEWER", "OLDER", "Packages", "build", "dnf"]
+__all__ = ["NEWER", "OLDER", "Packages", "build", "dnf", "rpms"]
 
 OLDER, NEWER = "0.1.0", "0.1.1"
 _STUB = """\
@@ -42,13 +42,17 @@ class Packages:
 def build(folder: Path, bundle: Path) -> Packages:
     """Build them all from the frozen program, compressed as little as possible."""
     made = Packages(folder / "older", folder / "newer", folder / "stub", folder / "debs")
-    for out, release in ((made.older, OLDER), (made.newer, NEWER)):
-        words = ("--bundle", bundle, "--out", out, "--release", release, "--payload", "w1.zstdio")
-        _call(sys.executable, PROJECT / "rpm" / "build.py", *words)
+    rpms(made.older, bundle, OLDER)
+    rpms(made.newer, bundle, NEWER)
     words = ("--rpms", made.older, "--out", made.debs, "--compression", "none")
     _call(sys.executable, PROJECT / "packaging" / "deb" / "build.py", *words)
     _stub(made.stub, folder)
     return made
+
+
+def rpms(out: Path, bundle: Path, release: str) -> None:
+    words = ("--bundle", bundle, "--out", out, "--release", release, "--payload", "w1.zstdio")
+    _call(sys.executable, PROJECT / "rpm" / "build.py", *words)
 
 
 def dnf(root: Path, packages: Packages, *command: str) -> str:
@@ -73,7 +77,8 @@ def _stub(out: Path, folder: Path) -> None:
 
 def _call(*argv: str | Path) -> str:
     words = [str(word) for word in argv]
-    environment = os.environ | {"HOME": "/root"}  # where Debian's rpm keeps its database
+    # Debian's rpm keeps its database at home; the time would be the last commit's, which may change meanwhile.
+    environment = os.environ | {"HOME": "/root", "SOURCE_DATE_EPOCH": "1700000000"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done.stdout
