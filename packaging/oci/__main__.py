@@ -43,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="packaging/oci", description="Build the container images out of a frozen bundle."
     )
-    parser.add_argument("--arch", help="x86_64, aarch64 or armv7l; this machine's by default")
+    parser.add_argument("--arch", help="x86_64 or aarch64; this machine's by default")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the one-folder bundle (dist/ARCH/lib/kubeedge)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the archive goes (dist/ARCH)")
     parser.add_argument("--repository", default="kubeedge", metavar="PREFIX", help="in front of the images' names")
