@@ -88,7 +88,7 @@ def edge_document(base: Mapping[str, Any], wishes: EdgeWishes) -> dict[str, Any]
         "edged": edged,
         "edgeHub": hub,
         "edgeStream": {"server": f"{cloud.host}:{_TUNNEL_PORT}"},
-        # Where KubeEdge brings a mosquitto container, the broker here is edgecore's own.
+        # KubeEdge brings a mosquitto container; here the mode says whose broker it is, edgecore's own or one that is there.
         "eventBus": {"mqttMode": 0 if wishes.with_mqtt else 2},
     }
     return _merged(document, {"modules": modules})

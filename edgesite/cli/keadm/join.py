@@ -78,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         "--with-mqtt",
         default=True,
-        help="serve MQTT on this node (default true); false: a broker of yours at port 1883",
+        help="MQTT by edgecore's own broker (default true); false: by one of yours at port 1883",
     )
     parser.add_argument("--hub-protocol", metavar="NAME", default="websocket", help="websocket or quic")
     parser.add_argument(
