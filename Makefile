@@ -48,7 +48,7 @@ dist-check: env
 dist-lock: env
 	.venv/bin/python packaging/freeze lock
 
-# Packages from what `make dist` left, into dist/ARCHITECTURE/rpm (a dnf repository) and dist/ARCHITECTURE/deb.
+# Packages from what `make dist` left, into dist/packages/ARCHITECTURE: rpm (a dnf repository) and deb.
 rpm: env
 	.venv/bin/python rpm/build.py $(if $(ARCH),--arch $(ARCH))
 

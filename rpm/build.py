@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rpm/build.py", description="Builds the RPMs.", allow_abbrev=False)
     parser.add_argument("--arch", default=native().name, help="as uname -m says")
     parser.add_argument("--bundle", type=Path, help="default: dist/ARCH/lib/kubeedge")
-    parser.add_argument("--out", type=Path, help="default: dist/ARCH/rpm")
+    parser.add_argument("--out", type=Path, help="default: dist/packages/ARCH/rpm")
     parser.add_argument("--release", help="default: the version of the program")
     parser.add_argument("--payload", default="w10.zstdio", help="compression; w1.zstdio is quick")
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
         parser.error(f"nothing is built for {options.arch}")
     dist = PROJECT / "dist" / options.arch
     options.bundle = options.bundle or dist / "lib" / "kubeedge"
-    options.out = options.out or dist / "rpm"
+    options.out = options.out or PROJECT / "dist" / "packages" / options.arch / "rpm"
     return options
 
 

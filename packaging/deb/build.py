@@ -57,14 +57,14 @@ class Package:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="packaging/deb/build.py", description="Builds the debs.", allow_abbrev=False)
     parser.add_argument("--arch", default=native().name, help="as uname -m says")
-    parser.add_argument("--rpms", type=Path, help="default: dist/ARCH/rpm")
-    parser.add_argument("--out", type=Path, help="default: dist/ARCH/deb")
+    parser.add_argument("--rpms", type=Path, help="default: dist/packages/ARCH/rpm")
+    parser.add_argument("--out", type=Path, help="default: dist/packages/ARCH/deb")
     parser.add_argument(
         "--compression", default="xz", choices=("xz", "gzip", "zstd", "none"), help="xz is the smallest and slowest"
     )
     options = parser.parse_args()
     try:
-        dist = PROJECT / "dist" / named(options.arch).name
+        dist = PROJECT / "dist" / "packages" / named(options.arch).name
     except KeyError:
         parser.error(f"nothing is built for {options.arch}")
     try:

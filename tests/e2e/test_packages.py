@@ -256,6 +256,10 @@ def test_both_roles_apart_on_one_machine_and_removal(debian: Machine) -> None:
     look = ("kubectl", f"--kubeconfig={folder}/admin.kubeconfig", "get", "node", "edge2", "-o", ready)
     eventually(lambda: debian.run(*look).stdout == "True", "edge2 Ready", 30)
 
+    debian("systemctl", "stop", "cloudcore")
+    debian("systemctl", "restart", "edgecore", timeout_s=30)  # an edge that has joined starts without its cloud
+    assert debian.property("edgecore", "ActiveState") == "active"
+
     debian("sh", "-c", "exec dpkg --remove $(dpkg-query -W -f '${Package} ' 'kubeedge*')")
     assert [debian.run("systemctl", "is-active", unit).stdout.strip() for unit in UNITS] == ["inactive"] * 3
     for kept in (folder, CONFIGURATION, "/etc/kubeedge/config/edgecore.yaml", "/var/lib/kubeedge/admin.kubeconfig"):
