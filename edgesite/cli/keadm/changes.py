@@ -57,7 +57,8 @@ class Changes:
         for one in reversed(missing):
             if self._begin(f"make the folder {one}"):
                 self._journal.note("rmdir", self._host.path(one))
-                self._host.path(one).mkdir(mode=mode if str(one) == path else 0o755)
+                self._host.path(one).mkdir()
+                self._host.path(one).chmod(mode if str(one) == path else 0o755)  # whatever the umask
                 self._give(self._host.path(one), user if str(one) == path else "")
 
     def file(self, path: str, data: bytes, mode: int, user: str = "") -> None:

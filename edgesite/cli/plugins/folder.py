@@ -43,7 +43,7 @@ def install(folder: Path, files: Sequence[Path]) -> tuple[str, str]:
     with ExitStack() as stack:
         wheels = [stack.enter_context(open_wheel(one)) for one in files]
         plugin = wheels[0]
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folder(folder)
         stack.enter_context(_lock(folder))
         fit.check(wheels, folder, plugin.name)
         _unpack(folder, wheels, f"{plugin.name}-{plugin.version}-{_digest(files)}", plugin.name)
@@ -76,7 +76,7 @@ def remove(folder: Path, name: str) -> None:
 
 def _unpack(folder: Path, wheels: Sequence[Wheel], version: str, name: str) -> None:
     store = folder / _STORE
-    store.mkdir(mode=0o755, exist_ok=True)
+    _make_folder(store)
     link, target = folder / name, store / version
     if link.exists() and not link.is_symlink():
         raise FileExistsError(f"{link} is there, and no link of this command: remove it first")
@@ -89,8 +89,7 @@ def _unpack(folder: Path, wheels: Sequence[Wheel], version: str, name: str) -> N
             compileall.compile_dir(
                 fresh, quiet=2, optimize=sys.flags.optimize, stripdir=str(fresh), prependdir=str(link)
             )
-            fresh.chmod(0o755)
-            _sync_tree(fresh)
+            _publish(fresh)
             fresh.rename(target)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -126,10 +125,20 @@ def _digest(files: Sequence[Path]) -> str:
     return digest.hexdigest()[:_DIGEST_CHARS]
 
 
-def _sync_tree(top: Path) -> None:
+def _make_folder(path: Path) -> None:
+    """Make a folder that every user of the host may read: roles run as users of their own, whatever the umask of who installs."""
+    for one in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        one.mkdir()
+        one.chmod(0o755)
+
+
+def _publish(top: Path) -> None:
+    """Let everybody read what was unpacked; durable on return."""
     for place, _, names in os.walk(top):
         for name in names:
+            (Path(place) / name).chmod(0o644)
             _sync(Path(place) / name)
+        Path(place).chmod(0o755)
         _sync(Path(place))
 
 

@@ -156,6 +156,23 @@ def test_success_leaves_no_traces_and_a_second_time_changes_nothing(machine: Mac
     assert machine.state() == done
 
 
+def test_modes_do_not_depend_on_the_umask(machine: Machine) -> None:
+    before = os.umask(0o077)
+    try:
+        with changing(machine.host, machine.systemd, Progress()) as changes:
+            changes.folder("/var/log/kubeedge")
+            changes.file("/etc/systemd/system/edgecore.service", b"", 0o644)
+    finally:
+        os.umask(before)
+    for path, mode in (
+        ("/var/log", 0o755),
+        ("/var/log/kubeedge", 0o755),
+        ("/etc/systemd/system", 0o755),
+        ("/etc/systemd/system/edgecore.service", 0o644),
+    ):
+        assert machine.host.path(path).stat().st_mode & 0o777 == mode
+
+
 def test_a_dry_run_changes_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     start = machine.state()
     with changing(machine.host, machine.systemd, Progress(dry_run=True)) as changes:

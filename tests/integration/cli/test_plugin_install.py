@@ -37,6 +37,16 @@ def test_a_wheel_is_unpacked_and_found(folder: Path, wheels: Path) -> None:
     assert "acme/plugin.py,sha256=" in record
 
 
+def test_other_users_may_read_it_whatever_the_umask(folder: Path, wheels: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        install(folder, [make_wheel(wheels)])
+    finally:
+        os.umask(before)
+    for one in (folder, *(folder / "acme").resolve().rglob("*")):
+        assert one.stat().st_mode & 0o777 == (0o755 if one.is_dir() else 0o644), one
+
+
 def test_an_upgrade_is_one_step_and_keeps_what_processes_may_still_load(folder: Path, wheels: Path) -> None:
     install(folder, [make_wheel(wheels)])
     before = (folder / "acme").resolve()
