@@ -49,7 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="default: dist/ARCH/lib/kubeedge")
     parser.add_argument("--out", type=Path, help="default: dist/packages/ARCH/rpm")
     parser.add_argument("--release", help="default: the version of the program")
-    parser.add_argument("--payload", default="w10.zstdio", help="compression; w1.zstdio is quick")
+    parser.add_argument("--payload", default="w6.xzdio", help="compression; w1.gzdio is quick")
     options = parser.parse_args()
     try:
         options.arch = named(options.arch).name
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def build(bundle: Path, out: Path, *, arch: str, release: str | None = None, payload: str = "w10.zstdio") -> list[Path]:
+def build(bundle: Path, out: Path, *, arch: str, release: str | None = None, payload: str = "w6.xzdio") -> list[Path]:
     """Return the packages, in a folder that is a repository. ``payload`` is rpm's word for the compression. Raises BuildFailed."""
     if not (bundle / "edgesite").is_file():
         raise BuildFailed(f"there is no bundle in {bundle}: run `make dist`")

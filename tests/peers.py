@@ -1,4 +1,5 @@
-"""Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls, helm.
+"""Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls, helm,
+the tools that make and install packages, and a small Debian to boot.
 
 Run by ``make test``; needs root on Debian for what is missing, else it says what to install. The two kubectls, the
 distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and never installed over the user's own.

@@ -51,7 +51,7 @@ def build(folder: Path, bundle: Path) -> Packages:
 
 
 def rpms(out: Path, bundle: Path, release: str) -> None:
-    words = ("--bundle", bundle, "--out", out, "--release", release, "--payload", "w1.zstdio")
+    words = ("--bundle", bundle, "--out", out, "--release", release, "--payload", "w1.gzdio")
     _call(sys.executable, PROJECT / "rpm" / "build.py", *words)
 
 
