@@ -31,6 +31,7 @@ __all__ = ["Channel", "Code", "GrpcError"]
 
 ANSWER_BYTES: Final = 16 << 20  #: of one message
 CONNECT_S: Final = 10.0
+CLOSE_S: Final = 2.0
 QUIET_S: Final = 330.0  #: of a stream, until its peer is asked for a sign of life
 SIGN_S: Final = 20.0  #: that it has for one
 
@@ -93,7 +94,7 @@ class _Link(Http2Protocol):
 
     @property
     def is_full(self) -> bool:
-        return len(self._calls) >= self.most_streams
+        return self.is_held_up or len(self._calls) >= self.most_streams
 
     async def wait_room(self) -> None:
         while self.usable and self.is_full:
@@ -170,6 +171,10 @@ class _Link(Http2Protocol):
                 self.finish(stream)
         self._retire()
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._room.set()
+
     def answered_ping(self) -> None:
         if self._sign is not None:
             self._sign.set()
@@ -213,6 +218,8 @@ class Channel:
         self._closed = True
         if self._link is not None:
             self._link.leave("the connection was closed here")
+            with anyio.move_on_after(CLOSE_S):
+                await self._link.wait_gone()
 
     async def call(
         self,

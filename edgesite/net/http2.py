@@ -112,6 +112,7 @@ class Http2Protocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None  # of the client's hello, then of the end
         self._idle_frames, self._idle_since = 0, 0.0
         self._ended = False
+        self._gone = asyncio.Event()
 
     # For heirs
 
@@ -137,6 +138,11 @@ class Http2Protocol(asyncio.Protocol):
         """The connection is over. Told once."""
 
     # What heirs do
+
+    @property
+    def is_held_up(self) -> bool:
+        """The peer does not take what was sent."""
+        return self._paused
 
     @property
     def most_streams(self) -> int:
@@ -226,6 +232,11 @@ class Http2Protocol(asyncio.Protocol):
             self._h2.close_connection(code)
         self._end(why)
 
+    async def wait_gone(self) -> None:
+        """Wait, after the end, until the transport is closed, too."""
+        if self._transport is not None:
+            await self._gone.wait()
+
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -259,11 +270,13 @@ class Http2Protocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if not self._client and self._transport is not None:
+        if not self._client and not self._ended and self._transport is not None:
             self._transport.pause_reading()  # a peer that asks and does not listen is not served on
 
     def resume_writing(self) -> None:
         self._paused = False
+        if self._ended:
+            return
         if not self._client and self._transport is not None:
             self._transport.resume_reading()
         self._flush_all()
@@ -272,6 +285,7 @@ class Http2Protocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection broke: {exc}" if exc else "the connection was closed", is_gone=True)
         self._stop_timer()
+        self._gone.set()
 
     # Inside
 

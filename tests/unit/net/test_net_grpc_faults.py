@@ -207,6 +207,27 @@ async def test_no_more_calls_at_once_than_the_peer_allows() -> None:
     assert far.results == [b"yes"] * 5
 
 
+async def test_a_peer_that_takes_nothing_is_sent_little() -> None:
+    async with far_end() as far:
+        end = await far.begin()
+        end.answer(1)
+        await settle()
+        end.transport.pause_reading()
+        for _ in range(200):
+            with pytest.raises(GrpcError) as failed:
+                await far.channel.call("/t/echo", bytes(2000), timeout_s=5)
+            assert failed.value.code is Code.DEADLINE_EXCEEDED
+        link = far.channel._link
+        assert link is not None
+        assert link._transport is not None
+        assert link._transport.get_write_buffer_size() < 100_000
+        end.transport.resume_reading()
+        await settle()
+        await far.begin()
+        end.answer(end.came(RequestReceived)[-1].stream_id)
+    assert far.results == [b"yes", b"yes"]
+
+
 async def test_a_stream_that_is_not_read_holds_its_sender_up_and_calls_go_on() -> None:
     async with far_end() as far, aclosing(far.channel.stream("/t/watch", b"?")) as stream:
         first = asyncio.ensure_future(anext(stream))
