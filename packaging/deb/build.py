@@ -140,7 +140,7 @@ def _control(package: Package, architecture: str) -> str:
         "Package": package.name,
         "Version": package.full_version,
         "Architecture": architecture,
-        "Maintainer": "KubeEdge packagers <dev@kubeedge.io>",
+        "Maintainer": "EdgeSite maintainers <maintainers@edgesite.invalid>",
         "Installed-Size": str(-(-package.size_bytes // 1024)),
         "Depends": ", ".join(_dependencies(package.rpm, "--requires")),
         "Recommends": ", ".join(_dependencies(package.rpm, "--recommends")),
