@@ -9,7 +9,21 @@ import time
 from benchmarks import rig
 
 #: In the order in which they run; each is ``benchmarks/NAME.py`` and a process of its own.
-NAMES = ("start", "memory", "writes", "pods", "podburst", "podend", "edge", "api", "store", "net", "quic", "hub", "resume")
+NAMES = (
+    "start",
+    "memory",
+    "writes",
+    "pods",
+    "podburst",
+    "podend",
+    "edge",
+    "api",
+    "store",
+    "net",
+    "quic",
+    "hub",
+    "resume",
+)
 
 
 def main() -> int:

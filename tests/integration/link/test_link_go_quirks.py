@@ -62,7 +62,10 @@ async def test_repeated_and_missing_header_lines_and_messages_in_small_frames(ma
     async with make_site(single_process=False) as site, site.cloud() as client:
         pair = await certificate(site, client, "kubeedge.io", "kubeEdge", node="edge-1")
         stream = await upgraded(site, pair, times)
-        images = [{"names": [f"registry.example.com/team/image-{at}:v1"], "sizeBytes": at} for at in range(20_000 if times == 1 else 100)]
+        images = [
+            {"names": [f"registry.example.com/team/image-{at}:v1"], "sizeBytes": at}
+            for at in range(20_000 if times == 1 else 100)
+        ]
         node = node_object("edge-1")
         node["status"]["images"] = images
         sent = message("insert", "default/node/edge-1", node, 1)

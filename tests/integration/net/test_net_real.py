@@ -220,7 +220,8 @@ async def test_slow_senders_hold_nothing_up() -> None:
     async with HttpServer(who, Limits(head_timeout_s=0.1)) as server:
         listener = await server.listen(net, "127.0.0.1:0")
         slow = []
-        for _ in range(50):  # each speaks at once: on a busy machine the first ones have been told before the last connects
+        # Each speaks at once: on a busy machine the first ones have been told before the last connects.
+        for _ in range(50):
             slow.append(await anyio.connect_tcp("127.0.0.1", int(listener.address.rpartition(":")[2])))
             await slow[-1].send(b"GET / HTTP/1.1\r\nX-")
         async with HttpClient(net, listener.address) as client:

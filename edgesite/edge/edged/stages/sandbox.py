@@ -76,7 +76,9 @@ class SandboxStage:
             await self.stop(state)
         config = replace(self._config(state, attempt), runtime_handler=await self._handler(state))
         if state.pod.spec.get("hostUsers") is False:
-            raise self._failed(state, ValueError("hostUsers: false needs user namespaces, which are not supported here"))
+            raise self._failed(
+                state, ValueError("hostUsers: false needs user namespaces, which are not supported here")
+            )
         if len(config.hostname) > dns.MAX_KERNEL_NAME:
             why = f"a name of {len(config.hostname)} characters is longer than the {dns.MAX_KERNEL_NAME} that the kernel takes"
             raise self._failed(state, ValueError(f"setHostnameAsFQDN: {config.hostname}: {why}"))
