@@ -242,7 +242,8 @@ async def _connect_tcp(loop: asyncio.AbstractEventLoop, host: str, port: int) ->
                 await loop.sock_connect(sock, where)
         except OSError as exc:
             sock.close()
-            failure = exc
+            # The event loops say only that a call failed; users look for the system's own words.
+            failure = OSError(exc.errno, os.strerror(exc.errno)) if exc.errno else exc
         except BaseException:
             sock.close()
             raise
