@@ -259,7 +259,8 @@ def supervisors_of(data: Path) -> list[int]:
     return [
         one.pid
         for one in _processes()
-        if b"process.supervisor" in one.command.replace(b"/", b".") and mine in one.command
+        if b"process.supervisor" in one.command.replace(b"/", b".")
+        and any(argument.startswith(mine) for argument in one.command.split(b"\0"))
     ]
 
 
