@@ -24,12 +24,12 @@ def needed(path: Path) -> list[str]:
             return []
     try:
         return _needed(path.read_bytes())
-    except (struct.error, IndexError, ValueError) as exc:
+    except (struct.error, IndexError, OverflowError, ValueError) as exc:
         raise ValueError(f"{path} is a broken ELF file: {exc}") from None
 
 
 def _needed(data: bytes) -> list[str]:
-    """Raises struct.error, IndexError, ValueError."""
+    """Raises struct.error, IndexError, OverflowError, ValueError."""
     wide = data[4] == 2
     at, size, count = (
         struct.unpack_from("<Q", data, 32)[0] if wide else struct.unpack_from("<I", data, 28)[0],
