@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WRITE_BYTES", "MessageSocket", "Stall"]
 
-WRITE_BYTES: Final = (
-    128 * 1024
-)  #: beyond which more should wait for the peer: what is urgent stands behind it on a single lane
+#: Beyond this more should wait for the peer: what is urgent stands behind it on a single lane.
+WRITE_BYTES: Final = 128 * 1024
 _LOOK_S: Final = 5.0
 
 
