@@ -9,12 +9,12 @@ Source  Kubernetes authorisation overview; the default discovery roles of RBAC (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edgesite.kube import errors
 from edgesite.kube.errors import ApiError
+from edgesite.kube.rbac import Attributes
 
 if TYPE_CHECKING:
     from edgesite.apiserver.authn import User
@@ -26,26 +26,6 @@ class Decision(Enum):
     ALLOW = "allow"
     DENY = "deny"
     NO_OPINION = "no opinion"
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What is to be done. For non-resource requests only ``verb`` and ``path`` are set."""
-
-    verb: str
-    path: str = ""
-    group: str = ""
-    version: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-    field_selector: str = ""
-    loopback: bool = False
-
-    @property
-    def is_resource(self) -> bool:
-        return bool(self.resource)
 
 
 class Authorizer(Protocol):

@@ -1,0 +1,1 @@
+"""Who asks an API at the edge, and whether they may."""
