@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edgesite.apiserver.negotiate import DEFAULT_VIEW, BodyFormat, View
 from edgesite.apiserver.views import in_format
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.negotiate import DEFAULT_VIEW, BodyFormat, View
 from edgesite.net.http import Response
 
 if TYPE_CHECKING:
     from edgesite.apiserver.authn import User
     from edgesite.apiserver.kinds import Kind
-    from edgesite.apiserver.requestinfo import Route
+    from edgesite.kube.requestinfo import Route
     from edgesite.net.http import Request
 
 __all__ = ["JSON_HEADERS", "PRETTY_AGENTS", "Call", "answer", "error_response", "warning_lines"]

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode
 
 from edgesite.apiserver.handover import join, upgrade_headers
 from edgesite.apiserver.logs import NodeRoads, container_of
-from edgesite.apiserver.options import WriteOptions
 from edgesite.kube import errors, json
+from edgesite.kube.options import WriteOptions
 
 if TYPE_CHECKING:
     from edgesite.apiserver.call import Call

@@ -19,10 +19,10 @@ import anyio
 from edgesite.apiserver.bootstrap import SYSTEM_USER
 from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.kinds import Kind, prefix_of
-from edgesite.apiserver.options import DeleteOptions
 from edgesite.apiserver.strategies.base import Strategy, Write
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.options import DeleteOptions
 from edgesite.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 from edgesite.store import StoreError
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.call import answer
 from edgesite.apiserver.kinds import NOT_SERVED
-from edgesite.apiserver.negotiate import negotiate
 from edgesite.kube import discovery, errors, json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.negotiate import negotiate
 from edgesite.net.http import Response
 
 if TYPE_CHECKING:

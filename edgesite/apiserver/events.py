@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from edgesite.apiserver.encoding import with_revision
 from edgesite.kube import json, times
+from edgesite.kube.encoding import with_revision
 from edgesite.store import EventType, StoreError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from edgesite.apiserver.kinds import Kind
-    from edgesite.apiserver.requestinfo import Route
+    from edgesite.kube.requestinfo import Route
 
 __all__ = ["ApiMetrics"]
 

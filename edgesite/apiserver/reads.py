@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from edgesite.apiserver.call import JSON_HEADERS, Call, answer
-from edgesite.apiserver.negotiate import DEFAULT_VIEW, Form, View, negotiate
-from edgesite.apiserver.options import ListOptions, parse_revision
 from edgesite.apiserver.watch import WatchWanted
 from edgesite.kube import errors
+from edgesite.kube.negotiate import DEFAULT_VIEW, Form, View, negotiate
+from edgesite.kube.options import ListOptions, parse_revision
 from edgesite.net.http import Response
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.apiserver import metadata as meta
 from edgesite.apiserver import selection
 from edgesite.apiserver.admission import Admissions
-from edgesite.apiserver.encoding import encoder
 from edgesite.apiserver.kinds import Kind, Kinds
-from edgesite.apiserver.options import DeleteOptions, ListOptions, continue_token, read_continue
 from edgesite.apiserver.scheme import Scheme
 from edgesite.apiserver.strategies.base import Write
 from edgesite.kube import errors, json, validation
+from edgesite.kube.encoding import encoder
 from edgesite.kube.errors import ApiError
+from edgesite.kube.options import DeleteOptions, ListOptions, continue_token, read_continue
 from edgesite.kube.resources import NAMESPACES
 from edgesite.store.errors import Compacted, Conflict, FutureRevision, NotFound
 from edgesite.store.rows import Row

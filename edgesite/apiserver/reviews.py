@@ -14,9 +14,9 @@ from edgesite.apiserver import metadata as meta
 from edgesite.apiserver.authn import StaticTokens, User
 from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import Call, answer
-from edgesite.apiserver.negotiate import body_format, negotiate
 from edgesite.apiserver.scheme import parse_body
 from edgesite.kube import errors, json, times
+from edgesite.kube.negotiate import body_format, negotiate
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind

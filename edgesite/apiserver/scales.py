@@ -11,16 +11,16 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.call import Call, answer
-from edgesite.apiserver.negotiate import BodyFormat, patch_type
 from edgesite.apiserver.reads import view_of
 from edgesite.apiserver.scheme import parse_body
 from edgesite.kube import errors, json, patch, selectors
+from edgesite.kube.negotiate import BodyFormat, patch_type
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
-    from edgesite.apiserver.options import WriteOptions
     from edgesite.apiserver.registry import Registry
     from edgesite.apiserver.writes import Writes
+    from edgesite.kube.options import WriteOptions
     from edgesite.net.http import Response
     from edgesite.store.rows import Row
 

@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.managers import Managers
-from edgesite.apiserver.negotiate import BodyFormat
 from edgesite.kube import defaults, errors, json, schema_decode, validation
+from edgesite.kube.negotiate import BodyFormat
 from edgesite.kube.patch import check_depth
 
 if TYPE_CHECKING:

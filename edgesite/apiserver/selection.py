@@ -13,26 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from edgesite.kube import errors, json, selectors
+from edgesite.kube.selectable import field_text
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind, Kinds
     from edgesite.kube.resources import Resource
     from edgesite.store.rows import Row
 
-__all__ = ["Attrs", "Matcher", "exact_name", "index", "indexer", "matcher", "parse_fields", "parse_labels"]
+__all__ = ["Attrs", "Matcher", "exact_name", "index", "indexer", "matcher"]
 
 Attrs = tuple[Mapping[str, str] | None, Mapping[str, str] | None]
 Matcher = Callable[["Row"], bool]
 _IN_KEY: Final = ("metadata.name", "metadata.namespace")
-#: What a selectable field counts as where the object does not have it, if not as "".
-_ABSENT: Final = {
-    "spec.unschedulable": "false",
-    "spec.hostNetwork": "false",
-    "status.replicas": "0",
-    "status.succeeded": "0",
-}
-#: Where a selectable field is looked for that the object does not have: events name who reports in either.
-_ELSEWHERE: Final = {"source.component": "reportingComponent"}
 _NO_ATTRS: Final[Attrs] = (None, None)
 
 
@@ -47,24 +39,6 @@ class _Labelled(msgspec.Struct, gc=False):
 _labelled: Final = msgspec.json.Decoder(_Labelled)
 
 
-def parse_labels(text: str) -> selectors.LabelSelector:
-    """Raises ApiError (BadRequest)."""
-    try:
-        return selectors.parse_labels(text)
-    except selectors.InvalidSelector as exc:
-        raise errors.bad_request(
-            f"unable to parse requirement: {exc}" if not str(exc).startswith("unable") else str(exc)
-        ) from None
-
-
-def parse_fields(text: str) -> selectors.FieldSelector:
-    """Raises ApiError (BadRequest)."""
-    try:
-        return selectors.parse_fields(text)
-    except selectors.InvalidSelector as exc:
-        raise errors.bad_request(str(exc)) from None
-
-
 def _selected_paths(resource: Resource) -> list[str]:
     return [path for path in resource.field_paths.values() if path not in _IN_KEY]
 
@@ -74,20 +48,7 @@ def index(resource: Resource, obj: Mapping[str, Any]) -> Attrs:
     labels = obj["metadata"].get("labels") or None
     if not resource.selectable:
         return (labels, None) if labels else _NO_ATTRS
-    return labels, {path: _text(obj, path) for path in _selected_paths(resource)}
-
-
-def _text(obj: Mapping[str, Any], path: str) -> str:
-    value: Any = obj
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None or value == "":
-        return _text(obj, _ELSEWHERE[path]) if path in _ELSEWHERE else _ABSENT.get(path, "")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return ",".join(str(one.get("ip", "")) if isinstance(one, dict) else str(one) for one in value)
-    return str(value)
+    return labels, {path: field_text(obj, path) for path in _selected_paths(resource)}
 
 
 def indexer(kinds: Kinds) -> Callable[[str, bytes], Attrs]:

@@ -23,12 +23,12 @@ from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import JSON_HEADERS, PRETTY_AGENTS, Call, error_response
 from edgesite.apiserver.kinds import NOT_SERVED
 from edgesite.apiserver.reads import PLAIN_ACCEPT
-from edgesite.apiserver.requestinfo import RequestInfo, Route, parse_path, request_info
 from edgesite.apiserver.subresources import BINDINGS
 from edgesite.apiserver.transport import LocalRequest
 from edgesite.apiserver.usage import GROUP as USAGE_GROUP
 from edgesite.kube import errors
 from edgesite.kube.errors import ApiError
+from edgesite.kube.requestinfo import RequestInfo, Route, parse_path, request_info
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.http import Request, Response
 from edgesite.store.errors import StoreError, WriteFailed

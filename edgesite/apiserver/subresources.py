@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.call import Call, answer
-from edgesite.apiserver.options import DeleteOptions
 from edgesite.apiserver.scales import Scales
 from edgesite.apiserver.strategies.pods import bind
 from edgesite.kube import errors, json, selectors, times
 from edgesite.kube.errors import ApiError
+from edgesite.kube.options import DeleteOptions
 from edgesite.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 
 if TYPE_CHECKING:

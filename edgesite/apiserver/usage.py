@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.apiserver.call import answer
-from edgesite.apiserver.selection import parse_labels
 from edgesite.kube import errors, json, times
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import NODES, PODS, Resource
+from edgesite.kube.selectable import parse_labels
 
 if TYPE_CHECKING:
     from edgesite.apiserver.call import Call

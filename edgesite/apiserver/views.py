@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edgesite.apiserver.encoding import list_body
-from edgesite.apiserver.negotiate import BodyFormat, Form, View
 from edgesite.kube import json
+from edgesite.kube.encoding import list_body
+from edgesite.kube.negotiate import BodyFormat, Form, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.apiserver import selection
-from edgesite.apiserver.encoding import watch_line, with_revision
 from edgesite.apiserver.registry import too_large_revision
 from edgesite.kube import errors, json
+from edgesite.kube.encoding import watch_line, with_revision
 from edgesite.kube.errors import ApiError
 from edgesite.net.errors import ClosedByPeer, WouldBlock
 from edgesite.net.http import Frame
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     import random
 
     from edgesite.apiserver.kinds import Kind
-    from edgesite.apiserver.negotiate import View
-    from edgesite.apiserver.options import ListOptions
     from edgesite.apiserver.views import Views
     from edgesite.context import Clock
+    from edgesite.kube.negotiate import View
+    from edgesite.kube.options import ListOptions
     from edgesite.net.http import BodyWriter
     from edgesite.store.store import Store
     from edgesite.store.watch import Watch

@@ -15,14 +15,14 @@ import anyio
 
 from edgesite.apiserver import metadata as meta
 from edgesite.apiserver.call import Call, answer
-from edgesite.apiserver.negotiate import BodyFormat, Form, body_format, patch_type
-from edgesite.apiserver.options import DeleteOptions, ListOptions, WriteOptions
 from edgesite.apiserver.reads import view_of
 from edgesite.apiserver.registry import MODIFIED
 from edgesite.apiserver.scheme import parse_body
 from edgesite.apiserver.strategies.base import Write
 from edgesite.kube import errors, json, patch
 from edgesite.kube.errors import ApiError
+from edgesite.kube.negotiate import BodyFormat, Form, body_format, patch_type
+from edgesite.kube.options import DeleteOptions, ListOptions, WriteOptions
 from edgesite.kube.patch_strategic import strategic_merge
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.apiserver.negotiate import BodyFormat
 from edgesite.apiserver.scheme import may_hold_twice, parse_body
+from edgesite.kube.negotiate import BodyFormat
 from edgesite.kube.schema_decode import duplicate_fields
 
 texts = st.text('a":\\ {},\n', max_size=4)

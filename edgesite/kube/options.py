@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from edgesite.apiserver.selection import parse_fields, parse_labels
 from edgesite.kube import errors, json, selectors
 from edgesite.kube.errors import ApiError
+from edgesite.kube.selectable import parse_fields, parse_labels
 
 __all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "continue_token", "parse_revision", "read_continue"]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.apiserver.negotiate import BodyFormat, Form, View, body_format, negotiate, patch_type
 from edgesite.kube.errors import ApiError
+from edgesite.kube.negotiate import BodyFormat, Form, View, body_format, negotiate, patch_type
 
 TABLES = (
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.apiserver.requestinfo import parse_path, request_info
+from edgesite.kube.requestinfo import parse_path, request_info
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.apiserver.options import DeleteOptions, ListOptions, WriteOptions, continue_token, read_continue
 from edgesite.kube.errors import ApiError
+from edgesite.kube.options import DeleteOptions, ListOptions, WriteOptions, continue_token, read_continue
 
 
 def query(text: str) -> dict[str, list[str]]:

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.apiserver.encoding import encoder, list_body, watch_line, with_revision
 from edgesite.kube import json
+from edgesite.kube.encoding import encoder, list_body, watch_line, with_revision
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
