@@ -5,7 +5,7 @@
     async with pki.session() as keeper:                # one child for several certificates
         server = await keeper.issue(ca, "localhost", dns_names=["localhost"], ips=["127.0.0.1"], usages=SERVER)
 
-Keys are ECDSA P-256, as PEM ``EC PRIVATE KEY`` (`edgesite.net.pem.to_der` gives SEC 1). All certificates are backdated, because
+Keys of certificates are ECDSA P-256, as PEM ``EC PRIVATE KEY`` (`edgesite.net.pem.to_der` gives SEC 1). All certificates are backdated, because
 clocks at the edge are often wrong.
 
 Units   Lifetimes are days, times Unix seconds.
@@ -109,6 +109,10 @@ class Pki(Protocol):
         or that has no common name."""
         ...
 
+    async def make_signing_key(self) -> bytes:
+        """Make an RSA key for signatures (`edgesite.net.rsa`), PEM."""
+        ...
+
     def session(self) -> AbstractAsyncContextManager[Pki]:
         """The same, cheaper for several certificates in a row."""
         ...
@@ -167,6 +171,9 @@ class _Requests:
         wanted = {"request": request, "usages": list(usages), "days": days, "allowed_names": names}
         signed = await self._ask("sign_csr", **_ca(ca), **wanted)
         return signed["certificate"].encode()
+
+    async def make_signing_key(self) -> bytes:
+        return (await self._ask("make_signing_key"))["key"].encode()
 
 
 class RealPki(_Requests):

@@ -20,7 +20,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["main"]
@@ -212,7 +212,11 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _make_signing_key(now: int) -> dict[str, str]:
+    return {"key": _key_pem(rsa.generate_private_key(65537, 2048))}
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
     form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode("ascii")
 
@@ -222,6 +226,7 @@ _OPERATIONS: Final[dict[str, Callable[..., dict[str, str]]]] = {
     "issue": _issue,
     "make_csr": _make_csr,
     "sign_csr": _sign_csr,
+    "make_signing_key": _make_signing_key,
 }
 
 if __name__ == "__main__":

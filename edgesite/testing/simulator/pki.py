@@ -10,7 +10,9 @@ Errors  PkiError as the real one.
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
+import math
 import random
 import ssl
 import weakref
@@ -20,7 +22,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from edgesite.context import Clock
@@ -90,6 +92,9 @@ class SimPki:
             raise PkiError("the certificate request has no common name")
         return self._sign(ca, request.public_key(), request.subject, [], days)
 
+    async def make_signing_key(self) -> bytes:
+        return _signing_key()
+
     def _sign(
         self, ca: KeyPair, public_key: Any, subject: x509.Name, names: list[x509.GeneralName], days: int
     ) -> bytes:
@@ -126,6 +131,27 @@ def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     kind = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+
+
+@functools.cache
+def _signing_key() -> bytes:
+    """A small RSA key, the same in every world: making one takes a while, and its bytes are sent through the network."""
+    rng, exponent = random.Random(0), 65537
+    p, q = (_prime(rng, 512, exponent) for _ in range(2))
+    d = pow(exponent, -1, math.lcm(p - 1, q - 1))
+    public = rsa.RSAPublicNumbers(exponent, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    kind = serialization.PrivateFormat.TraditionalOpenSSL
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    return key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+
+
+def _prime(rng: random.Random, bits: int, exponent: int) -> int:
+    """A number that is prime but for a negligible chance (Fermat's test to several bases; the two top bits are set)."""
+    while True:
+        candidate = rng.getrandbits(bits) | (3 << (bits - 2)) | 1
+        if candidate % exponent != 1 and all(pow(base, candidate - 1, candidate) == 1 for base in (2, 3, 5, 7)):
+            return candidate
 
 
 class Identities:
