@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.kube import json
 from edgesite.net import pem
-from edgesite.net.pki import BOTH, CLIENT, KeyPair
+from edgesite.net.pki import BOTH, CLIENT, PLAUSIBLE, KeyPair
 from edgesite.net.tls import server_context
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Credentials", "kubeconfig", "load_or_make", "server_names", "write_private"]
 
 DAYS: Final = 365
+CA_DAYS: Final = 36500  #: so that a clock that is years ahead replaces no CA that others know
 RENEW_S: Final = 30 * 86400  #: before the end of a certificate
 ADMIN: Final = ("kubernetes-admin", ("system:masters",))
 
@@ -103,12 +104,14 @@ def _write(folder: Path, name: str, pair: KeyPair) -> None:
 
 
 def _lasts(pair: KeyPair | None, now_s: float) -> bool:
+    """Whether it serves on: not near its end, and not made by a clock that was ahead. A clock that is not set judges nothing."""
     if pair is None:
         return False
     try:
-        return pem.facts(pair.certificate).not_after > now_s + RENEW_S
+        facts = pem.facts(pair.certificate)
     except ValueError:
         return False
+    return now_s < PLAUSIBLE or (facts.not_before <= now_s and facts.not_after > now_s + RENEW_S)
 
 
 async def load_or_make(folder: Path, names: list[str], pki: Pki, now_s: float) -> Credentials:
@@ -126,7 +129,7 @@ async def load_or_make(folder: Path, names: list[str], pki: Pki, now_s: float) -
         return Credentials(ca, server, admin)
     async with pki.session() as keeper:
         if ca is None:
-            ca = await keeper.make_ca("edgesite-ca", days=3650)
+            ca = await keeper.make_ca("edgesite-ca", days=CA_DAYS)
             _write(folder, "ca", ca)
         if server is None:
             dns, ips = [one for one in names if not _is_ip(one)], [one for one in names if _is_ip(one)]

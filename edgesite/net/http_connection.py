@@ -325,7 +325,8 @@ class ServerConnection(Intake):
         self._check(request)
         transport = self._transport
         assert transport is not None
-        self.put(b"%b%bconnection: Upgrade\r\n\r\n" % (status_line(status), encode_headers(headers)))
+        lines = self._server.date_line() + encode_headers(headers)
+        self.put(b"%b%bconnection: Upgrade\r\n\r\n" % (status_line(status), lines))
         self._stop_timers()
         self._server.hand_over(self, protocol)
         self._upgraded = protocol

@@ -6,7 +6,7 @@
         server = await keeper.issue(ca, "localhost", dns_names=["localhost"], ips=["127.0.0.1"], usages=SERVER)
 
 Keys of certificates are ECDSA P-256, as PEM ``EC PRIVATE KEY`` (`edgesite.net.pem.to_der` gives SEC 1). All certificates are backdated, because
-clocks at the edge are often wrong.
+clocks at the edge are often wrong; a clock that is not set makes them last as if it were.
 
 Units   Lifetimes are days, times Unix seconds.
 Errors  PkiError: the request cannot be fulfilled (unreadable CSR, no common name, wrong CA). OSError: the child failed.
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
     from edgesite.context import Clock
 
-__all__ = ["BOTH", "CLIENT", "SERVER", "Csr", "KeyPair", "Pki", "PkiError", "RealPki", "child_argv"]
+__all__ = ["BOTH", "CLIENT", "PLAUSIBLE", "SERVER", "Csr", "KeyPair", "Pki", "PkiError", "RealPki", "child_argv"]
 
 SERVER: Final = ("serverAuth",)
 CLIENT: Final = ("clientAuth",)
 BOTH: Final = ("serverAuth", "clientAuth")
+PLAUSIBLE: Final = 1_700_000_000.0  #: a clock that is behind this (2023) is not set
 _DEADLINE_S: Final = 60.0
 _ANSWER_BYTES: Final = 1 << 20
 
@@ -210,7 +211,10 @@ class _Session(_Requests):
         yield self
 
     async def _ask(self, operation: str, **arguments: Any) -> dict[str, str]:
-        request = {"operation": operation, "now": int(self._clock.time()), **arguments}
+        now = int(self._clock.time())
+        request = {"operation": operation, "now": now, **arguments}
+        if "days" in arguments and now < PLAUSIBLE:  # nothing shall have ended when the clock is set
+            request["days"] = arguments["days"] + int((PLAUSIBLE - now) // 86400)
         stdin = self._process.stdin
         assert stdin is not None
         async with self._turn:

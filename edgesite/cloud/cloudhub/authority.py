@@ -26,7 +26,7 @@ from edgesite.cloud.namespace import NAMESPACE, ensure_namespace
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import SECRETS
 from edgesite.net import pem
-from edgesite.net.pki import SERVER, KeyPair, Pki
+from edgesite.net.pki import PLAUSIBLE, SERVER, KeyPair, Pki
 
 if TYPE_CHECKING:
     from edgesite.client import Client
@@ -39,7 +39,6 @@ _DAYS: Final = 36500
 _TRIES: Final = 10
 _MOST_NAMES: Final = 64  #: of other instances, of which some may be long gone
 _CA_SERIAL: Final = 1024
-_PLAUSIBLE: Final = 1_700_000_000.0  #: no token is made by a clock that is behind this (2023)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class AuthorityKeeper:
         """Write a new token; returns the seconds after which to do it again."""
         hours = float(self._config.get("tokenRefreshDuration") or 12)
         now = self._clock.time()
-        if now < _PLAUSIBLE:
+        if now < PLAUSIBLE:
             return 10.0
         token = jointoken.make(authority.ca_der, authority.ca_key_der, int(now + hours * 2 * 3600))
         await self._put("tokensecret", {"tokendata": token.encode()})

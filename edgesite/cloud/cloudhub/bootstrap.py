@@ -28,7 +28,7 @@ from edgesite.kube.errors import ApiError
 from edgesite.kube.names import dns1123_subdomain_problems
 from edgesite.net import pem
 from edgesite.net.http import Request, Response
-from edgesite.net.pki import CLIENT, Pki, PkiError
+from edgesite.net.pki import CLIENT, PLAUSIBLE, Pki, PkiError
 
 if TYPE_CHECKING:
     from edgesite.context import Clock
@@ -111,6 +111,8 @@ class Bootstrap:
     async def _sign(self, request: Request, bound_to: str | None) -> Response:
         """Raises _Refused."""
         node = request.headers.get("nodename") or ""
+        if self._clock.time() < PLAUSIBLE:  # it would be over once the clock is set
+            raise _Refused(503, "the cloud's clock is not set")
         try:
             if len(request.body) > _CSR_BYTES:
                 raise PkiError("the request is too long")

@@ -86,7 +86,7 @@ class _Run:
                 stall_s=float(config.get("writeTimeout") or 30),
             )
             limits = Limits(connections=1_000_000, idle_timeout_s=30.0)
-            async with HttpServer(hub.handle, limits, log=ctx.log) as server:
+            async with HttpServer(hub.handle, limits, clock=ctx.clock, log=ctx.log) as server:
                 await server.listen(ctx.net, MEM_ADDRESS)
                 ctx.services.provide(ConnectedNodes, hub)  # type: ignore[type-abstract]
                 tasks.start_soon(hub.run)

@@ -27,11 +27,14 @@ from edgesite.net.client import HttpClient
 from edgesite.net.errors import NetError
 from edgesite.net.pki import Pki, PkiError
 from edgesite.net.tls import client_context
+from edgesite.net.tls_faults import clock_fault, is_refused_by_date
 
 if TYPE_CHECKING:
     import random
 
     from edgesite.context import Clock, Net, Section, Threads
+    from edgesite.net.client import Answer
+    from edgesite.net.pem import CertificateFacts
 
 __all__ = ["Certificates", "JoinError", "Pem"]
 
@@ -142,13 +145,31 @@ class Certificates:
         except OSError as exc:
             raise JoinError(f"the certificate files cannot be used: {exc}") from exc
 
+    async def expired_for(self, error: BaseException, now: float) -> bool:
+        """Whether the cloud has refused our certificate because it has expired, which it has by ``now`` too: it cannot renew
+        itself any more."""
+        try:
+            return is_refused_by_date(error) and (await self._facts()).not_after < now
+        except JoinError:
+            return False
+
     async def renewal_at(self) -> float:
         """When to renew, on the wall clock: at a random point from 70 to 90 % of the certificate's life. Raises JoinError."""
+        facts = await self._facts()
+        return facts.not_before + (facts.not_after - facts.not_before) * self._renew_after
+
+    async def _facts(self) -> CertificateFacts:
+        """Raises JoinError."""
         try:
-            facts = pem.facts(await self._threads.run(self._files.certificate.read_bytes))
+            return pem.facts(await self._threads.run(self._files.certificate.read_bytes))
         except (OSError, ValueError) as exc:
             raise JoinError(f"{self._files.certificate} is no certificate: {exc}") from exc
-        return facts.not_before + (facts.not_after - facts.not_before) * self._renew_after
+
+    async def ask_date(self) -> str:
+        """The cloud's time as its bootstrap server tells it, once that is verified: HTTP's Date, "" if it tells none. Raises
+        JoinError."""
+        answer = await self._get("/ca.crt", self.context(), {}, b"")
+        return answer.headers.get("date") or ""
 
     async def renew(self) -> None:
         """Get a new certificate by the present one. Raises JoinError."""
@@ -161,9 +182,10 @@ class Certificates:
     # -- the bootstrap server ------------------------------------------------------------------------------------
 
     async def _fetch_ca(self, expected: str) -> bytes:
-        status, body = await self._get("/ca.crt", client_context(verify=False), {}, b"")
-        if status != 200:
-            raise JoinError(f"the cloud answered {status} to the request for its CA")
+        answer = await self._get("/ca.crt", client_context(verify=False), {}, b"")
+        body = answer.body
+        if answer.status != 200:
+            raise JoinError(f"the cloud answered {answer.status} to the request for its CA")
         if pem.fingerprint(body) != expected:
             raise JoinError(
                 "the cloud's CA is not the one that the token names: wrong cloud, or a token of another one"
@@ -175,9 +197,8 @@ class Certificates:
             request = await self._pki.make_csr(f"system:node:{self._node}", organizations=["system:nodes"])
         except (PkiError, OSError) as exc:
             raise JoinError(f"no key could be made: {exc}") from exc
-        status, body = await self._get(
-            "/edge.crt", tls, {"NodeName": self._node, **headers}, pem.to_der(request.request)
-        )
+        answer = await self._get("/edge.crt", tls, {"NodeName": self._node, **headers}, pem.to_der(request.request))
+        status, body = answer.status, answer.body
         if status in (400, 401):
             raise JoinError(f"the cloud refused the token or certificate: {body[:200].decode('utf-8', 'replace')}")
         if status != 200 or not body:  # a Go cloud says 200 without a body when it could not sign
@@ -189,7 +210,7 @@ class Certificates:
             raise JoinError(f"the cloud sent what is no certificate: {exc}") from exc
         return certificate, request.key
 
-    async def _get(self, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+    async def _get(self, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes) -> Answer:
         """Ask the first of the servers that answers. Raises JoinError."""
         servers = [one.strip() for one in str(self._config["httpServer"]).split(",") if one.strip()]
         failure = JoinError("no address of the cloud is set")
@@ -202,16 +223,16 @@ class Certificates:
 
     async def _get_from(
         self, server: str, path: str, tls: ssl.SSLContext, headers: dict[str, str], body: bytes
-    ) -> tuple[int, bytes]:
+    ) -> Answer:
         address = urlsplit(server)
         host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
         try:
             with anyio.fail_after(_DEADLINE_S):
                 async with HttpClient(self._net, f"{host}:{address.port or 10002}", tls=tls) as client:
-                    answer = await client.request("GET", path, headers, body)
+                    return await client.request("GET", path, headers, body)
         except (OSError, NetError) as exc:
-            raise JoinError(f"{address.geturl()}{path}: {exc or 'no answer in time'}") from exc
-        return answer.status, answer.body
+            why = clock_fault(exc, self._clock.time()) or str(exc) or "no answer in time"
+            raise JoinError(f"{address.geturl()}{path}: {why}") from exc
 
     def _save(self, ca: bytes | None, certificate: bytes, key: bytes) -> None:
         """Replace the files so that a crash at any point leaves a pair that fits (see `_Files.settle`)."""

@@ -11,6 +11,7 @@ Source  Keys of KubeEdge's edgecore configuration: ``modules.edgeHub.{websocket,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -47,11 +48,15 @@ class CloudRefused(NetError):
 
 
 class Dialler:
-    """``certificates`` None dials within the process. ``net`` may lead through a proxy, which carries no QUIC."""
+    """``certificates`` None dials within the process. ``net`` may lead through a proxy, which carries no QUIC. ``note_date`` gets the
+    time that the cloud tells when it answers."""
 
-    def __init__(self, ctx: Context, net: Net, certificates: Certificates | None) -> None:
+    def __init__(
+        self, ctx: Context, net: Net, certificates: Certificates | None, note_date: Callable[[str | None], object]
+    ) -> None:
         config = ctx.config
         self._ctx, self._net, self._certificates = ctx, net, certificates
+        self._note_date = note_date
         self._websocket, self._quic = config.get("websocket", {}), config.get("quic", {})
         self._use_websocket = bool(self._websocket.get("enable", True))
         self._use_quic = bool(self._quic.get("enable", False)) and certificates is not None
@@ -105,7 +110,7 @@ class Dialler:
         path = f"/{project}/{node}/events"
         try:
             with anyio.fail_after(float(self._websocket.get("handshakeTimeout") or 30)):
-                return await websocket.connect(
+                socket = await websocket.connect(
                     self._net,
                     address,
                     path,
@@ -117,6 +122,9 @@ class Dialler:
         except websocket.UpgradeRefused as exc:
             reason = exc.answer.body[:_REASON_BYTES].decode("utf-8", "replace")
             raise CloudRefused(exc.answer.status, reason, retry_after_s(exc.answer.headers.get("retry-after"))) from exc
+        if tls is not None:
+            self._note_date(socket.headers.get("date"))
+        return socket
 
     async def _dial_quic(self) -> ClientSocket:
         """Raises CloudRefused, OSError, JoinError."""

@@ -24,14 +24,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from edgesite.context import Context, Section
 from edgesite.edge.edgehub.backoff import FIRST_S, MOST_S, Backoff
 from edgesite.edge.edgehub.certificates import Certificates, JoinError
+from edgesite.edge.edgehub.cloudtime import CloudTime
 from edgesite.edge.edgehub.connection import Connection
 from edgesite.edge.edgehub.dialling import MEM_ADDRESS, CloudRefused, Dialler
 from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
+from edgesite.edge.edgehub.renewal import Renewal
 from edgesite.edge.edgehub.routing import target_of
 from edgesite.edge.metamanager.meta import Holdings
 from edgesite.kube.errors import ApiError, unavailable
 from edgesite.net.pki import Pki, RealPki
 from edgesite.net.proxy import parse_proxy, through_proxy
+from edgesite.net.tls_faults import clock_fault
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
 from edgesite.wire.events import Answer, Event, Forget, Greeted, Received
 from edgesite.wire.greeting import FEATURES, HOLDINGS, NEAR_FEATURES
@@ -96,6 +99,7 @@ class _Run:
     def own_peer(self) -> bool:
         return self._connection is not None and self._connection.session.own_peer
 
+        self._cloud_time = CloudTime(ctx.clock, ctx.log)
     async def run(self) -> None:
         ctx = self._ctx
         if ctx.config.get("proxy"):
@@ -110,7 +114,10 @@ class _Run:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_connected)
             if self._certificates is not None and ctx.config.get("rotateCertificates", True):
-                tasks.start_soon(self._keep_certificate, self._certificates)
+                renewal = Renewal(
+                    self._certificates, self._cloud_time, ctx.clock, ctx.random, ctx.log, self._certificate_renewed
+                )
+                tasks.start_soon(renewal.run)
             ctx.ready()
             async for message in inbox:
                 connection = self._connection
@@ -128,7 +135,7 @@ class _Run:
 
     async def _keep_connected(self) -> None:
         ctx, clock = self._ctx, self._ctx.clock
-        dialler = Dialler(ctx, self._net, self._certificates)
+        dialler = Dialler(ctx, self._net, self._certificates, self._cloud_time.note)
         first_s, most_s = _IN_PROCESS_WAIT_S if self._in_process else (FIRST_S, MOST_S)
         backoff = Backoff(ctx.random, clock.monotonic(), first_s=first_s, most_s=most_s)
         said = ""
@@ -138,7 +145,7 @@ class _Run:
                 socket, self._better = self._better or await dialler.dial(), None
             except (OSError, JoinError) as exc:
                 refusal = exc if isinstance(exc, CloudRefused) else None
-                reason = await self._rejoined(refusal) or str(exc) or type(exc).__name__
+                reason = await self._rejoined(exc) or clock_fault(exc, clock.time()) or str(exc) or type(exc).__name__
                 if reason != said:  # not each attempt
                     level = logging.DEBUG if self._in_process else logging.WARNING  # the roles start side by side
                     ctx.log.log(level, "no connection to the cloud: %s", reason)
@@ -161,18 +168,23 @@ class _Run:
             )
             await clock.sleep(wait)
 
-    async def _rejoined(self, refusal: CloudRefused | None) -> str:
+    async def _rejoined(self, failure: OSError | JoinError) -> str:
         """Join anew if the cloud no longer takes our certificate and we have a token that we have not joined with yet.
         Returns what came of it; "" if there was nothing to do."""
-        certificates = self._certificates
-        if certificates is None or refusal is None or refusal.status != 403:
+        certificates, reason = self._certificates, ""
+        if certificates is None:
             return ""
         try:
             if await certificates.join_anew():
-                return f"{refusal.reason}; joined anew"
+                return f"{reason}; joined anew"
         except JoinError as exc:
-            return f"{refusal.reason}; {exc}"
-        return f"the cloud refuses this node: {refusal.reason}"
+            return f"{reason}; {exc}"
+        return f"the cloud refuses this node: {reason}"
+
+    def _certificate_renewed(self) -> None:
+        """The next connection uses the new certificate, and the present one is made anew with it."""
+        if self._connection is not None:
+            self._connection.drop("the certificate was renewed")
 
     async def _serve(self, socket: MessageSocket, dialler: Dialler) -> str:
         ctx = self._ctx
@@ -187,6 +199,12 @@ class _Run:
                 tasks.start_soon(self._improve, socket, connection, dialler)
                 if (keep_path := getattr(socket, "keep_path", None)) is not None:
                     tasks.start_soon(keep_path)
+            if isinstance(failure, CloudRefused) and failure.status == 403:
+                reason = failure.reason
+            elif await certificates.expired_for(failure, self._cloud_time.now()):
+                reason = "this node's certificate has expired"
+            else:
+                return ""
                 reason = await connection.run()
                 tasks.cancel_scope.cancel()
         finally:
@@ -261,34 +279,3 @@ class _Run:
             await self._ctx.bus.send(target.module, message)
         except LookupError:
             self._ctx.log.warning("nobody here takes messages for %s", target.module)
-
-    # -- renewal -------------------------------------------------------------------------------------------------
-
-    async def _keep_certificate(self, certificates: Certificates) -> None:
-        """Renew in time; the next connection uses the new certificate, and the present one is made anew with it."""
-        clock, said = self._ctx.clock, ""
-        while True:
-            try:
-                due = await certificates.renewal_at() - clock.time()
-            except JoinError as exc:
-                self._ctx.log.debug("no certificate yet: %s", exc)
-                await self._rest()
-                continue
-            if due > 0:
-                await clock.sleep(min(due, 3600.0))
-                continue
-            try:
-                await certificates.renew()
-            except JoinError as exc:
-                level = logging.DEBUG if said == str(exc) else logging.WARNING  # not each attempt
-                self._ctx.log.log(level, "the certificate is due for renewal, but there is no new one: %s", exc)
-                said = str(exc)
-                await self._rest()
-                continue
-            said = ""
-            self._ctx.log.info("the certificate was renewed")
-            if self._connection is not None:
-                self._connection.drop("the certificate was renewed")
-
-    async def _rest(self) -> None:
-        await self._ctx.clock.sleep(MOST_S * (0.5 + self._ctx.random.random() / 2))
