@@ -87,6 +87,7 @@ class _Run:
         self._connection: Connection | None = None
         self._in_process = bool(ctx.site.get("single_process"))
         self._certificates: Certificates | None = None
+        self._cloud_time = CloudTime(ctx.clock, ctx.log)
         self._net = through_proxy(ctx.net, str(ctx.config.get("proxy") or ""))
         self._better: MessageSocket | None = None  # takes the place of the present connection
         self._spread_s = 0.0  # over which time the cloud wants its nodes to come back
@@ -99,7 +100,6 @@ class _Run:
     def own_peer(self) -> bool:
         return self._connection is not None and self._connection.session.own_peer
 
-        self._cloud_time = CloudTime(ctx.clock, ctx.log)
     async def run(self) -> None:
         ctx = self._ctx
         if ctx.config.get("proxy"):
@@ -175,6 +175,12 @@ class _Run:
         if certificates is None:
             return ""
         try:
+            if isinstance(failure, CloudRefused) and failure.status == 403:
+                reason = failure.reason
+            elif await certificates.expired_for(failure, self._cloud_time.now()):
+                reason = "this node's certificate has expired"
+            else:
+                return ""
             if await certificates.join_anew():
                 return f"{reason}; joined anew"
         except JoinError as exc:
@@ -199,12 +205,6 @@ class _Run:
                 tasks.start_soon(self._improve, socket, connection, dialler)
                 if (keep_path := getattr(socket, "keep_path", None)) is not None:
                     tasks.start_soon(keep_path)
-            if isinstance(failure, CloudRefused) and failure.status == 403:
-                reason = failure.reason
-            elif await certificates.expired_for(failure, self._cloud_time.now()):
-                reason = "this node's certificate has expired"
-            else:
-                return ""
                 reason = await connection.run()
                 tasks.cancel_scope.cancel()
         finally:
