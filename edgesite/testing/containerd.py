@@ -1,6 +1,7 @@
 """A containerd of one's own: its own root, state, socket, network and images, gone without a trace at the end.
 
-Needs root, containerd, runc or crun, ``ctr``, ``ip`` and CNI's plugins, as Debian packages them.
+Needs root, containerd, runc or crun, ``ctr``, ``ip`` and CNI's plugins, as Debian packages them. The environment variable
+``EDGESITE_TEST_CONTAINERD`` names a folder with another containerd, its ``ctr`` and shim (``python tests/peers.py containerd``).
 
 Errors  RuntimeError when containerd does not come up; its log is in the message.
 """
@@ -92,6 +93,8 @@ class Containerd:
         }
         self.oci = oci or shutil.which(_oci_runtime()) or "runc"
         self._process: subprocess.Popen[bytes] | None = None
+        other = os.environ.get("EDGESITE_TEST_CONTAINERD")  # its shim is found by the path, too
+        self._environment = os.environ | ({"PATH": f"{other}:{os.environ['PATH']}"} if other else {})
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError."""
@@ -101,10 +104,11 @@ class Containerd:
         (self.root / "net.d" / "10-test.conflist").write_bytes(json.dumps(self._network()))
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["containerd", "--config", str(self.root / "config.toml")],
+                [self._program("containerd"), "--config", str(self.root / "config.toml")],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=self._environment,
             )
         deadline = time.monotonic() + 30
         while (state := self._cri_state()) != "ok":
@@ -237,6 +241,9 @@ class Containerd:
 
         anyio.run(remove)
 
+    def _program(self, name: str) -> str:
+        return shutil.which(name, path=self._environment["PATH"]) or name
+
     def _shims(self) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
@@ -257,7 +264,7 @@ class Containerd:
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["ctr", "-a", str(self.socket), "--connect-timeout", "2s", *arguments],
+            [self._program("ctr"), "-a", str(self.socket), "--connect-timeout", "2s", *arguments],
             capture_output=True,
             timeout=60,
             check=False,
