@@ -95,9 +95,14 @@ class NodeRules:
             return Answer.NO
         if involved.get("kind") == "Node":
             return _yes(involved.get("name") == node)
-        if involved.get("kind") != "Pod" or (involved.get("namespace") or namespace) != namespace:
+        name = str(involved.get("name") or "")
+        if (involved.get("namespace") or namespace) != namespace:
             return Answer.NO
-        pod = self._objects.pods.get(str(involved.get("name") or ""), namespace)
+        if involved.get("kind") == "PersistentVolumeClaim":
+            return _yes(node in self._objects.nodes_claiming(namespace, name))
+        if involved.get("kind") != "Pod":
+            return Answer.NO
+        pod = self._objects.pods.get(name, namespace)
         # A pod that is gone may still be spoken of: its end is often the last event.
         return _yes(pod is None or (pod.get("spec") or {}).get("nodeName") == node)
 

@@ -1,26 +1,30 @@
-"""What edges tell and ask of storage drivers: their own CSINode, and the secrets of volumes that their pods mount.
+"""What edges tell and ask of storage drivers: their own CSINode, how large claimed volumes are, and the secrets of volumes that their
+pods mount.
 
-    default/csinode/<node>      insert, update, query      the drivers of a node   (ours)
-    default/csidriver/<name>    query                      what a driver wants     (ours)
+    default/csinode/<node>               insert, update, query   the drivers of a node               (ours)
+    default/csidriver/<name>             query                   what a driver wants                 (ours)
+    <ns>/persistentvolumeclaim/<name>    patch                   that its file system has grown      (ours)
 
-Errors  ApiError of the API; InvalidMessage for a CSINode of another shape.
-Source  storage/v1 CSINode; core/v1 CSIPersistentVolumeSource: which secrets a node needs.
+Errors  ApiError of the API; InvalidMessage for content of another shape.
+Source  storage/v1 CSINode; core/v1 CSIPersistentVolumeSource: which secrets a node needs; Kubernetes' NodeRestriction: what of a
+        claim's status a node may say.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from edgesite.kube.resources import CSI_NODES
+from edgesite.kube.resources import CSI_NODES, PERSISTENT_VOLUME_CLAIMS
 from edgesite.wire.message import InvalidMessage
 
 if TYPE_CHECKING:
     from edgesite.client import Client
     from edgesite.wire.resource import ResourcePath
 
-__all__ = ["create_csi_node", "secrets_at_node", "update_csi_node"]
+__all__ = ["create_csi_node", "report_claim", "secrets_at_node", "update_csi_node"]
 
 Object = dict[str, Any]
+_OF_CLAIM: Final = ("allocatedResourceStatuses", "capacity", "conditions")
 _AT_NODE: Final = ("nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef")
 
 
@@ -43,6 +47,23 @@ async def update_csi_node(client: Client, path: ResourcePath, said: Object) -> O
     version = (said.get("metadata") or {}).get("resourceVersion")
     metadata = {**found["metadata"], **({"resourceVersion": version} if version else {})}
     return await client.update(CSI_NODES, {**found, "metadata": metadata, "spec": wanted["spec"]})
+
+
+async def report_claim(client: Client, path: ResourcePath, patch: Any) -> Object:
+    """Write what a node says of the size of a claimed volume. Raises ApiError, InvalidMessage."""
+    status = patch.get("status") if isinstance(patch, dict) else None
+    metadata = patch.get("metadata") if isinstance(patch, dict) else None
+    if not isinstance(status, dict) or not isinstance(metadata, dict) or not metadata.get("uid"):
+        raise InvalidMessage(f"content of {path} is not the status of a claim")
+    kept = {name: status[name] for name in _OF_CLAIM if name in status}
+    return await client.patch(
+        PERSISTENT_VOLUME_CLAIMS,
+        path.name,
+        {"metadata": {"uid": metadata["uid"]}, "status": kept},
+        path.object_namespace,
+        kind="strategic",
+        subresource="status",
+    )
 
 
 def _csi_node(path: ResourcePath, said: Object) -> Object:

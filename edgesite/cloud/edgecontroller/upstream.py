@@ -31,7 +31,7 @@ from edgesite.cloud.edgecontroller.requests import (
     services_for_pods,
 )
 from edgesite.cloud.edgecontroller.statuses import create_or_report_node, pod_reports, report_node, report_pod
-from edgesite.cloud.edgecontroller.storage import create_csi_node, update_csi_node
+from edgesite.cloud.edgecontroller.storage import create_csi_node, report_claim, update_csi_node
 from edgesite.kube import json, resources
 from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
 from edgesite.wire import resource
@@ -139,6 +139,7 @@ class Upstream:
             ("servicelist", "query"): self._query_services,
             ("csinode", "insert"): self._create_csi_node,
             ("csinode", "update"): self._update_csi_node,
+            ("persistentvolumeclaim", "patch"): self._report_claim,
             **{(type_, "query"): self._query for type_ in _QUERIED},
         }
 
@@ -328,6 +329,9 @@ class Upstream:
 
     async def _update_csi_node(self, path: ResourcePath, message: Message) -> Object:
         return await update_csi_node(self._client, path, message.object())
+
+    async def _report_claim(self, path: ResourcePath, message: Message) -> Object:
+        return await report_claim(self._client, path, _patch(message))
 
     async def _query_ca(self, path: ResourcePath, message: Message) -> str:
         return await cluster_ca(self._client)

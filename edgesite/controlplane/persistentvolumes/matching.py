@@ -16,6 +16,7 @@ from edgesite.kube.selectors import InvalidSelector, from_object
 __all__ = [
     "ON_FIRST_USE",
     "SELECTED_NODE",
+    "amount_of",
     "choose",
     "claims_of",
     "class_of",
@@ -95,14 +96,15 @@ def _suffices(volume: Object, claim: Object, wanted: Object) -> bool:
     except InvalidSelector:
         return False
     requests = (wanted.get("resources") or {}).get("requests") or {}
-    return _amount(requests.get("storage")) <= _capacity(volume)
+    return amount_of(requests.get("storage")) <= _capacity(volume)
 
 
 def _capacity(volume: Object) -> Quantity:
-    return _amount(((volume.get("spec") or {}).get("capacity") or {}).get("storage"))
+    return amount_of(((volume.get("spec") or {}).get("capacity") or {}).get("storage"))
 
 
-def _amount(text: Any) -> Quantity:
+def amount_of(text: Any) -> Quantity:
+    """Read an amount; what is not there, or cannot be read, is none."""
     try:
         return parse(text) if text is not None else ZERO
     except InvalidQuantity:

@@ -19,6 +19,7 @@ from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.persistentvolumes.matching import (
     ON_FIRST_USE,
     SELECTED_NODE,
+    amount_of,
     choose,
     claims_of,
     class_of,
@@ -104,6 +105,7 @@ class VolumeBinder:
     async def _claim(self, claim: Object) -> None:
         status = claim.get("status") or {}
         if status.get("phase") == "Bound" and (claim["spec"].get("volumeName") or "") != "":
+            self._tell_of_growth(claim)
             return
         volume = self._find(claim)
         if volume is None:
@@ -118,6 +120,20 @@ class VolumeBinder:
         spec = volume["spec"]
         shown = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": spec.get("capacity") or {}}
         await self._client.update_status(PERSISTENT_VOLUME_CLAIMS, {**claim, "status": {**status, **shown}})
+
+    def _tell_of_growth(self, claim: Object) -> None:
+        """Say who has to make a volume larger, if its claim wants that: the resizer of its driver, which is another's."""
+        requests = (claim["spec"].get("resources") or {}).get("requests") or {}
+        capacity = (claim.get("status") or {}).get("capacity") or {}
+        if amount_of(requests.get("storage")) <= amount_of(capacity.get("storage")):
+            return
+        volume = self._volumes.get(claim["spec"]["volumeName"])
+        if volume is not None and "csi" in volume["spec"]:
+            text = "waiting for an external controller to expand this PVC"
+            self._recorder.event(claim, "Normal", "ExternalExpanding", text)
+        elif volume is not None:
+            text = "Ignoring the PVC: didn't find a plugin capable of expanding the volume; waiting for an external controller to process this PVC."
+            self._recorder.event(claim, "Warning", "ExternalExpanding", text)
 
     def _find(self, claim: Object) -> Object | None:
         """The volume that the claim names, or the one to be chosen now."""

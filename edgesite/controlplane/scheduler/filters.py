@@ -2,16 +2,17 @@
 
 State   None: pure functions of the cache's state.
 Source  kube-scheduler's in-tree plugins (rules and messages): NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts,
-        NodeResourcesFit, VolumeBinding, PodTopologySpread, InterPodAffinity.
+        NodeResourcesFit, VolumeRestrictions, VolumeBinding, PodTopologySpread, InterPodAffinity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgesite.controlplane.nodematch import first_untolerated, matches_pod_node_rules, tolerates
+from edgesite.controlplane.persistentvolumes.matching import claims_of
 from edgesite.controlplane.scheduler.cache import NodeState, PodInfo
 from edgesite.controlplane.scheduler.refusal import Refusal
 from edgesite.controlplane.scheduler.spreading import Spread
@@ -19,6 +20,7 @@ from edgesite.controlplane.scheduler.spreading import Spread
 __all__ = ["NodeFilter"]
 
 Labels = Mapping[str, str]
+_SOLE = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
 UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
@@ -41,9 +43,13 @@ class NodeFilter:
         nodes: Sequence[NodeState],
         namespace_labels: Mapping[str, Labels],
         judge_volumes: Callable[[NodeState], Refusal | None] | None = None,
+        sole_claims: Collection[str] = (),
     ) -> None:
-        """``judge_volumes`` says why a node cannot have the pod's volumes; None: it has none that matter."""
+        """``judge_volumes`` says why a node cannot have the pod's volumes; None: it has none that matter. ``sole_claims`` are those of
+        them which no other pod may use, wherever it is."""
         self._pod = pod
+        self._sole_claims = sole_claims
+        self._sole_taken = bool(sole_claims) and any(self._shares(one) for node in nodes for one in node.pods.values())
         self._judge_volumes = judge_volumes
         self._tolerations: Sequence[Mapping[str, Any]] = pod.spec.get("tolerations") or ()
         self._namespace_labels = namespace_labels
@@ -70,9 +76,20 @@ class NodeFilter:
         lacking = _insufficient(pod, node, nominated)
         if lacking:
             return lacking
+        if self._sole_taken or (self._sole_claims and any(self._shares(one) for one in nominated)):
+            return Refusal((_SOLE,), True)
         if self._judge_volumes is not None and (refusal := self._judge_volumes(node)) is not None:
             return refusal
         return self._spread.refusal(node) or self._judge_affinity(node)
+
+    def _shares(self, other: PodInfo) -> bool:
+        """Whether another pod has a claim of this one that only one pod may use."""
+        mine, theirs = self._pod.key, other.key
+        return (
+            mine.namespace == theirs.namespace
+            and mine.name != theirs.name
+            and not claims_of(other.obj).isdisjoint(self._sole_claims)
+        )
 
     def _ports_clash(self, node: NodeState, nominated: Sequence[PodInfo]) -> bool:
         others = [*(node.pods.values() if node.ports else ()), *nominated]
@@ -81,12 +98,18 @@ class NodeFilter:
     def without(self, node: NodeState, nodes: Sequence[NodeState]) -> NodeFilter:
         """Return the filter as it is when ``node``, with fewer pods, stands in for the node of its name."""
         others = [node if one.name == node.name else one for one in nodes]
-        return NodeFilter(self._pod, others, self._namespace_labels, self._judge_volumes)
+        return NodeFilter(self._pod, others, self._namespace_labels, self._judge_volumes, self._sole_claims)
 
     @property
     def depends_on_other_pods(self) -> bool:
         """Whether taking pods off a node changes more than that node's free resources and ports."""
-        return bool(self._affinity.existing_anti or self._pod.anti_affinity or self._pod.affinity or self._spread)
+        return bool(
+            self._sole_taken
+            or self._affinity.existing_anti
+            or self._pod.anti_affinity
+            or self._pod.affinity
+            or self._spread
+        )
 
     def _prepare_affinity(self, nodes: Sequence[NodeState]) -> _Affinity:
         pod, found = self._pod, _Affinity(near=[set() for _ in self._pod.affinity])

@@ -196,7 +196,8 @@ class Scheduler:
         if needs.problem and nodes:
             self._queue.park(entry)
             return partial(self._report, obj, f"0/{len(nodes)} nodes are available: {needs.problem}.")
-        judge = NodeFilter(pod, nodes, labels, partial(self._volumes.judge, needs) if entry.waits_for_volumes else None)
+        volumes = partial(self._volumes.judge, needs) if entry.waits_for_volumes else None
+        judge = NodeFilter(pod, nodes, labels, volumes, needs.sole)
         fitting, refusals = self._look(pod, nodes, judge)
         if not fitting:
             return self._refused(entry, pod, nodes, judge, refusals)

@@ -5,7 +5,7 @@ can be reached. So two pods never count on one volume.
 
 Errors  None: what is missing is a reason to wait.
 State   None: reads the caches.
-Source  kube-scheduler's VolumeBinding (rules and messages); storage/v1 StorageClass: volumeBindingMode, allowedTopologies.
+Source  kube-scheduler's VolumeBinding and VolumeRestrictions (rules and messages); storage/v1 StorageClass: volumeBindingMode, allowedTopologies.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = ["VolumeNeeds", "Volumes", "selected_before"]
 
 Object = Mapping[str, Any]
 _AFFINITY: Final = "node(s) didn't match PersistentVolume's node affinity"
+_SOLE: Final = "ReadWriteOncePod"
 _NOTHING: Final = "node(s) didn't find available persistent volumes to bind"
 
 
@@ -44,6 +45,7 @@ class VolumeNeeds:
     problem: str = ""  #: why it can run nowhere now
     bound: list[Object] = field(default_factory=list)  #: PersistentVolumes of its claims
     unbound: list[Object] = field(default_factory=list)  #: claims that are bound when their node is known
+    sole: set[str] = field(default_factory=set)  #: claims that one pod at a time may use
 
 
 def selected_before(needs: VolumeNeeds, nodes: Sequence[NodeState]) -> list[NodeState]:
@@ -65,7 +67,10 @@ class Volumes:
             name = f"{pod['metadata']['name']}-{volume['name']}" if is_own else ""
             name = name or (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
             if name:
-                self._add(found, pod, name, self.claims.get(name, namespace), is_own=is_own)
+                claim = self.claims.get(name, namespace)
+                self._add(found, pod, name, claim, is_own=is_own)
+                if claim is not None and _SOLE in (claim["spec"].get("accessModes") or ()):
+                    found.sole.add(name)
             if found.problem:
                 break
         return found

@@ -5,10 +5,13 @@ the volumes of a pod back before it deletes the object; but a pod may have been 
 of reach. So what a node still names in ``volumesInUse`` stays attached: two nodes that write to one disk destroy it. Only a node that
 has not been ready for ``FORCE_S`` is not waited for.
 
+A node begins to use a volume only while ``volumesAttached`` of its status has it, after it has said so in ``volumesInUse``. So a volume is
+taken out of that list first, by a write that fails if the node has said anything since it was looked at, and detached then.
+
 Units   Seconds.
 Errors  ApiError from the API goes to the work queue, which retries.
 State   Since when attachments have not been needed, in memory: after a restart a node that is away is waited for anew.
-Source  storage/v1 VolumeAttachment; core/v1 NodeStatus (volumesInUse); kube-controller-manager's attach-detach controller: names of
+Source  storage/v1 VolumeAttachment; core/v1 NodeStatus (volumesInUse, volumesAttached); kube-controller-manager's attach-detach controller: names of
         attachments, a driver without a CSIDriver is attached, six minutes for a node that is not ready.
 """
 
@@ -38,7 +41,10 @@ __all__ = ["AttachModule", "attachment_name"]
 
 _OURS: Final = re.compile(r"csi-[0-9a-f]{64}")
 _CLAIM: Final = "attach-claim"
+_NODE: Final = "node"  #: in place of a namespace, in keys of nodes
+_CSI: Final = "kubernetes.io/csi/"
 FORCE_S: Final = 360.0
+AGAIN_S: Final = 1.0
 Object = dict[str, Any]
 
 
@@ -58,7 +64,7 @@ class AttachModule(ControlPlaneModule):
 
 
 class AttachController:
-    """Reconciles one PersistentVolume at a time: on which nodes it is needed, and which attachments it has."""
+    """Reconciles one PersistentVolume at a time (on which nodes it is needed, which attachments it has) or one node: what it may use."""
 
     def __init__(self, cluster: Cluster) -> None:
         ctx, informers = cluster.ctx, cluster.informers
@@ -70,6 +76,9 @@ class AttachController:
         self._drivers = informers.of(CSI_DRIVERS)
         self._attachments = informers.of(VOLUME_ATTACHMENTS)
         self._pods.add_index(_CLAIM, _claim_keys)
+        self._leaving: dict[
+            str, str
+        ] = {}  # attachments that have been deleted, with their uids, until the cache shows it
         self._unneeded: dict[str, float] = {}  # attachments that a node still uses: since when nobody needs them
         self._controller = Controller("attachdetach", self.reconcile, ctx.clock, ctx.random, workers=1, log=ctx.log)
 
@@ -87,7 +96,7 @@ class AttachController:
                     self._attachment_seen, lambda old, new: self._attachment_seen(new), self._attachment_seen
                 )
             )
-            handlers.enter_context(self._nodes.add_handler(None, self._node_changed, self._node_gone))
+            handlers.enter_context(self._nodes.add_handler(self._node_added, self._node_changed, self._node_gone))
             caches = (self._pods, self._claims, self._volumes, self._drivers, self._attachments, self._nodes)
             await self._controller.run(caches, ready=ready)
 
@@ -115,8 +124,14 @@ class AttachController:
     def _attachment_seen(self, attachment: Object) -> None:
         if volume := ((attachment.get("spec") or {}).get("source") or {}).get("persistentVolumeName"):
             self._add(volume)
+        self._controller.queue.add(ObjectKey(_NODE, _node_of(attachment)))
+
+    def _node_added(self, node: Object) -> None:
+        self._controller.queue.add(ObjectKey(_NODE, node["metadata"]["name"]))
 
     def _node_changed(self, old: Object, new: Object) -> None:
+        if _usable(old) != _usable(new):
+            self._node_added(new)
         if _in_use(old) != _in_use(new) and self._unneeded:
             self._node_gone(new)
 
@@ -126,8 +141,15 @@ class AttachController:
                 self._attachment_seen(attachment)
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
+        """Bring one volume or node forward. Raises ApiError."""
+        if key.namespace == _NODE:
+            await self._tell(key.name)
+            return None
+        return await self._volume(key.name)
+
+    async def _volume(self, volume: str) -> Result | None:
         """Make attachments of one volume that are missing, and delete those that are not needed. Raises ApiError."""
-        wanted = {one["metadata"]["name"]: one for one in self._wanted(key.name)}
+        wanted = {one["metadata"]["name"]: one for one in self._wanted(volume)}
         left: list[float] = []
         there = self._attachments.list()
         if self._unneeded:
@@ -136,14 +158,13 @@ class AttachController:
         for attachment in there:
             name = attachment["metadata"]["name"]
             source = (attachment.get("spec") or {}).get("source") or {}
-            if source.get("persistentVolumeName") != key.name or not _OURS.fullmatch(name):
+            if source.get("persistentVolumeName") != volume or not _OURS.fullmatch(name):
                 continue
             if wanted.pop(name, None) is not None or is_terminating(attachment):
                 self._unneeded.pop(name, None)
-            elif (left_s := self._to_wait_s(attachment, key.name)) > 0:
+            elif (left_s := await self._detach(attachment, volume)) > 0:
                 left.append(left_s)
             else:
-                await self._delete(name)
                 self._unneeded.pop(name, None)
         for attachment in wanted.values():
             try:
@@ -153,13 +174,68 @@ class AttachController:
                     raise
         return Result(requeue_after_s=min(left)) if left else None
 
+    async def _detach(self, attachment: Object, volume: str) -> float:
+        """End an attachment that no pod needs; returns for how long that has to wait. Raises ApiError."""
+        left_s = self._to_wait_s(attachment, volume)
+        if left_s > 0:
+            return left_s
+        by_force = attachment["metadata"]["name"] in self._unneeded  # still in use, and waited for long enough
+        if not await self._withdraw(_node_of(attachment), self._unique_name(volume), by_force=by_force):
+            return AGAIN_S
+        await self._delete(attachment)
+        return 0.0
+
+    async def _withdraw(self, name: str, volume: str, *, by_force: bool) -> bool:
+        """Keep a node from beginning to use a volume; False if it does already. Raises ApiError: a Conflict if it says something
+        meanwhile."""
+        try:
+            node = await self._client.get(NODES, name)
+        except ApiError as exc:
+            if exc.reason != "NotFound":
+                raise
+            return True
+        if volume in _in_use(node) and not by_force:
+            return False
+        await self._write(node, [one for one in _usable(node) if one.get("name") != volume])
+        return True
+
+    async def _tell(self, name: str) -> None:
+        """Tell a node which volumes are attached to it. Raises ApiError."""
+        there = {one["metadata"]["name"]: one["metadata"].get("uid", "") for one in self._attachments.list()}
+        self._leaving = {one: uid for one, uid in self._leaving.items() if there.get(one) == uid}
+        if self._nodes.get(name) is None:
+            return
+        wanted = sorted(
+            self._unique_name((attachment["spec"].get("source") or {}).get("persistentVolumeName") or "")
+            for attachment in self._attachments.list()
+            if _node_of(attachment) == name and self._is_attached_here(attachment)
+        )
+        node = await self._client.get(NODES, name)
+        kept = [one for one in _usable(node) if not str(one.get("name", "")).startswith(_CSI)]
+        await self._write(node, kept + [{"name": one, "devicePath": ""} for one in wanted if one])
+
+    def _is_attached_here(self, attachment: Object) -> bool:
+        metadata = attachment["metadata"]
+        leaving = is_terminating(attachment) or self._leaving.get(metadata["name"]) == metadata.get("uid", "")
+        attached = (attachment.get("status") or {}).get("attached")
+        return bool(attached) and not leaving and bool(_OURS.fullmatch(metadata["name"]))
+
+    async def _write(self, node: Object, usable: list[Object]) -> None:
+        if usable != _usable(node):
+            await self._client.update_status(
+                NODES, {**node, "status": {**(node.get("status") or {}), "volumesAttached": usable}}
+            )
+
+    def _unique_name(self, volume: str) -> str:
+        """What nodes call a PersistentVolume; "" for one that is not there any more."""
+        source = ((self._volumes.get(volume) or {}).get("spec") or {}).get("csi") or {}
+        return f"{_CSI}{source.get('driver')}^{source.get('volumeHandle')}" if source else ""
+
     def _to_wait_s(self, attachment: Object, volume: str) -> float:
         """For how long a volume that no pod needs stays attached, as its node still uses it; 0: not any more."""
         node = self._nodes.get(_node_of(attachment))
-        source = ((self._volumes.get(volume) or {}).get("spec") or {}).get("csi") or {}
-        if node is None or f"kubernetes.io/csi/{source.get('driver')}^{source.get('volumeHandle')}" not in _in_use(
-            node
-        ):
+        if node is None or self._unique_name(volume) not in _in_use(node):
+            self._unneeded.pop(attachment["metadata"]["name"], None)
             return 0.0
         now, name = self._clock.monotonic(), attachment["metadata"]["name"]
         since = self._unneeded.setdefault(name, now)
@@ -168,11 +244,13 @@ class AttachController:
             return FORCE_S
         return since + FORCE_S - now
 
-    async def _delete(self, name: str) -> None:
+    async def _delete(self, attachment: Object) -> None:
+        name, uid = attachment["metadata"]["name"], attachment["metadata"].get("uid", "")
+        self._leaving[name] = uid
         try:
-            await self._client.delete(VOLUME_ATTACHMENTS, name)
+            await self._client.delete(VOLUME_ATTACHMENTS, name, uid=uid)
         except ApiError as exc:
-            if exc.reason != "NotFound":
+            if exc.reason not in ("NotFound", "Conflict"):
                 raise
 
     def _wanted(self, name: str) -> Iterator[Object]:
@@ -206,6 +284,10 @@ class AttachController:
 
 def _node_of(attachment: Object) -> str:
     return str((attachment.get("spec") or {}).get("nodeName") or "")
+
+
+def _usable(node: Object) -> list[Object]:
+    return (node.get("status") or {}).get("volumesAttached") or []
 
 
 def _in_use(node: Object) -> list[str]:

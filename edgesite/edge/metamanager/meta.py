@@ -85,7 +85,8 @@ class Meta(Protocol):
     async def patch(
         self, type: str, namespace: str, name: str, patch: dict[str, Any], *, timeout_s: float = 10.0
     ) -> dict[str, Any]:
-        """Apply a strategic merge patch to the status of a "node" or "pod" now; returns the object. Raises ApiError."""
+        """Apply a strategic merge patch to the status of a "node", "pod" or "persistentvolumeclaim" now; returns the object.
+        Raises ApiError."""
         ...
 
     # Reports: without a link they are on disk on return; with one they are in memory until the cloud has answered, and

@@ -35,7 +35,7 @@ from edgesite.client import Client
 from edgesite.cloud.cloudstream.module import CloudStream
 from edgesite.kube import schema
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS, EVENTS, OBJECT_SYNCS, PODS, Resource
+from edgesite.kube.resources import CONFIG_MAPS, EVENTS, OBJECT_SYNCS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
 from edgesite.net.http import HttpServer
 from edgesite.store.store import Store
 
@@ -159,6 +159,9 @@ async def _play(edge: Edge, admin: Client) -> None:
     await admin.create(CONFIG_MAPS, config_map("words", word="one"))
     claim = {"name": "c", "persistentVolumeClaim": {"claimName": "none"}}
     volumes = [{"name": "w", "configMap": {"name": "words"}}, {"name": "s", "secret": {"secretName": "none"}}, claim]
+    size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "none"}, "spec": size}
+    claimed = (await admin.create(PERSISTENT_VOLUME_CLAIMS, made, "default"))["metadata"]["uid"]
     pod = await admin.create(PODS, pod_object("web", volumes=volumes))
     await until(lambda: edge.saw("insert", "default/pod/web"))
     with_token = {"kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"]}
@@ -170,6 +173,7 @@ async def _play(edge: Edge, admin: Client) -> None:
     status = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"phase": "Running"}}
     await meta.patch("pod", "default", "web", status)
     await meta.patch("node", "", "edge-1", {"status": {"conditions": []}})
+    await meta.patch("persistentvolumeclaim", "default", "none", {"metadata": {"uid": claimed}, "status": {}})
     drivers = {"metadata": {"name": "edge-1"}, "spec": {"drivers": []}}
     made = await meta.insert("csinode", "", "edge-1", drivers)
     one = {"name": "folders.test", "nodeID": "edge-1", "topologyKeys": []}

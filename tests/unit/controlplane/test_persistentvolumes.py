@@ -139,3 +139,30 @@ async def test_a_class_that_waits_for_its_first_use_takes_a_volume_of_the_pods_n
         await create(world, PODS, pod)
         await settle()
         assert world.all("persistentvolumeclaims")["data"]["spec"]["volumeName"] == "on-n2"
+
+
+async def test_a_claim_that_wants_more_says_who_has_to_make_its_volume_larger(world):
+    disk = volume(
+        "pv-disk", csi={"driver": "disks.test", "volumeHandle": "h"}, claimRef={"namespace": "d", "name": "disk"}
+    )
+    del disk["spec"]["hostPath"]
+    await create(world, PERSISTENT_VOLUMES, disk)
+    await create(world, PERSISTENT_VOLUMES, volume("pv-folder", claimRef={"namespace": "d", "name": "folder"}))
+    async with world.running(PersistentVolumeModule):
+        for name in ("disk", "folder"):
+            await create(world, PERSISTENT_VOLUME_CLAIMS, claim(name))
+        await settle()
+        for name in ("disk", "folder"):
+            patch = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+            await world.client.patch(PERSISTENT_VOLUME_CLAIMS, name, patch, "d", kind="merge")
+        await settle()
+        told = {
+            one["involvedObject"]["name"]: one
+            for one in world.all("events").values()
+            if one["reason"] == "ExternalExpanding"
+        }
+    assert (told["disk"]["type"], told["disk"]["message"]) == (
+        "Normal",
+        "waiting for an external controller to expand this PVC",
+    )
+    assert told["folder"]["type"] == "Warning"

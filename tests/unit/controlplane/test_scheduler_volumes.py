@@ -16,6 +16,7 @@ from edgesite.kube.resources import (
     PERSISTENT_VOLUMES,
     PODS,
     STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
 )
 from edgesite.testing.virtualtime import settle
 
@@ -185,6 +186,83 @@ async def test_volumes_are_attached_where_pods_need_them_and_detached_after_them
         await world.client.delete(PODS, "p-data", "d", grace_period_s=0)
         await settle()
         assert world.all("volumeattachments") == {}
+
+
+async def test_a_claim_of_one_pod_keeps_others_waiting_whoever_gives_way(world):
+    await nodes(world, "n1")
+    await create(world, PERSISTENT_VOLUMES, volume("pv", modes=("ReadWriteOncePod",)))
+    text = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+    async with world.running(SchedulerModule, PersistentVolumeModule):
+        await create(world, PERSISTENT_VOLUME_CLAIMS, claim(modes=("ReadWriteOncePod",)))
+        await create(world, PODS, user("first"))
+        await settle()
+        assert place(world, "first")
+        await create(world, PODS, user("second"))
+        await settle()
+        assert place(world, "second") is None
+        assert f"0/1 nodes are available: 1 {text}. preemption: " in message(world, "second")
+        await create(world, PODS, user("urgent", priority=100))
+        await settle()
+        await anyio.sleep(20)
+        assert "first" not in world.all("pods")  # it has been preempted
+        assert place(world, "urgent")
+        assert place(world, "second") is None
+        await world.client.patch(
+            PODS, "urgent", {"status": {"phase": "Succeeded"}}, "d", subresource="status", kind="merge"
+        )
+        await anyio.sleep(20)
+        assert place(world, "second")
+
+
+async def test_a_node_is_told_what_is_attached_and_detaching_never_meets_a_node_that_begins(world):
+    await nodes(world, "n1")
+    source = {"driver": "disks.test", "volumeHandle": "h"}
+    made = volume("pv", csi=source, claimRef={"namespace": "d", "name": "data"})
+    del made["spec"]["hostPath"]
+    await create(world, PERSISTENT_VOLUMES, made)
+    await create(world, PERSISTENT_VOLUME_CLAIMS, claim())
+    name = "kubernetes.io/csi/disks.test^h"
+
+    def usable():
+        return [one["name"] for one in world.all("nodes")["n1"]["status"].get("volumesAttached") or ()]
+
+    async def attach():
+        (found,) = world.all("volumeattachments").values()
+        patch = {"status": {"attached": True}}
+        await world.client.patch(
+            VOLUME_ATTACHMENTS, found["metadata"]["name"], patch, subresource="status", kind="merge"
+        )
+        await settle()
+
+    async with world.running(PersistentVolumeModule, AttachModule):
+        await create(world, PODS, user("p", on="n1"))
+        await settle()
+        assert usable() == []
+        await attach()
+        assert usable() == [name]
+        await world.client.patch(NODES, "n1", {"status": {"volumesAttached": None}}, subresource="status", kind="merge")
+        await settle()
+        assert usable() == [name]  # whoever took it away
+
+        # The node begins in the moment in which the volume is to be detached: its word comes first, and counts.
+        told, request = [], world.api.request
+
+        async def meanwhile(method, target, headers, body=b""):
+            if method == "PUT" and target.endswith("/nodes/n1/status") and not told:
+                told.append(name)
+                patch = {"status": {"volumesInUse": [name]}}
+                await world.client.patch(NODES, "n1", patch, subresource="status", kind="merge")
+            return await request(method, target, headers, body)
+
+        world.api.request = meanwhile
+        await world.client.delete(PODS, "p", "d", grace_period_s=0)
+        await anyio.sleep(60)
+        assert told
+        assert usable() == [name]
+        assert len(world.all("volumeattachments")) == 1
+        await world.client.patch(NODES, "n1", {"status": {"volumesInUse": None}}, subresource="status", kind="merge")
+        await anyio.sleep(60)
+        assert (usable(), world.all("volumeattachments")) == ([], {})
 
 
 async def test_a_volume_that_a_node_still_uses_stays_attached(world):

@@ -209,6 +209,13 @@ async def test_rules_know_a_nodes_own() -> None:
     assert may("e1", "vault", "secret", "key") is Answer.YES
     assert may("e2", "vault", "secret", "key") is Answer.ASK
     assert may("e2", "default", "csinode", "e1") is Answer.NO
+    for node, answer in (
+        ("e1", Answer.YES),
+        ("e2", Answer.NO),
+    ):  # how large the volume of a claim is, and what happened to it
+        assert may(node, "ns", "persistentvolumeclaim", "c") is answer
+        involved = {"kind": "PersistentVolumeClaim", "name": "c", "namespace": "ns"}
+        assert may(node, "ns", "event", "x", {"involvedObject": involved}) is answer
     assert may("e1", "default", "csidriver", "d") is Answer.YES
     assert rules.may_have("e1", "persistentvolume", {"spec": {"claimRef": {"namespace": "ns", "name": "c"}}})
     assert not rules.may_have("e2", "persistentvolume", {"spec": {"claimRef": {"namespace": "ns", "name": "c"}}})
