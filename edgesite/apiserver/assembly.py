@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from edgesite.apiserver import usage
+from edgesite.apiserver.accountkeys import JWKS_PATH, AccountKeys, add_discovery
+from edgesite.apiserver.accounttokens import AccountTokens, TokenSettings
 from edgesite.apiserver.admission import Admissions
-from edgesite.apiserver.authn import Authenticator, ClientCertificates, StaticTokens, User
+from edgesite.apiserver.authn import Authenticator, BearerTokens, ClientCertificates, StaticTokens, User
 from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
 from edgesite.apiserver.connect import Connections
 from edgesite.apiserver.conversion import conversions
@@ -33,6 +35,7 @@ from edgesite.apiserver.server import ApiServer, Parts
 from edgesite.apiserver.strategies.services import Addresses, Ports, ServiceStrategy
 from edgesite.apiserver.strategies.table import strategy_of
 from edgesite.apiserver.subresources import Subresources
+from edgesite.apiserver.tokenrequests import TokenRequests
 from edgesite.apiserver.views import Views
 from edgesite.apiserver.watch import Watches
 from edgesite.apiserver.writes import Writes
@@ -70,6 +73,8 @@ class Assembly:
     documents: Documents
     metrics: ApiMetrics
     custom: CustomResources
+    tokens: StaticTokens
+    accounts: AccountTokens
 
     async def run(self) -> None:
         """What goes on beside requests, until cancelled."""
@@ -108,6 +113,8 @@ def assemble(
     version: str,
     address: str = "127.0.0.1:6443",
     tokens: Mapping[str, User] | None = None,
+    keys: AccountKeys = AccountKeys(None, {}),
+    token_settings: TokenSettings = TokenSettings(),
     plugins: Sequence[Admission] = (),
     authenticators: Sequence[Authenticator] = (),
     authorizers: Sequence[Authorizer] = (),
@@ -123,16 +130,21 @@ def assemble(
     watches = Watches(store, views, clock, random)
     writes = Writes(registry, views, clock, threads)
     static = StaticTokens(tokens or {})
-    reviews = Reviews(registry.scheme, [static], clock)
+    accounts = AccountTokens(store, kinds, keys, token_settings, clock=clock, random=random, threads=threads)
+    bearers = BearerTokens((static, accounts))
+    reviews = Reviews(registry.scheme, bearers, token_settings.api_audiences, clock)
     documents = Documents(kinds, version=version, address=address)
     OpenApi(kinds, schemas, str(version_info(version)["gitVersion"]), threads).add_to(documents)
+    add_discovery(documents, keys, token_settings.issuers[0], f"https://{address}{JWKS_PATH}")
     metrics = ApiMetrics(lambda: len(watches))
     roads = NodeRoads(registry, connector)
     parts = Parts(
         kinds=kinds,
         reads=Reads(registry, views, watches),
         writes=writes,
-        subresources=Subresources(registry, writes, roads, Connections(registry, writes, roads)),
+        subresources=Subresources(
+            registry, writes, roads, Connections(registry, writes, roads), TokenRequests(registry, writes, accounts)
+        ),
         reviews=reviews,
         usage=usage.Usage(registry, roads, clock),
         documents=documents,
@@ -140,7 +152,7 @@ def assemble(
     )
     server = ApiServer(
         parts,
-        authenticators=(ClientCertificates(), static, *authenticators),
+        authenticators=(ClientCertificates(), bearers, *authenticators),
         authorizers=(Masters(), DiscoveryRoles(), NodeAuthorizer(store, kinds), *authorizers),
         clock=clock,
         max_in_flight=max_in_flight,
@@ -149,7 +161,7 @@ def assemble(
     reviews.allowed = server.allowed
     custom = CustomResources(registry, watches)
     custom.load()
-    return Assembly(server, registry, watches, documents, metrics, custom)
+    return Assembly(server, registry, watches, documents, metrics, custom, static, accounts)
 
 
 def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
@@ -158,7 +170,7 @@ def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
         Priorities(store, kinds),
         DefaultTolerations(store, kinds),
         RuntimeClasses(store, kinds),
-        NodeRestriction(),
+        NodeRestriction(store, kinds),
     ]
 
 

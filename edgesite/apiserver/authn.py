@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANONYMOUS",
+    "AUTHENTICATED",
     "Authenticator",
+    "BearerTokens",
     "ClientCertificates",
     "Impersonation",
+    "Reviewed",
     "StaticTokens",
+    "TokenChecker",
     "User",
     "authenticate",
     "impersonation",
@@ -66,6 +70,54 @@ class Authenticator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """Whose token it is, and which of the audiences asked for it is meant for."""
+
+    user: User
+    audiences: tuple[str, ...] = ()
+
+
+class TokenChecker(Protocol):
+    """Knows tokens of one kind."""
+
+    def user_of(self, token: str, audiences: Sequence[str] = ()) -> Reviewed | None:
+        """Whose token it is, for one of the audiences (none: the API's); None if it is not of this kind. Raises ValueError
+        saying what is wrong with it."""
+        ...
+
+
+class BearerTokens:
+    """Tokens in the Authorization header, asked of each checker in turn."""
+
+    def __init__(self, checkers: Sequence[TokenChecker]) -> None:
+        self._checkers = checkers
+
+    def authenticate(self, request: Request) -> User | None:
+        """Raises ApiError (Unauthorized)."""
+        header = request.headers.get("authorization")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        found, _ = self.review(token.strip())
+        return found.user if found is not None else None
+
+    def review(self, token: str, audiences: Sequence[str] = ()) -> tuple[Reviewed | None, str]:
+        """Whose token it is, or None and why."""
+        reasons = ["invalid bearer token"]
+        for one in self._checkers:
+            try:
+                found = one.user_of(token, audiences)
+            except ValueError as exc:
+                reasons.append(str(exc))
+                continue
+            if found is not None:
+                return found, ""
+        return None, f"[{', '.join(reasons)}]" if len(reasons) > 1 else reasons[0]
+
+
 class ClientCertificates:
     """TLS client certificates; the chain was verified in the handshake."""
 
@@ -85,22 +137,20 @@ class ClientCertificates:
 
 
 class StaticTokens:
-    """Bearer tokens known from the start: the admin's and those of a token file."""
+    """Bearer tokens of a token file."""
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
+        self._users: dict[bytes, User] = {}
+        self.replace(tokens)
+
+    def replace(self, tokens: Mapping[str, User]) -> None:
+        """Know these from now on, and no others."""
         self._users = {hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()}
 
-    def authenticate(self, request: Request) -> User | None:
-        header = request.headers.get("authorization")
-        if header is None:
-            return None
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        return self.user_of(token.strip())
-
-    def user_of(self, token: str) -> User | None:
-        return self._users.get(hashlib.sha256(token.encode()).digest())
+    def user_of(self, token: str, audiences: Sequence[str] = ()) -> Reviewed | None:
+        """Such a token is meant for whom it is shown to."""
+        user = self._users.get(hashlib.sha256(token.encode("utf-8", "replace")).digest())
+        return Reviewed(user, tuple(audiences)) if user is not None else None
 
 
 def read_token_file(path: Path) -> dict[str, User]:

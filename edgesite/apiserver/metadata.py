@@ -22,6 +22,7 @@ __all__ = [
     "mark_deleted",
     "owner_policy",
     "shape",
+    "uuid4",
 ]
 
 FOREGROUND: Final = "foregroundDeletion"
@@ -65,13 +66,13 @@ def identify(metadata: dict[str, Any], *, now_s: float, rng: random.Random, gene
         metadata.pop(name, None)
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = names.generate(metadata["generateName"], rng)
-    metadata["uid"] = _uuid4(rng)
+    metadata["uid"] = uuid4(rng)
     metadata["creationTimestamp"] = times.format_time(now_s)
     if generation:
         metadata["generation"] = 1
 
 
-def _uuid4(rng: random.Random) -> str:
+def uuid4(rng: random.Random) -> str:
     """A random UUID as text; `uuid.UUID` takes three times as long."""
     bits = f"{rng.getrandbits(124):031x}"
     return f"{bits[:8]}-{bits[8:12]}-4{bits[12:15]}-{'89ab'[int(bits[15], 16) & 3]}{bits[16:19]}-{bits[19:]}"

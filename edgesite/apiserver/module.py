@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import anyio
 from prometheus_client import CollectorRegistry
 
+from edgesite.apiserver import accountkeys
 from edgesite.apiserver import credentials as creds
+from edgesite.apiserver.accounttokens import TokenSettings
 from edgesite.apiserver.assembly import Assembly, Ranges, assemble, serve_kinds
 from edgesite.apiserver.authn import User, read_token_file
 from edgesite.apiserver.bootstrap import bootstrap
@@ -75,6 +77,9 @@ class ApiServerModule:
                 limits=_store_limits(config),
             )
             async with store:
+                keys = await accountkeys.load_or_make(
+                    ctx.data_dir / "pki", [Path(one) for one in config.serviceAccountKeyFiles], _pki(ctx)
+                )
                 made = assemble(
                     store,
                     kinds,
@@ -85,6 +90,8 @@ class ApiServerModule:
                     version=str(ctx.site.get("version", "0")),
                     address=_advertised(config),
                     tokens=read_token_file(Path(config.tokenAuthFile)) if config.tokenAuthFile else {},
+                    keys=keys,
+                    token_settings=_token_settings(config),
                     plugins=ctx.hooks.admission(Settings(api=config, cloud=ctx.settings)),
                     connector=lambda: ctx.services.find(NodeConnector),  # type: ignore[type-abstract]
                     max_in_flight=config.maxRequestsInFlight,
@@ -176,12 +183,25 @@ def _advertised(config: Section) -> str:
     return addresses.join(config.advertiseAddress or _reachable(at.host), at.port)
 
 
+def _token_settings(config: Section) -> TokenSettings:
+    """Raises ValueError."""
+    return TokenSettings(
+        issuers=tuple(config.serviceAccountIssuers),
+        audiences=tuple(config.apiAudiences),
+        most_s=times.parse_duration(config.serviceAccountMaxTokenExpiration),
+        extend=config.serviceAccountExtendTokenExpiration,
+    )
+
+
+def _pki(ctx: Context) -> Pki:
+    return ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
+
+
 async def _credentials(ctx: Context) -> creds.Credentials:
     config = ctx.config
-    pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
     host = addresses.parse(config.address).host
     names = creds.server_names(host, config.advertiseAddress, config.certSANs, _service_ip(config))
-    return await creds.load_or_make(ctx.data_dir / "pki", names, pki, ctx.clock.time())
+    return await creds.load_or_make(ctx.data_dir / "pki", names, _pki(ctx), ctx.clock.time())
 
 
 async def _keep_credentials(

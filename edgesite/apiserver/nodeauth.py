@@ -185,7 +185,13 @@ class NodeRestriction:
     name = "NodeRestriction"
     mutating = False
 
+    def __init__(self, store: Store, kinds: Kinds) -> None:
+        self._store = store
+        self._kinds = kinds
+
     def wants(self, resource: Resource, operation: str, subresource: str) -> bool:
+        if resource.plural == "serviceaccounts" and not resource.group:
+            return subresource == "token"
         return resource.group in ("", "coordination.k8s.io") and resource.plural in ("pods", "nodes", "leases")
 
     def admit(self, request: AdmissionRequest) -> None:
@@ -194,6 +200,9 @@ class NodeRestriction:
             return
         node = request.user.removeprefix(PREFIX)
         plural = request.resource.plural
+        if plural == "serviceaccounts":
+            self._check_token(node, request, (request.object or {}).get("spec") or {})
+            return
         if plural == "nodes" and request.name != node:
             raise errors.forbidden(
                 "nodes", request.name, f'node "{node}" is not allowed to modify node "{request.name}"'
@@ -206,6 +215,26 @@ class NodeRestriction:
             self._check_pod(node, request, pod)
         if plural == "nodes" and request.operation in ("CREATE", "UPDATE") and request.object is not None:
             self._check_node(node, request, request.object, request.old_object)
+
+    def _check_token(self, node: str, request: AdmissionRequest, spec: Object) -> None:
+        """A node gets tokens for the pods that run on it, bound to these. Raises ApiError (Forbidden)."""
+        bound = spec.get("boundObjectRef") or {}
+        if bound.get("kind") != "Pod" or bound.get("apiVersion") != "v1" or not bound.get("name"):
+            raise self._no_token(request, "node requested token not bound to a pod")
+        if not bound.get("uid"):
+            raise self._no_token(request, "node requested token with a pod binding without a uid")
+        row = self._store.latest(self._kinds.of(PODS).key(request.namespace, bound["name"]))
+        if row is None:
+            raise errors.not_found("pods", bound["name"])
+        pod = json.loads(row.value)
+        if pod["metadata"]["uid"] != bound["uid"]:
+            why = f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record."
+            raise self._no_token(request, why)
+        if pod["spec"].get("nodeName") != node:
+            raise self._no_token(request, "node requested token bound to a pod scheduled on a different node")
+
+    def _no_token(self, request: AdmissionRequest, why: str) -> errors.ApiError:
+        return errors.forbidden("serviceaccounts", request.name, why)
 
     def _check_node(self, node: str, request: AdmissionRequest, new: Object, old: Object | None) -> None:
         """A node may not choose for which pods it is meant; the taints that it begins with are its own."""

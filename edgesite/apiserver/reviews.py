@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver import metadata as meta
-from edgesite.apiserver.authn import StaticTokens, User
+from edgesite.apiserver.authn import BearerTokens, User
 from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import Call, answer
 from edgesite.apiserver.scheme import parse_body
@@ -34,9 +34,10 @@ _ALL: Final = ("*",)
 class Reviews:
     """Answers reviews. ``allowed`` is set once the front exists that knows the authorizers."""
 
-    def __init__(self, scheme: Scheme, tokens: Sequence[StaticTokens], clock: Clock) -> None:
+    def __init__(self, scheme: Scheme, tokens: BearerTokens, api_audiences: Sequence[str], clock: Clock) -> None:
         self._scheme = scheme
         self._tokens = tokens
+        self._api_audiences = api_audiences
         self._clock = clock
         self.allowed: Allowed = lambda user, wanted: (False, "")
         self._by_kind = {
@@ -69,11 +70,11 @@ class Reviews:
         token = spec.get("token") or ""
         if not token:
             raise errors.invalid("TokenReview", "", [_required("spec.token")], "authentication.k8s.io")
-        for one in self._tokens:
-            user = one.user_of(token)
-            if user is not None:
-                return {"authenticated": True, "user": user.info()}
-        return {"user": {}, "error": "invalid bearer token"}
+        audiences = tuple(spec.get("audiences") or ())
+        found, why = self._tokens.review(token, audiences or self._api_audiences)
+        if found is None:
+            return {"user": {}, "error": why}
+        return {"authenticated": True, "user": found.user.info(), "audiences": list(found.audiences)}
 
     def _self(self, call: Call, spec: Object) -> Object:
         return {"userInfo": call.user.info()}

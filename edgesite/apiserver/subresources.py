@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesite.apiserver.connect import Connections
     from edgesite.apiserver.logs import NodeRoads
     from edgesite.apiserver.registry import Registry
+    from edgesite.apiserver.tokenrequests import TokenRequests
     from edgesite.apiserver.writes import Writes
     from edgesite.net.http import Response
 
@@ -37,7 +38,9 @@ _TERMINAL: Final = ("Succeeded", "Failed")
 class Subresources:
     """Finds who answers for a subresource."""
 
-    def __init__(self, registry: Registry, writes: Writes, roads: NodeRoads, connections: Connections) -> None:
+    def __init__(
+        self, registry: Registry, writes: Writes, roads: NodeRoads, connections: Connections, tokens: TokenRequests
+    ) -> None:
         self._registry = registry
         self._writes = writes
         self._scales = Scales(registry, writes)
@@ -61,6 +64,7 @@ class Subresources:
             ("binding", "create"): self.bind,
             ("eviction", "create"): self._evict,
             ("log", "get"): roads.log,
+            ("token", "create"): tokens.create,
         }
         for verb in ("get", "create"):  # of WebSocket and of SPDY
             self._handlers["exec", verb] = connections.exec

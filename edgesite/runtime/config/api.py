@@ -16,6 +16,21 @@ class Api(Model):
     certSANs: list[str] = Field(default_factory=list, description="further names and IPs in the server certificate")
     adminKubeconfig: str = Field("", description="where admin.kubeconfig is written; default: in the data directory")
     tokenAuthFile: str = Field("", description="CSV of token,user,uid[,groups] for static bearer tokens")
+    serviceAccountIssuers: list[str] = Field(
+        default_factory=lambda: ["https://kubernetes.default.svc.cluster.local"],
+        min_length=1,
+        description="who issues service account tokens; further ones are accepted only",
+    )
+    serviceAccountKeyFiles: list[str] = Field(
+        default_factory=list, description="PEM files of RSA keys that verify service account tokens, too"
+    )
+    apiAudiences: list[str] = Field(
+        default_factory=list, description="audiences of tokens for this API; default: the issuers"
+    )
+    serviceAccountMaxTokenExpiration: Duration = Field("0s", description="longest life of a token; 0s: no bound")
+    serviceAccountExtendTokenExpiration: bool = Field(
+        True, description="let the tokens of pods last a year, for clients that read them once"
+    )
     clusterName: str = "edgesite"
     serviceClusterIPRange: str = "10.96.0.0/16"
     serviceNodePortRange: str = "30000-32767"

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from edgesite.apiserver.accountkeys import AccountKeys
 from edgesite.apiserver.assembly import Assembly, assemble, serve_kinds
 from edgesite.apiserver.authn import User
 from edgesite.apiserver.bootstrap import bootstrap
@@ -18,8 +19,10 @@ from edgesite.apiserver.selection import indexer
 from edgesite.apiserver.transport import InProcessTransport
 from edgesite.kube import json, schema
 from edgesite.net.real import RealClock, RealDisk
+from edgesite.net.rsa import PrivateKey
 from edgesite.net.threads import RealThreads
 from edgesite.store import Store
+from edgesite.testing.simulator.pki import SimPki
 
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 AGENT = "kubectl/v1.36.0 (linux/amd64)"
@@ -121,6 +124,8 @@ async def site_at(path: Path, **more: Any) -> AsyncIterator[Site]:
     threads = RealThreads()
     clock = SteppedClock()
     disk = RealDisk()
+    signing = await SimPki(random.Random(7), clock).make_signing_key()
+    more.setdefault("keys", AccountKeys.of(PrivateKey.load(signing)))
     store = await Store.open(path / "state.db", clock=clock, threads=threads, disk=disk, index=indexer(kinds))
     async with store:
         made = assemble(

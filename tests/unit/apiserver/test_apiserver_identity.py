@@ -9,14 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgesite.apiserver import yamlbody
-from edgesite.apiserver.authn import StaticTokens, User, read_token_file
+from edgesite.apiserver.authn import Reviewed, StaticTokens, User, read_token_file
 from edgesite.apiserver.credentials import server_names
 from edgesite.kube.errors import ApiError
 
 
 def test_tokens() -> None:
     tokens = StaticTokens({"secret": User("bob")})
-    assert tokens.user_of("secret") == User("bob")
+    assert tokens.user_of("secret", ("a",)) == Reviewed(User("bob"), ("a",))
     assert tokens.user_of("other") is None
     assert "secret" not in repr(vars(tokens))
 
