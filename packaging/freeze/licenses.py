@@ -1,5 +1,7 @@
 """The licences of what is bundled, as texts beside it; those of Python distributions come with their metadata.
 
+The program's own, the Apache License 2.0, is not in the repository: the build takes the text that Debian has on every system.
+
 Errors  BuildFailed.
 """
 
@@ -8,10 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from command import BuildFailed
 
-__all__ = ["collect"]
+__all__ = ["OWN", "collect"]
+
+OWN: Final = "usr/share/common-licenses/Apache-2.0"
 
 
 def collect(folder: Path, root: Path, packages: Iterable[str]) -> None:
@@ -20,7 +25,7 @@ def collect(folder: Path, root: Path, packages: Iterable[str]) -> None:
     target.mkdir()
     texts = {package: root / "usr/share/doc" / package / "copyright" for package in packages}
     texts["python3.11"] = root / "opt/python/lib/python3.11/LICENSE.txt"
-    texts["openssl"] = root / "usr/share/common-licenses/Apache-2.0"
+    texts["openssl"] = texts["edgesite"] = root / OWN
     for package, text in sorted(texts.items()):
         if not text.is_file():
             raise BuildFailed(f"the build root has no licence of {package}")

@@ -12,10 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import crosscompiler
 import emulation
 from command import BuildFailed, inside, install, run, say
-from debian import MIRROR, SECURITY
 from layout import Architecture, native
+from mirror import MIRROR, SECURITY, lists
 
 __all__ = ["RELEASE", "make"]
 
@@ -42,10 +43,6 @@ _PACKAGES: Final = (
     "xz-utils",
     "zlib1g-dev",
 )
-_SOURCES: Final = f"""\
-deb {MIRROR} {RELEASE} main
-deb {SECURITY} {RELEASE}-security main
-"""
 
 
 def make(target: Architecture) -> Path:
@@ -67,14 +64,21 @@ def make(target: Architecture) -> Path:
     packages = f"--include={','.join(_PACKAGES)}"
     log = root.parent / f"root-{target.name}.log"
     run(["debootstrap", "--variant=minbase", f"--arch={target.debian}", packages, RELEASE, root, MIRROR], log=log)
-    (root / "etc/apt/sources.list").write_text(_SOURCES)
-    _update(root, log)
+    if target != native():
+        crosscompiler.install(root, RELEASE, native(), target)
+    _update(root, target, log)
     stamp.write_text(recipe)
     return root
 
 
-def _update(root: Path, log: Path) -> None:
+def _update(root: Path, target: Architecture, log: Path) -> None:
     """Install what fixes the release has got; the versions of what is bundled are in BUILDINFO.json."""
+    suites = [(MIRROR, RELEASE), (SECURITY, f"{RELEASE}-security")]
+    index = f"main/binary-{target.debian}/Packages.xz"
+    listed = [(url, suite) for url, suite in suites if lists(url, suite, index)]
+    if listed != suites:
+        say(f"the build root gets no fixes: Debian makes none for {target.debian} any more")
+    (root / "etc/apt/sources.list").write_text("".join(f"deb {url} {suite} main\n" for url, suite in listed))
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     inside(root, ["apt-get", "update", "-qq"], environment=environment, log=log)
     try:

@@ -56,18 +56,17 @@ def document(
     return json.dumps({"serialNumber": f"urn:uuid:{serial}"} | content, indent=1, sort_keys=True) + "\n"
 
 
-def root_libraries(folder: Path, root: Path) -> dict[str, str]:
+def root_libraries(folder: Path, target: Architecture) -> dict[str, str]:
     """Return the Debian packages of the build root that libraries of the bundle were taken from. Raises BuildFailed."""
+    root = target.root
     version = ["dpkg-query", "-W", "-f", "${Version}"]
     packages = {"libc6": inside(root, [*version, "libc6"])}  # in the static file
     for path in sorted(folder.glob("lib*.so*")):
         if path.name.startswith(_HERE_ALREADY):
             continue
-        place = next((at for at in ("lib", "usr/lib") for _ in (root / at).glob(f"*/{path.name}")), None)
-        if place is None:
+        if not (root / "usr/lib" / target.triplet / path.name).exists():
             raise BuildFailed(f"where {path.name} comes from is unknown")
-        (found,) = list((root / place).glob(f"*/{path.name}"))[:1]
-        line = inside(root, ["dpkg", "-S", f"*/{found.parent.name}/{path.name}"]).splitlines()[0]
+        line = inside(root, ["dpkg", "-S", f"*/{target.triplet}/{path.name}"]).splitlines()[0]
         package = line.split(":")[0]
         packages[package] = inside(root, [*version, line.partition(": ")[0].split(",")[0]])
     return packages

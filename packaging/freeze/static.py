@@ -106,5 +106,5 @@ def _compile(shop: Workshop) -> bytes:
 
 def _branches(target: Architecture) -> list[dict[str, int]]:
     """Filters that make machine code pack better."""
-    known = {"x86_64": lzma.FILTER_X86}
+    known = {"x86_64": lzma.FILTER_X86, "armv7l": lzma.FILTER_ARMTHUMB}
     return [{"id": known[target.name]}] if target.name in known else []

@@ -15,7 +15,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "freeze"))
 
 import base
 import contents_of_images as images
-from binaries import Release
+from binaries import Release, suites_of
 from command import BuildFailed, run, say
 from image import write
 from layer import Tree
@@ -43,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="packaging/oci", description="Build the container images out of a frozen bundle."
     )
-    parser.add_argument("--arch", help="x86_64 or aarch64; this machine's by default")
+    parser.add_argument("--arch", help="x86_64, aarch64 (arm64) or armv7l (armhf); this machine's by default")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the one-folder bundle (dist/ARCH/lib/kubeedge)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the archive goes (dist/ARCH)")
     parser.add_argument("--repository", default="kubeedge", metavar="PREFIX", help="in front of the images' names")
@@ -56,7 +56,7 @@ def _build(target: Architecture, bundle: Path, out: Path, repository: str) -> No
         raise BuildFailed(f"there is no bundle in {bundle}; make dist builds one")
     version = images.version(PROJECT)
     revision, time = _made_of(bundle.parent.parent / "BUILDINFO.json")
-    lowest, packages = base.tree(Release(target.debian, CACHE / "debian"))
+    lowest, packages = base.tree(Release(target.debian, CACHE / "debian", suites_of(base.RELEASE)))
     program = images.program(bundle)
     if lacking := images.lacking(bundle, lowest):
         raise BuildFailed(f"the bundle needs libraries that are not in the image: {', '.join(lacking)}")

@@ -17,7 +17,9 @@ from binaries import Binary, Release, contents
 from command import BuildFailed
 from layer import Tree
 
-__all__ = ["LEGACY", "PACKAGES", "USER", "tree"]
+__all__ = ["LEGACY", "PACKAGES", "RELEASE", "USER", "tree"]
+
+RELEASE: Final = "bookworm"
 
 USER: Final = 65532  #: number of user and group ``kubeedge``
 LEGACY: Final = (

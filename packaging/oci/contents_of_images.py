@@ -17,6 +17,7 @@ __all__ = ["PLATFORMS", "all_of", "lacking", "program", "version"]
 PLATFORMS: Final = {
     "x86_64": Platform("amd64"),
     "aarch64": Platform("arm64", "v8"),
+    "armv7l": Platform("arm", "v7"),
 }
 _BUNDLE: Final = "usr/lib/kubeedge"
 #: Names of the program. KubeEdge's images have theirs in /usr/local/bin.

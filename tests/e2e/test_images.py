@@ -116,7 +116,7 @@ def test_packages_are_taken_from_whom_debian_signs_for_alone(archive: Path, tmp_
         from command import BuildFailed
     finally:
         del sys.path[:2]
-    signed = (PROJECT / ".cache" / "dist" / "debian" / "InRelease").read_bytes()
+    signed = (PROJECT / ".cache" / "dist" / "debian" / "InRelease-bookworm").read_bytes()
     (folder := tmp_path / "dists" / "bookworm").mkdir(parents=True)
     release = Release("amd64", tmp_path / "cache", [(tmp_path.as_uri(), "bookworm")])
     (folder / "InRelease").write_bytes(signed.replace(b"Origin: Debian", b"Origin: Nobody", 1))

@@ -1,28 +1,23 @@
-"""Source packages from Debian's archive: the newest that the mirror has, checked against the archive's index.
+"""Source packages from Debian's archive: the newest that the mirror has.
 
 Errors  BuildFailed.
-Source  Debian Repository Format: Sources indices. Debian Policy, section 5.6.12 (order of versions, done by dpkg).
+Source  Debian Repository Format: Sources indices.
 """
 
 from __future__ import annotations
 
-import hashlib
-import lzma
 import shutil
-import subprocess
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from command import BuildFailed, install, run, say
+from command import BuildFailed, install, run
+from layout import CACHE
+from mirror import MIRROR, SECURITY, Mirror, is_newer
 
-__all__ = ["MIRROR", "SECURITY", "Source", "fetch", "unpack"]
+__all__ = ["Source", "fetch", "unpack"]
 
-MIRROR: Final = "http://deb.debian.org/debian"
-SECURITY: Final = "http://deb.debian.org/debian-security"
-_TIMEOUT_S: Final = 120
+_INDEX: Final = "main/source/Sources.xz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +30,25 @@ class Source:
     files: dict[str, str]  #: name → SHA-256
 
 
-def fetch(package: str, suite: str, into: Path) -> tuple[Source, list[Path]]:
+def fetch(package: str, suite: str) -> tuple[Source, list[Path]]:
     """Return the newest version whose files the mirror still has, and these. Raises BuildFailed."""
-    into.mkdir(parents=True, exist_ok=True)
+    mirror = Mirror(CACHE / "debian")
     found = [
-        *_listed(package, f"{SECURITY}/dists/{suite}-security", SECURITY, into),
-        *_listed(package, f"{MIRROR}/dists/{suite}", MIRROR, into),
+        _parsed(block, package, url)
+        for url, name in ((SECURITY, f"{suite}-security"), (MIRROR, suite))
+        for block in mirror.index(url, name, _INDEX)
+        if block.startswith(f"Package: {package}\n")
     ]
     problems = []
     while found:
         newest = found[0]
         for one in found[1:]:
-            if _is_newer(one.version, newest.version):
+            if is_newer(one.version, newest.version):
                 newest = one
         found.remove(newest)
+        files = newest.files.items()
         try:
-            return newest, [_download(newest, name, into) for name in newest.files]
+            return newest, [mirror.file(f"{newest.place}/{name}", digest, name, name) for name, digest in files]
         except BuildFailed as exc:  # mirrors drop the files of a version before its line in the index, and the reverse
             problems.append(str(exc))
     raise BuildFailed(f"no source of {package} in {suite}: {'; '.join(problems) or 'not listed'}")
@@ -73,13 +71,6 @@ def unpack(files: list[Path], tree: Path, without: frozenset[str]) -> list[str]:
     return applied
 
 
-def _listed(package: str, index: str, mirror: str, into: Path) -> list[Source]:
-    text = lzma.decompress(_read(f"{index}/main/source/Sources.xz")).decode()
-    return [
-        _parsed(block, package, mirror) for block in text.split("\n\n") if block.startswith(f"Package: {package}\n")
-    ]
-
-
 def _parsed(block: str, package: str, mirror: str) -> Source:
     fields: dict[str, str] = {}
     name = ""
@@ -92,28 +83,3 @@ def _parsed(block: str, package: str, mirror: str) -> Source:
     rows = [line.split() for line in fields["Checksums-Sha256"].strip().split("\n")]
     files = {row[2]: row[0] for row in rows if ".tar." in row[2] and not row[2].endswith(".asc")}
     return Source(package, fields["Version"].strip(), f"{mirror}/{fields['Directory'].strip()}", files)
-
-
-def _download(source: Source, name: str, into: Path) -> Path:
-    target = into / name
-    wanted = source.files[name]
-    if not (target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == wanted):
-        say(f"fetch {name}")
-        data = _read(f"{source.place}/{name}")
-        if hashlib.sha256(data).hexdigest() != wanted:
-            raise BuildFailed(f"{name} is not what the archive's index says")
-        target.write_bytes(data)
-    return target
-
-
-def _read(url: str) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-            data: bytes = answer.read()
-            return data
-    except (OSError, urllib.error.URLError) as exc:
-        raise BuildFailed(f"{url}: {exc}") from None
-
-
-def _is_newer(version: str, than: str) -> bool:
-    return subprocess.run(["dpkg", "--compare-versions", version, "gt", than], check=False).returncode == 0
