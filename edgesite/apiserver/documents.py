@@ -17,6 +17,7 @@ from edgesite.kube import discovery, errors, json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.negotiate import negotiate
 from edgesite.net.http import Response
+from edgesite.net.machine import architecture
 
 if TYPE_CHECKING:
     from edgesite.apiserver.authn import User
@@ -47,11 +48,8 @@ def version_info(version: str) -> Object:
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": f"python{python}",
         "compiler": platform.python_implementation().lower(),
-        "platform": f"{platform.system().lower()}/{_ARCHITECTURES.get(platform.machine(), platform.machine())}",
+        "platform": f"{platform.system().lower()}/{architecture()}",
     }
-
-
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 class Documents:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import platform
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgesite.kube import json
+from edgesite.net.machine import architecture
 
 __all__ = ["ImageParts", "build_image", "oci_archive"]
 
@@ -103,7 +103,7 @@ def build_image(
     packed = gzip.compress(layer, compresslevel=1, mtime=0)
     config = json.dumps(
         {
-            "architecture": _architecture(),
+            "architecture": architecture(),
             "os": "linux",
             "config": {
                 "Env": [f"{name}={value}" for name, value in ({"PATH": "/bin:/usr/bin"} | dict(env or {})).items()],
@@ -176,8 +176,3 @@ def _digest(data: bytes) -> str:
 
 def _descriptor(kind: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": kind, "digest": _digest(data), "size": len(data)}
-
-
-def _architecture() -> str:
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)

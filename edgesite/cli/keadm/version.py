@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import edgesite
 from edgesite.cli.keadm.failure import KeadmError
+from edgesite.net.machine import architecture
 
 if TYPE_CHECKING:
     from edgesite.cli.keadm.command import Tools
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "configure", "run"]
 
 VERSION: Final = f"v1.12.7-edgesite.{edgesite.__version__}"
-_MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
         "buildDate": "",
         "goVersion": "",
         "compiler": platform.python_implementation().lower(),
-        "platform": f"linux/{_MACHINES.get(platform.machine(), platform.machine())}",
+        "platform": f"linux/{architecture()}",
     }
     match arguments.output:
         case "":

@@ -19,18 +19,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edgesite.kube.quantity import parse
+from edgesite.net.machine import architecture
 
 __all__ = ["LinuxMachine", "Machine", "MachineFacts", "Pressure"]
 
 UPLINK_RESOLV_CONF: Final = "/run/systemd/resolve/resolv.conf"  #: what systemd-resolved itself asks
-_ARCHITECTURES: Final = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm",
-    "armv6l": "arm",
-    "riscv64": "riscv64",
-    "loongarch64": "loong64",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ class LinuxMachine:
         machine_id = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
         return MachineFacts(
             hostname=socket.gethostname(),
-            architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+            architecture=architecture(),
             kernel=platform.release(),
             os_image=_os_image(),
             machine_id=machine_id,
