@@ -1,0 +1,1 @@
+"""MQTT at the edge: the module ``eventbus``, its own broker and its client of an external one."""
