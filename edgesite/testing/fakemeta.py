@@ -23,6 +23,7 @@ from edgesite.wire.message import Message
 __all__ = ["FakeCloud", "meta_module"]
 
 Key = tuple[str, str, str]  # type, namespace, name
+_KINDS = {"node": "Node", "persistentvolumeclaim": "PersistentVolumeClaim", "pod": "Pod"}  # whose statuses are told
 
 
 class FakeCloud:
@@ -187,7 +188,7 @@ class FakeCloud:
         uid = patch.get("metadata", {}).get("uid")
         self.reports += 1
         if held is not None and uid in (None, held["metadata"].get("uid")):
-            definition = self._schemas.definition_of("", "v1", type.capitalize())
+            definition = self._schemas.definition_of("", "v1", _KINDS[type])
             merged = strategic_merge(self._schemas, definition, held, patch)
             self.objects[type, namespace, name] = merged
             if type == "pod":

@@ -114,6 +114,9 @@ class Edged:
             objects,
             active=lambda: {one.pod.uid for one in pods.states() if not one.finished},
             beside=lambda *work: services.beside(*work),
+            events=events,
+            tell_in_use=agent.tell_volumes_in_use,
+            node_changed=agent.report_soon,
         )
         node.devices = plugins.devices.amounts
         node.recursive_read_only = runtime.isolation is Isolation.CONTAINER and can_hold_read_only()
@@ -153,7 +156,7 @@ class Edged:
         upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
         await upkeep.prepare()
         static = StaticPods(services, pods, settings.static_pods)
-        await plugins.load(agent.report_soon)
+        await plugins.load()
 
         async def start() -> None:
             for work in (static.run, agent.run, pleg.run):
@@ -279,6 +282,8 @@ def _take(message: Message, pods: Pods, static: StaticPods, ctx: Context) -> Non
                 (static if static.is_mirror(obj) else pods).applied(obj)
         elif kind == "persistentvolume":
             pods.volume_changed(message.object())
+        elif kind == "persistentvolumeclaim" and len(parts) == 3:
+            pods.claim_changed(parts[0], parts[2])
         elif kind in ("configmap", "secret") and len(parts) == 3:
             pods.object_changed(kind, parts[0], parts[2])
     except InvalidMessage as exc:

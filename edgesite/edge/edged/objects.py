@@ -31,6 +31,11 @@ class Objects:
     def cloud_is_ours(self) -> bool:
         return self._cloud_is_ours()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a link to the cloud now."""
+        return self._meta.connected
+
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return the object, or None when it is missing or out of reach. ``kind`` is "configmap", "secret" or "persistentvolume"."""
         stored = await self._meta.get(kind, namespace, name)
@@ -77,6 +82,11 @@ class Objects:
             return await self._meta.query_remote("persistentvolumeclaim", namespace, name, timeout_s=QUERY_S)
         except ApiError as exc:
             return None if exc.reason == "NotFound" else stored
+
+    async def report_claim(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
+        """Tell the cloud of a claim's status, by a strategic merge patch. A cloud of another make cannot be told. Raises ApiError."""
+        if self.cloud_is_ours or not self.connected:
+            await self._meta.patch("persistentvolumeclaim", namespace, name, patch)
 
     async def token(self, namespace: str, service_account: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return a service account token. Raises ApiError."""

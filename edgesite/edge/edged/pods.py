@@ -138,9 +138,13 @@ class Pods:
     def volume_changed(self, volume: dict[str, Any]) -> None:
         """A PersistentVolume is another now: it may have grown."""
         claim = (volume.get("spec") or {}).get("claimRef") or {}
+        self.claim_changed(claim.get("namespace", ""), claim.get("name", ""))
+
+    def claim_changed(self, namespace: str, name: str) -> None:
+        """A PersistentVolumeClaim is another now: it may have been bound."""
         for worker in self._workers.values():
             pod = worker.state.pod
-            if pod.namespace == claim.get("namespace") and claim.get("name", "") in set(claim_names(pod)):
+            if pod.namespace == namespace and name in set(claim_names(pod)):
                 worker.objects_changed()
 
     def report_again(self) -> None:

@@ -3,7 +3,7 @@
     python csi_driver.py NAME REGISTRATION_SOCKET DRIVER_SOCKET STATE_FOLDER [OPTION ...]
 
 Each call is appended to STATE_FOLDER/calls as a line of JSON. Volumes are STATE_FOLDER/volumes/ID. Options: "stage" (wants volumes to be
-staged), "stats", "expand", "group" (sets groups itself), "refuse-publish" (until STATE_FOLDER/allow exists), "leave-file" (of a device that was unpublished).
+staged), "stats", "expand", "group" (sets groups itself), "refuse-publish", "refuse-expand" (until STATE_FOLDER/allow exists), "leave-file" (of a device that was unpublished).
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from edgesite.edge.edged.volumes.csi.driver import CSI
 from edgesite.kube.protowire import decode, encode
 
 OPTIONS = {"stage": 1, "stats": 2, "expand": 3, "group": 6}
+
+
+class OutOfRange(Exception):
+    """The driver will never do that."""
 
 
 class Driver:
@@ -97,6 +101,8 @@ class Driver:
         return {}
 
     def node_expand_volume(self, body: dict[str, Any]) -> dict[str, Any]:
+        if "refuse-expand" in self.options and not (self.state / "allow").exists():
+            raise OutOfRange("it is as large as it can be")
         return {"capacity_bytes": body["capacity_range"]["required_bytes"]}
 
     def node_get_volume_stats(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +165,9 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
                 self.driver.note(name, body)
             try:
                 return encode(table[answer], method(body))
+            except OutOfRange as exc:
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(exc))
+                raise
             except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as exc:
                 await context.abort(grpc.StatusCode.INTERNAL, str(exc))
                 raise

@@ -15,7 +15,9 @@ from csi_driver import is_mounted
 from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, rig_on
 
 from edgesite.edge.edged.server.source import LogSource
-from edgesite.edge.edged.volumes.csi import volumes
+from edgesite.edge.edged.volumes.csi import expansion, volumes
+from edgesite.edge.edged.volumes.csi.attachments import unique_name
+from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.runtime import until
@@ -81,6 +83,31 @@ async def give(rig: Rig, name: str, rules: dict[str, Any] | None = None, **csi: 
         await rig.cloud.apply(kind, obj)
     spec = {"attachRequired": False, "podInfoOnMount": True, "volumeLifecycleModes": ["Persistent", "Ephemeral"]}
     await rig.cloud.apply("csidriver", {"metadata": {"name": NAME, "namespace": ""}, "spec": spec | (rules or {})})
+
+
+async def grow(rig: Rig, name: str, claimed: str = "1Gi") -> None:
+    """Do what a resizer does: the volume is larger now, and its claim says what the node is to do."""
+    objects = volume_objects(name)
+    objects["persistentvolume"]["spec"] |= {
+        "capacity": {"storage": "2Gi"},
+        "claimRef": {"namespace": "default", "name": name},
+    }
+    objects["persistentvolumeclaim"]["status"] |= {
+        "capacity": {"storage": claimed},
+        "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+        "allocatedResources": {"storage": "2Gi"},
+        "allocatedResourceStatuses": {"storage": "NodeResizePending"},
+    }
+    for kind in ("persistentvolumeclaim", "persistentvolume"):
+        await rig.cloud.apply(kind, objects[kind])
+
+
+async def attach(rig: Rig, name: str) -> None:
+    """Do what an attacher and the attach controller do."""
+    volume = CsiVolume(f"pv-{name}", NAME, f"handle-{name}")
+    metadata = {"name": attachment_name(volume, NODE), "namespace": ""}
+    await rig.cloud.apply("volumeattachment", {"metadata": metadata, "status": {"attached": True}})
+    rig.cloud.objects["node", "", NODE]["status"]["volumesAttached"] = [{"name": unique_name(NAME, volume.handle)}]
 
 
 def claiming(name: str, claim: str, script: str = FOREVER[2], **spec: Any) -> dict[str, Any]:
@@ -187,9 +214,7 @@ async def test_a_volume_grows_under_its_pod_and_tells_how_full_it_is(rig: Rig, t
         (volume,) = (await source.details())[uid].volumes
         told = (volume.fs.capacity_bytes, volume.fs.used_bytes, volume.fs.available_bytes, volume.fs.inodes_used)
         assert told == (1000, 400, 600, 1)
-        grown = volume_objects("data")["persistentvolume"]
-        grown["spec"] |= {"capacity": {"storage": "2Gi"}, "claimRef": {"namespace": "default", "name": "data"}}
-        await rig.cloud.apply("persistentvolume", grown)
+        await grow(rig, "data")
 
         async def expanded() -> bool:
             return len(csi.calls("NodeExpandVolume")) == 1
@@ -198,6 +223,34 @@ async def test_a_volume_grows_under_its_pod_and_tells_how_full_it_is(rig: Rig, t
         (call,) = csi.calls("NodeExpandVolume")
         assert call["capacity_range"] == {"required_bytes": 2 << 30}
         assert call["volume_path"].endswith("/pv-data/mount")
+        claim = lambda: rig.cloud.objects["persistentvolumeclaim", "default", "data"]["status"]
+        await rig.cloud.until(lambda: claim().get("capacity") == {"storage": "2Gi"})
+        assert claim()["conditions"] == []
+        assert not claim().get("allocatedResourceStatuses")
+        told = [one for one in rig.cloud.events.values() if one["reason"] == "FileSystemResizeSuccessful"]
+        assert {one["involvedObject"]["kind"] for one in told} == {"Pod", "PersistentVolumeClaim"}
+        await rig.cloud.delete("user", grace_s=1)
+        await rig.cloud.until(lambda: bool(rig.cloud.deleted))
+
+
+async def test_a_volume_that_has_grown_without_its_pod_grows_before_it_and_a_refusal_is_told(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "AGAIN_S", 1.0)
+    with driver(tmp_path, "stage", "expand", "refuse-expand") as csi:
+        await give(rig, "data")
+        await grow(rig, "data")
+        await rig.cloud.apply("pod", claiming("user", "data"))
+        await rig.cloud.until(lambda: is_ready(rig.cloud, "user"))
+        assert "VolumeResizeFailed" in rig.cloud.reasons()
+        claim = lambda: rig.cloud.objects["persistentvolumeclaim", "default", "data"]["status"]
+        await rig.cloud.until(lambda: claim()["allocatedResourceStatuses"] == {"storage": "NodeResizeInfeasible"})
+        assert claim()["capacity"] == {"storage": "1Gi"}
+        assert [one["type"] for one in claim()["conditions"]] == ["NodeResizeError", "FileSystemResizePending"]
+        (csi.state / "allow").touch()
+        await grow(rig, "data")  # the resizer tries again
+        await rig.cloud.until(lambda: claim()["capacity"] == {"storage": "2Gi"})
+        assert csi.names()[:3] == ["NodeStageVolume", "NodePublishVolume", "NodeExpandVolume"]
         await rig.cloud.delete("user", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
 
@@ -214,9 +267,7 @@ async def test_a_driver_that_wants_to_is_asked_again_and_its_volumes_grow_too(
         before = record.stat().st_ino
         await until(lambda: called(csi, "NodePublishVolume", 5))
         assert record.stat().st_ino == before  # nothing is written for that
-        grown = volume_objects("data")["persistentvolume"]
-        grown["spec"] |= {"capacity": {"storage": "2Gi"}, "claimRef": {"namespace": "default", "name": "data"}}
-        await rig.cloud.apply("persistentvolume", grown)
+        await grow(rig, "data")
         await until(lambda: called(csi, "NodeExpandVolume", 1))
         assert len(csi.calls("NodeStageVolume")) == 1
         await rig.cloud.delete("user", grace_s=1)
@@ -230,18 +281,37 @@ async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_p
     with driver(tmp_path, "stage") as csi:
         await rig.cloud.until(lambda: said(rig, "is not attached yet"), 5)
         assert csi.names() == []
-        from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name
-
         name = attachment_name(CsiVolume("pv-data", NAME, "handle-data"), NODE)
+        unique = unique_name(NAME, "handle-data")
+        node = lambda: rig.cloud.objects["node", "", NODE]["status"]
+        assert node()["volumesInUse"] == [unique]  # before it is even attached
         status = {"attached": True, "attachmentMetadata": {"device": "sdx"}}
-        await rig.cloud.apply("volumeattachment", {"metadata": {"name": name, "namespace": ""}, "status": status})
+        attachment = {"metadata": {"name": name, "namespace": ""}, "status": status}
+        leaving = attachment["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+        await rig.cloud.apply("volumeattachment", attachment | {"metadata": leaving})
+        await rig.cloud.until(lambda: said(rig, "is not attached yet according to the node status"), 5)
+        node()["volumesAttached"] = [{"name": unique, "devicePath": ""}]
+        await rig.cloud.until(lambda: said(rig, "is being detached"), 5)
+        assert csi.names() == []
+        await rig.cloud.apply("volumeattachment", attachment)
         await rig.cloud.until(lambda: is_ready(rig.cloud, "waits"))
         assert csi.calls("NodeStageVolume")[0]["publish_context"] == {"device": "sdx"}
-        node = lambda: rig.cloud.objects["node", "", NODE]["status"]
-        await rig.cloud.until(lambda: node().get("volumesInUse") == [f"kubernetes.io/csi/{NAME}^handle-data"], 15)
         await rig.cloud.delete("waits", grace_s=1)
         await rig.cloud.until(lambda: bool(rig.cloud.deleted))
         await rig.cloud.until(lambda: not node().get("volumesInUse"))
+
+
+async def test_a_pod_that_ends_while_it_waits_for_its_volume_leaves_nothing(rig: Rig, tmp_path: Path) -> None:
+    with driver(tmp_path, "stage") as csi:
+        await give(rig, "data", {"attachRequired": True})
+        await rig.cloud.apply("pod", claiming("waits", "data"))
+        await rig.cloud.until(lambda: said(rig, "is not attached yet"), 15)
+        node = lambda: rig.cloud.objects["node", "", NODE]["status"]
+        assert node()["volumesInUse"]
+        await rig.cloud.delete("waits", grace_s=1)
+        await rig.cloud.until(lambda: bool(rig.cloud.deleted))
+        await rig.cloud.until(lambda: not node().get("volumesInUse"))
+        assert csi.names() == []  # the driver has never heard of it
 
 
 async def test_a_refusal_is_told_and_tried_again(rig: Rig, tmp_path: Path) -> None:
@@ -258,7 +328,9 @@ async def test_a_refusal_is_told_and_tried_again(rig: Rig, tmp_path: Path) -> No
 async def test_volumes_outlive_a_restart_and_go_when_their_driver_is_back(daemon: Containerd, tmp_path: Path) -> None:
     with driver(tmp_path, "stage") as csi:
         async with rig_on(daemon, tmp_path) as rig:
-            await give(rig, "data")
+            await give(rig, "data", {"attachRequired": True})
+            await rig.cloud.until(lambda: ("node", "", NODE) in rig.cloud.objects)
+            await attach(rig, "data")
             await rig.cloud.apply("pod", claiming("kept", "data"))
             await rig.cloud.until(lambda: is_ready(rig.cloud, "kept"))
             cloud = rig.cloud

@@ -27,8 +27,10 @@ from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.resources import linux_resources
 from edgesite.edge.edged.volumes import emptydir, nfs
 from edgesite.edge.edged.volumes.csi.driver import CSI
-from edgesite.edge.edged.volumes.csi.records import FILE, Records
+from edgesite.edge.edged.volumes.csi.expansion import finished, smaller
+from edgesite.edge.edged.volumes.csi.records import ATTACHED, EPHEMERAL, FILE, LIFECYCLE, Records, Waiting
 from edgesite.edge.edged.volumes.csi.volume import (
+    Claim,
     CsiVolume,
     attachment_name,
     capability,
@@ -38,7 +40,8 @@ from edgesite.edge.edged.volumes.csi.volume import (
 )
 from edgesite.edge.edged.volumes.host import give_all_to_group
 from edgesite.edge.edged.volumes.payload import VolumeError
-from edgesite.kube import json
+from edgesite.kube import json, schema
+from edgesite.kube.patch_strategic import strategic_merge
 from edgesite.kube.protowire import encode
 
 GIVEN = {"envs": {"A": "1"}, "devices": [{"container_path": "/dev/a", "host_path": "/dev/null", "permissions": "rw"}]}
@@ -190,7 +193,7 @@ def test_records_tell_who_uses_a_volume(tmp_path: Path) -> None:
         records.write(records.of_pod(uid, volume), {"specVolID": "pv"})
     records.write(records.staged("d.test", "h"))
     assert records.users("d.test", "h") == ["u1", "u2"]
-    assert records.in_pods() == [("d.test", "h")]
+    assert records.attached() == [("d.test", "h")]
     assert records.users("d.test", "other") == []
     (staged,) = records.all_staged()
     assert (staged.driver, staged.handle) == ("d.test", "h")
@@ -200,6 +203,40 @@ def test_records_tell_who_uses_a_volume(tmp_path: Path) -> None:
     records.remove(records.of_pod("u2", volume))
     assert records.users("d.test", "h") == []
     assert not records.of_pod("u2", volume).folder.exists()
+
+
+def test_records_tell_what_the_cluster_has_attached(tmp_path: Path) -> None:
+    records = Records(Paths(tmp_path, tmp_path / "logs"))
+    waiting = {"to-come": Waiting.YET, "here": Waiting.NO_MORE, "plain": Waiting.NEVER}
+    for handle, how in waiting.items():
+        records.write(records.of_pod("u", CsiVolume(f"pv-{handle}", "d", handle)), {ATTACHED: how.value})
+    records.write(records.of_pod("u", CsiVolume("own", "d", "inline")), {LIFECYCLE: EPHEMERAL})
+    records.write(records.of_pod("u", CsiVolume("go", "d", "of-go")), {LIFECYCLE: "Persistent"})
+    records.write(records.staged("d", "left"), {ATTACHED: Waiting.NO_MORE.value})
+    records.write(records.staged("d", "plain"), {ATTACHED: Waiting.NEVER.value})
+    assert sorted(handle for _, handle in records.attached()) == ["here", "left", "of-go", "to-come"]
+    (untouched,) = (one.handle for one in records.of("u") if records.is_untouched(one))
+    assert untouched == "to-come"
+    here = records.of_pod("u", CsiVolume("pv-here", "d", "here"))
+    records.write(here, records.grown(here, "2Gi"))
+    assert records.capacity(here) == "2Gi"
+    assert ("d", "here") in records.attached()
+
+
+def test_what_a_claim_is_told_when_its_volume_has_grown() -> None:
+    conditions = [{"type": "FileSystemResizePending"}, {"type": "ModifyingVolume"}, {"type": "Resizing"}]
+    status = {"capacity": {"storage": "1Gi"}, "conditions": conditions}
+    status["allocatedResourceStatuses"] = {"storage": "NodeResizePending"}
+    metadata = {"namespace": "shop", "name": "data", "uid": "u"}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "status": status}
+    patch = {"status": finished("2Gi", Claim.of(claim))}
+    schemas = schema.load()
+    definition = schemas.definition_of("", "v1", "PersistentVolumeClaim")
+    told = strategic_merge(schemas, definition, claim, patch)["status"]
+    assert told["capacity"] == {"storage": "2Gi"}
+    assert [one["type"] for one in told["conditions"]] == ["ModifyingVolume"]
+    assert not told.get("allocatedResourceStatuses")
+    assert (smaller("2Gi", "1Gi"), smaller("1Gi", "2Gi"), smaller("1Gi", "")) == ("1Gi", "1Gi", "1Gi")
 
 
 # Mounts

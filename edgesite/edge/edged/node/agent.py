@@ -23,7 +23,7 @@ from edgesite.edge.edged.node import describe
 from edgesite.edge.edged.runtime import Image, Runtime, RuntimeFault, RuntimeVersion
 from edgesite.edge.edged.services import NodeFacts
 from edgesite.edge.edged.settings import EdgedSettings
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, unavailable
 from edgesite.kube.times import InvalidTime, format_micro, parse_time
 
 if TYPE_CHECKING:
@@ -228,12 +228,22 @@ class NodeAgent:
         await self._meta.report_status("node", "", self._ctx.node_name, patch)
         self._status, self._reported_at = status, self._ctx.clock.monotonic()
 
+    async def tell_volumes_in_use(self) -> dict[str, Any]:
+        """Have the cloud know now which volumes are in use, whatever reports are on their way; returns the Node as it is there.
+        Raises ApiError."""
+        if not self._registered.is_set():
+            raise unavailable("the node is not registered yet")
+        await self._report_if_news()  # takes the place of one that still waits, which would take the volumes back
+        patch = {"metadata": {"name": self._ctx.node_name}, "status": {"volumesInUse": self._node.volumes_in_use()}}
+        return await self._meta.patch("node", "", self._ctx.node_name, patch)
+
     async def _current_status(self) -> dict[str, Any]:
         ctx, facts = self._ctx, self._facts
         assert facts is not None
         await self._list_images()
         version = self._version
         before = (self._status or self._object.get("status") or {}).get("conditions") or ()
+        why_not_ready = await self._why_not_ready()  # before what else may change meanwhile
         return describe.node_status(
             ctx.node_name,
             facts,
@@ -244,9 +254,7 @@ class NodeAgent:
             images=self._images,
             devices=self._node.devices(),
             volumes_in_use=self._node.volumes_in_use(),
-            node_conditions=describe.conditions(
-                self._node.stress, await self._why_not_ready(), before, ctx.clock.time()
-            ),
+            node_conditions=describe.conditions(self._node.stress, why_not_ready, before, ctx.clock.time()),
         )
 
     async def _why_not_ready(self) -> str | None:

@@ -5,15 +5,18 @@ State   See the parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgesite.context import Context, Folders
 from edgesite.edge.edged.devices.manager import DeviceManager
+from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.plugins.registry import PluginKind, PluginRegistry
 from edgesite.edge.edged.settings import EdgedSettings
+from edgesite.edge.edged.volumes.csi.attachments import Attachments
+from edgesite.edge.edged.volumes.csi.expansion import Expansion
 from edgesite.edge.edged.volumes.csi.node import CsiNodeReport
 from edgesite.edge.edged.volumes.csi.records import Records
 from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
@@ -36,29 +39,44 @@ class NodePlugins:
         meta: Meta,
         objects: Objects,
         *,
+        events: Events,
         active: Callable[[], set[str]],
         beside: Callable[..., None],
+        tell_in_use: Callable[[], Awaitable[Mapping[str, Any]]],
+        node_changed: Callable[[], None],
     ) -> None:
-        """``active`` gives the uids of pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends."""
+        """``active`` gives the uids of pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends.
+        ``tell_in_use`` has the cloud know which volumes are in use and returns the Node; ``node_changed`` is told when there are more
+        devices or fewer, or fewer volumes are in use."""
         self._folder = paths.root / "plugins_registry"
         self._devices_folder = settings.device_plugins or paths.root / "device-plugins"
         self._ctx, self._threads, self._beside = ctx, ctx.threads, beside
         self._listeners: list[Callable[[], None]] = []
         self._report = CsiNodeReport(meta, ctx.node_name, ctx.clock, ctx.random, ctx.log, lambda: objects.cloud_is_ours)
+        self._node_changed = node_changed
+        records = Records(paths)
         self.csi = CsiVolumes(
-            Records(paths), ctx.node_name, objects, ctx.net, ctx.threads, ctx.log, self._drivers_changed, beside
+            records,
+            ctx.node_name,
+            objects,
+            ctx.net,
+            ctx.threads,
+            ctx.log,
+            self._drivers_changed,
+            beside,
+            Attachments(ctx.node_name, objects, tell_in_use, node_changed),
+            Expansion(records, objects, events, ctx.clock, ctx.threads),
         )
         self.devices = DeviceManager(
             self._devices_folder, ctx.net, ctx.clock, ctx.threads, ctx.log, active=active, beside=beside
         )
         self._kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
 
-    async def load(self, node_changed: Callable[[], None]) -> None:
-        """Read what plugins gave before; ``node_changed`` is told when there are more devices or fewer, or other volumes are in use.
-        Raises OSError."""
+    async def load(self) -> None:
+        """Read what plugins gave before. Raises OSError."""
         await self._threads.run(self._make_folders)
-        await self.devices.load(node_changed)
-        await self.csi.load(node_changed)
+        await self.devices.load(self._node_changed)
+        await self.csi.load()
 
     async def start(self, folders: Folders, changed: Callable[[], None], *, with_devices: bool) -> None:
         """Find plugins from now on; ``changed`` is told when what pods wait for may be there. Containers of a runtime that does not

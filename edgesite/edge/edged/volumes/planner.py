@@ -101,10 +101,10 @@ class VolumePlanner:
         readonly, is_claimed = False, False
         if claim := claim_name(self._state.pod, volume):
             readonly = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
-            found = await self._claimed(claim)
+            bound, found = await self._claimed(claim)
             is_claimed, volume = True, {"name": name, **source_of(found)}
             if "csi" in volume:
-                self._csi(name, persistent(found, readonly=readonly))
+                self._csi(name, persistent(found, readonly=readonly, claim=bound))
                 return
         if "csi" in volume:
             self._csi(name, inline(self._state.pod, volume))
@@ -175,8 +175,8 @@ class VolumePlanner:
         )
         self._job(name, _make_files, target, files, self._version(), in_memory, self._group)
 
-    async def _claimed(self, name: str) -> Mapping[str, Any]:
-        """The PersistentVolume behind a claim. Raises VolumeError."""
+    async def _claimed(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """A claim and the PersistentVolume behind it. Raises VolumeError."""
         objects = self._services.objects
         claim = await objects.claim(self._state.pod.namespace, name)
         if claim is None:
@@ -187,7 +187,7 @@ class VolumePlanner:
         if volume is None:
             raise ClaimPending(f'persistentvolume "{claim["spec"]["volumeName"]}" not found')
         check_claimed(volume, claim, await self._labels())
-        return volume
+        return claim, volume
 
     async def _labels(self) -> Mapping[str, str]:
         """The node's labels: those that it gives itself, and what operators and drivers have added."""

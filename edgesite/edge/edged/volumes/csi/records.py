@@ -16,6 +16,7 @@ import hashlib
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +26,23 @@ from edgesite.edge.edged.volumes.csi.volume import CsiVolume
 from edgesite.edge.edged.volumes.host import is_in_mount_table
 from edgesite.kube import json
 
-__all__ = ["CAPACITY", "EPHEMERAL", "LIFECYCLE", "PLUGIN", "Record", "Records"]
+__all__ = ["ATTACHED", "CAPACITY", "EPHEMERAL", "LIFECYCLE", "PLUGIN", "Record", "Records", "Waiting"]
 
 FILE: Final = "vol_data.json"
 PLUGIN: Final = "csi"
 CAPACITY: Final = "edgesiteCapacity"  #: a member of ours
+ATTACHED: Final = "edgesiteAttached"  #: ours, too; one of `Waiting`
 LIFECYCLE: Final = "volumeLifecycleMode"
 EPHEMERAL: Final = "Ephemeral"
+_ALWAYS: Final = ("driverName", "volumeHandle")
+
+
+class Waiting(StrEnum):
+    """Whether a cluster attaches a volume to the node."""
+
+    YET = "waiting"  #: it is to be attached; its driver has not been asked for anything
+    NO_MORE = "true"  #: it is attached
+    NEVER = "false"  #: its driver knows no attaching
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Records:
     def write(self, record: Record, more: Mapping[str, str] | None = None) -> None:
         """Put a record down, with the folder that it belongs to. Raises OSError."""
         record.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        data = {"driverName": record.driver, "volumeHandle": record.handle, **(more or {})}
+        data = dict(zip(_ALWAYS, (record.driver, record.handle), strict=True)) | dict(more or {})
         replace_file(record.folder / FILE, json.dumps(data))
 
     def is_published(self, record: Record) -> bool:
@@ -82,6 +93,11 @@ class Records:
     def capacity(self, record: Record) -> str:
         """How large the volume was when it was mounted, as its PersistentVolume had it; "" if that is not known."""
         return str(_read(record.folder / FILE).get(CAPACITY) or "")
+
+    def grown(self, record: Record, capacity: str) -> dict[str, str]:
+        """What a record holds beside driver and handle, with another size."""
+        data = _read(record.folder / FILE)
+        return {key: str(value) for key, value in data.items() if key not in _ALWAYS} | {CAPACITY: capacity}
 
     def remove(self, record: Record) -> None:
         """Forget a volume whose driver has undone its mounts; never what is still mounted. Raises OSError."""
@@ -103,13 +119,18 @@ class Records:
         """All volumes that are staged here."""
         return [one for folder in _folders(self._staging) for one in _records(folder)]
 
-    def in_pods(self) -> list[tuple[str, str]]:
-        """Driver and handle of each PersistentVolume that a pod has, or is getting."""
+    def is_untouched(self, record: Record) -> bool:
+        """Whether a volume's driver has not been asked for anything yet."""
+        return bool(_read(record.folder / FILE).get(ATTACHED) == Waiting.YET)
+
+    def attached(self) -> list[tuple[str, str]]:
+        """Driver and handle of each volume that the cluster attaches to this node and that a pod has, or is getting, or that is still
+        staged. Those of which a record does not tell, as a Go kubelet's, are taken to be attached."""
         found: dict[tuple[str, str], None] = {}
-        for pod in _folders(self._paths.pods):
-            for one in self.of(pod.name):
-                if _read(one.folder / FILE).get(LIFECYCLE) != EPHEMERAL:
-                    found[one.driver, one.handle] = None
+        for one in (*(one for pod in _folders(self._paths.pods) for one in self.of(pod.name)), *self.all_staged()):
+            data = _read(one.folder / FILE)
+            if data.get(LIFECYCLE) != EPHEMERAL and data.get(ATTACHED) != Waiting.NEVER:
+                found[one.driver, one.handle] = None
         return list(found)
 
     def users(self, driver: str, handle: str) -> list[str]:

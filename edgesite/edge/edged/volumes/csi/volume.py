@@ -15,12 +15,45 @@ from typing import Any, Final
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes.payload import VolumeError
 
-__all__ = ["CsiVolume", "attachment_name", "capability", "inline", "persistent", "pod_context", "wants_group"]
+__all__ = ["Claim", "CsiVolume", "attachment_name", "capability", "inline", "persistent", "pod_context", "wants_group"]
 
 #: CSI's access modes. A driver that tells single writers apart from single nodes gets the numbers of `_ONE_WRITER`.
 _MODES: Final = {"ReadWriteOnce": 1, "ReadWriteOncePod": 1, "ReadOnlyMany": 3, "ReadWriteMany": 5}
 _ONE_WRITER: Final = {"ReadWriteOnce": 7, "ReadWriteOncePod": 6}
 _CONTEXT: Final = "csi.storage.k8s.io/"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The PersistentVolumeClaim behind a volume, as far as its size goes."""
+
+    namespace: str
+    name: str
+    uid: str
+    capacity: str = ""  #: how large the file system is known to be
+    resize: str = ""  #: how far a change of its size has come
+    conditions: tuple[str, ...] = ()  #: types
+
+    @classmethod
+    def of(cls, claim: Mapping[str, Any]) -> Claim:
+        metadata, status = claim.get("metadata") or {}, claim.get("status") or {}
+        return cls(
+            str(metadata.get("namespace") or "default"),
+            str(metadata.get("name") or ""),
+            str(metadata.get("uid") or ""),
+            str((status.get("capacity") or {}).get("storage") or ""),
+            str((status.get("allocatedResourceStatuses") or {}).get("storage") or ""),
+            tuple(str(one.get("type")) for one in status.get("conditions") or ()),
+        )
+
+    def reference(self) -> dict[str, Any]:
+        return {
+            "kind": "PersistentVolumeClaim",
+            "apiVersion": "v1",
+            "namespace": self.namespace,
+            "name": self.name,
+            "uid": self.uid,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +74,7 @@ class CsiVolume:
     publish_secret: tuple[str, str] | None = None
     expand_secret: tuple[str, str] | None = None
     capacity: str = ""  #: as the PersistentVolume has it
+    claim: Claim | None = None
 
 
 def inline(pod: Pod, volume: Mapping[str, Any]) -> CsiVolume:
@@ -62,8 +96,8 @@ def inline(pod: Pod, volume: Mapping[str, Any]) -> CsiVolume:
     )
 
 
-def persistent(volume: Mapping[str, Any], *, readonly: bool) -> CsiVolume:
-    """Read a PersistentVolume of a driver. Raises VolumeError."""
+def persistent(volume: Mapping[str, Any], *, readonly: bool, claim: Mapping[str, Any] | None = None) -> CsiVolume:
+    """Read a PersistentVolume of a driver, and the claim that it is bound to. Raises VolumeError."""
     spec = volume.get("spec") or {}
     source = spec["csi"]
     if not source.get("driver") or not source.get("volumeHandle"):
@@ -82,6 +116,7 @@ def persistent(volume: Mapping[str, Any], *, readonly: bool) -> CsiVolume:
         publish_secret=_reference(source, "nodePublishSecretRef"),
         expand_secret=_reference(source, "nodeExpandSecretRef"),
         capacity=str((spec.get("capacity") or {}).get("storage") or ""),
+        claim=Claim.of(claim) if claim is not None else None,
     )
 
 

@@ -4,7 +4,7 @@ All that is done to one volume is done under one lock, so that a pod that comes 
 
 Units   Seconds.
 Errors  VolumeError: why a volume cannot be mounted now. PluginError, an OSError: the driver refused to undo something.
-State   Drivers, what was staged since the start, and what is in use, in memory; the mounts' records on disk (`records`).
+State   Drivers, and what was staged since the start, in memory; the mounts' records on disk (`records`).
 Source  kubelet's csi plugin: order of calls, what of a CSIDriver matters; texts as kubelet words them.
 """
 
@@ -24,47 +24,32 @@ from edgesite.edge.edged.plugins.errors import PluginError
 from edgesite.edge.edged.plugins.registry import PluginInfo, PluginRefused
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.volumes import host
-from edgesite.edge.edged.volumes.claims import ClaimPending
-from edgesite.edge.edged.volumes.csi.records import CAPACITY, EPHEMERAL, LIFECYCLE, Record, Records
-from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name, capability, pod_context, wants_group
+from edgesite.edge.edged.volumes.csi.attachments import Attachments
+from edgesite.edge.edged.volumes.csi.expansion import Expansion, smaller
+from edgesite.edge.edged.volumes.csi.records import (
+    ATTACHED,
+    CAPACITY,
+    EPHEMERAL,
+    LIFECYCLE,
+    Record,
+    Records,
+    Waiting,
+)
+from edgesite.edge.edged.volumes.csi.rules import DriverRules
+from edgesite.edge.edged.volumes.csi.volume import CsiVolume, capability, pod_context, wants_group
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
-from edgesite.kube.quantity import InvalidQuantity, parse
 
 if TYPE_CHECKING:
     from edgesite.edge.edged.podusage import FsUsage
     from edgesite.edge.edged.volumes.csi.driver import CsiDriver
 
-__all__ = ["CsiVolumes", "DriverRules", "Mounted"]
+__all__ = ["CsiVolumes", "Mounted"]
 
 TOKENS: Final = "csi.storage.k8s.io/serviceAccount.tokens"
 REPUBLISH_S: Final = 60.0
 _VERSION: Final = "1."
-
-
-@dataclass(frozen=True, slots=True)
-class DriverRules:
-    """What a CSIDriver object says; the defaults are those of a driver without one."""
-
-    attach: bool = True
-    pod_info: bool = False
-    group_policy: str = "ReadWriteOnceWithFSType"
-    lifecycles: tuple[str, ...] = ("Persistent",)
-    token_requests: tuple[Mapping[str, Any], ...] = ()
-    republish: bool = False
-
-    @classmethod
-    def of(cls, obj: Mapping[str, Any]) -> DriverRules:
-        spec = obj.get("spec") or {}
-        return cls(
-            attach=spec.get("attachRequired") is not False,
-            pod_info=bool(spec.get("podInfoOnMount")),
-            group_policy=spec.get("fsGroupPolicy") or "ReadWriteOnceWithFSType",
-            lifecycles=tuple(spec.get("volumeLifecycleModes") or ("Persistent",)),
-            token_requests=tuple(spec.get("tokenRequests") or ()),
-            republish=bool(spec.get("requiresRepublish")),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +77,24 @@ class CsiVolumes:
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
         changed: Callable[[Mapping[str, CsiDriver]], None],
         beside: Callable[..., None],
+        attachments: Attachments,
+        expansion: Expansion,
     ) -> None:
         """``changed`` is told of the drivers whenever one comes or goes; ``beside(function, *args)`` runs something beside."""
+        self._attachments, self._expansion = attachments, expansion
         self._records, self._node, self._objects, self._threads, self._log = records, node, objects, threads, log
         self._changed, self._beside, self._net = changed, beside, net
         self._drivers: dict[str, CsiDriver] = {}
         self._staged: set[tuple[str, str]] = set()
-        self._in_use: dict[tuple[str, str], None] = {}
-        self._in_use_changed: Callable[[], None] = lambda: None
         self._locks: dict[tuple[str, str], _Lock] = {}
 
-    async def load(self, in_use_changed: Callable[[], None]) -> None:
-        """Find what pods have from before a restart; ``in_use_changed`` is told when `in_use` gives something else."""
-        self._in_use = dict.fromkeys(await self._threads.run(self._records.in_pods))
-        self._in_use_changed = in_use_changed
+    async def load(self) -> None:
+        """Find what pods have from before a restart. Raises OSError."""
+        self._attachments.load(await self._threads.run(self._records.attached))
 
     def in_use(self) -> list[str]:
-        """Volumes that pods here have, as ``volumesInUse`` of the Node names them: they are not to be detached."""
-        return sorted(f"kubernetes.io/csi/{driver}^{handle}" for driver, handle in self._in_use)
+        """Volumes that are not to be detached, as ``volumesInUse`` of the Node names them."""
+        return self._attachments.in_use()
 
     # -- drivers come and go
 
@@ -163,9 +148,9 @@ class CsiVolumes:
             there = await self._threads.run(self._records.is_published, record)
             if not there or rules.republish:
                 await self._bring(pod, volume, group, record, rules, lazily=lazily, again=there)
-            if there:
-                await self._expand(volume, record)
-        return Mounted(str(record.mount), again_s)
+            grown_s = await self._grow(pod, volume, record)
+        waits = [one for one in (again_s, grown_s) if one is not None]
+        return Mounted(str(record.mount), min(waits, default=None))
 
     async def _bring(
         self,
@@ -184,17 +169,20 @@ class CsiVolumes:
             raise VolumeError(
                 f'volume mode "{kind}" not supported by driver {volume.driver} (only supports {list(rules.lifecycles)})'
             )
-        context = await self._attached(volume, rules)
+        if not again and self._attachments.may_be_needed(volume, rules):
+            await self._threads.run(self._records.write, record, self._told(volume, Waiting.YET))
+        attached = await self._attachments.wait(volume, rules)
         body: dict[str, Any] = {
-            "publish_context": context,
+            "publish_context": attached.context,
             "volume_capability": capability(volume, driver.capabilities, group),
         }
+        waiting = Waiting.NO_MORE if attached.is_needed else Waiting.NEVER
         if not again:
-            await self._threads.run(self._records.write, record, self._told(volume))
+            await self._threads.run(self._records.write, record, self._told(volume, waiting))
         if "STAGE_UNSTAGE_VOLUME" in driver.capabilities and not volume.is_inline:
             staged = self._records.staged(volume.driver, volume.handle)
             if (volume.driver, volume.handle) not in self._staged:
-                await self._stage(driver, volume, staged, body)
+                await self._stage(driver, volume, staged, body, waiting)
             body["staging_target_path"] = str(staged.staged)
         told = await self._context(pod, volume, rules)
         body |= {
@@ -207,8 +195,10 @@ class CsiVolumes:
         if group is not None and not again and not sets_group and wants_group(volume, rules.group_policy):
             await self._threads.run(host.give_all_to_group, record.mount, group, lazily)
 
-    async def _stage(self, driver: CsiDriver, volume: CsiVolume, staged: Record, body: Mapping[str, Any]) -> None:
-        await self._threads.run(self._records.write, staged)
+    async def _stage(
+        self, driver: CsiDriver, volume: CsiVolume, staged: Record, body: Mapping[str, Any], waiting: Waiting
+    ) -> None:
+        await self._threads.run(self._records.write, staged, {ATTACHED: waiting.value})
         await self._threads.run(_make_folder, staged.staged)
         secrets = await self._secret(volume.stage_secret)
         await driver.stage(
@@ -216,30 +206,26 @@ class CsiVolumes:
         )
         self._staged.add((volume.driver, volume.handle))
 
-    async def _expand(self, volume: CsiVolume, record: Record) -> None:
-        """Let the file system of a mounted volume grow, if the volume has. Raises VolumeError, PluginError, OSError."""
+    async def _grow(self, pod: Pod, volume: CsiVolume, record: Record) -> float | None:
+        """Let a mounted volume grow; returns after how long to come back. Raises VolumeError, OSError."""
         driver = self._drivers.get(volume.driver)
-        before = await self._threads.run(self._records.capacity, record)
-        if driver is None or "EXPAND_VOLUME" not in driver.capabilities or not _is_larger(volume.capacity, before):
-            return
+        if volume.is_inline or driver is None or "EXPAND_VOLUME" not in driver.capabilities:
+            return None
         staged = self._records.staged(volume.driver, volume.handle)
-        body = {
-            "volume_path": str(record.mount),
-            "capacity_range": {"required_bytes": parse(volume.capacity).value()},
-            "volume_capability": capability(volume, driver.capabilities, None),
-            "secrets": await self._secret(volume.expand_secret),
-        }
+        body: dict[str, Any] = {"volume_capability": capability(volume, driver.capabilities, None)}
         if staged.staged.is_dir():
             body["staging_target_path"] = str(staged.staged)
-        await driver.expand(volume.handle, body)
-        await self._threads.run(self._records.write, record, self._told(volume))
+        body["secrets"] = await self._secret(volume.expand_secret)
+        told = await self._threads.run(self._records.grown, record, volume.capacity)
+        return await self._expansion.grow(pod, volume, record, driver, body, told)
 
-    def _told(self, volume: CsiVolume) -> dict[str, str]:
+    def _told(self, volume: CsiVolume, waiting: Waiting) -> dict[str, str]:
         return {
             "specVolID": volume.name,
             "nodeName": self._node,
             LIFECYCLE: _lifecycle(volume),
-            CAPACITY: volume.capacity,
+            CAPACITY: smaller(volume.capacity, volume.claim.capacity if volume.claim is not None else ""),
+            ATTACHED: waiting.value,
         }
 
     async def _rules(self, driver: str) -> DriverRules:
@@ -251,28 +237,6 @@ class CsiVolumes:
             return DriverRules.of(found)
         # A cloud of another make cannot tell of drivers: then only the attachment itself shows whether one is needed.
         return DriverRules(attach=self._objects.cloud_is_ours, lifecycles=("Persistent", "Ephemeral"), pod_info=True)
-
-    async def _attached(self, volume: CsiVolume, rules: DriverRules) -> Mapping[str, str]:
-        """Return what the attachment tells the driver. Raises ClaimPending until the volume is attached."""
-        if volume.is_inline or (not rules.attach and self._objects.cloud_is_ours):
-            return {}
-        name = attachment_name(volume, self._node)
-        try:
-            found = await self._objects.newest("volumeattachment", "", name)
-        except ApiError as exc:
-            raise ClaimPending(f"the VolumeAttachment {name} cannot be read: {exc.message}") from exc
-        if found is None:
-            if not rules.attach:
-                return {}
-            raise ClaimPending(f"volume {volume.handle} is not attached yet: no VolumeAttachment {name}")
-        status = found.get("status") or {}
-        if status.get("attached"):
-            if (volume.driver, volume.handle) not in self._in_use:
-                self._in_use[volume.driver, volume.handle] = None
-                self._in_use_changed()
-            return status.get("attachmentMetadata") or {}
-        why = (status.get("attachError") or {}).get("message", "")
-        raise ClaimPending(f"volume {volume.handle} is not attached yet{': ' + why if why else ''}")
 
     async def _secret(self, reference: tuple[str, str] | None) -> dict[str, str]:
         if reference is None:
@@ -322,6 +286,9 @@ class CsiVolumes:
 
     async def _unpublish(self, record: Record) -> None:
         driver = self._drivers.get(record.driver)
+        if await self._threads.run(self._records.is_untouched, record):
+            await self._threads.run(self._records.remove, record)
+            return
         if driver is not None:
             await driver.unpublish(record.handle, str(record.mount))
         elif await self._threads.run(host.is_in_mount_table, record.mount):
@@ -332,18 +299,16 @@ class CsiVolumes:
     async def _unstage_unused(self, driver_name: str, handle: str) -> None:
         if await self._threads.run(self._records.users, driver_name, handle):
             return
-        if self._in_use.pop((driver_name, handle), 0) is None:
-            self._in_use_changed()
         staged = self._records.staged(driver_name, handle)
-        if not staged.folder.is_dir():
-            return
-        if (driver := self._drivers.get(driver_name)) is None:
-            return  # `sweep` does it when the driver comes back
-        if "STAGE_UNSTAGE_VOLUME" in driver.capabilities:
-            await driver.unstage(handle, str(staged.staged))
-        self._staged.discard((driver_name, handle))
-        await self._threads.run(host.unmount, staged.staged)
-        await self._threads.run(self._records.remove, staged)
+        if staged.folder.is_dir():
+            if (driver := self._drivers.get(driver_name)) is None:
+                return  # `sweep` does it when the driver comes back
+            if "STAGE_UNSTAGE_VOLUME" in driver.capabilities:
+                await driver.unstage(handle, str(staged.staged))
+            self._staged.discard((driver_name, handle))
+            await self._threads.run(host.unmount, staged.staged)
+            await self._threads.run(self._records.remove, staged)
+        self._attachments.given_back((driver_name, handle))
 
     async def sweep(self, driver: str) -> None:
         """Unstage volumes of a driver that no pod has: their pods ended while edgesite or the driver was being stopped."""
@@ -407,11 +372,3 @@ def _lifecycle(volume: CsiVolume) -> str:
 
 def _make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True, mode=0o750)
-
-
-def _is_larger(wanted: str, before: str) -> bool:
-    """Whether a volume has grown; of one without a size on record nothing is known."""
-    try:
-        return bool(before) and parse(wanted) > parse(before)
-    except InvalidQuantity:
-        return False
