@@ -20,6 +20,7 @@ from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
 from edgesite.apiserver.connect import Connections
 from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.crds import CustomResources
+from edgesite.apiserver.devices import DeviceAdmission, DeviceStrategy, device_schemas
 from edgesite.apiserver.documents import Documents, version_info
 from edgesite.apiserver.kinds import Kind, Kinds, prefix_of
 from edgesite.apiserver.logs import NodeRoads
@@ -39,7 +40,7 @@ from edgesite.apiserver.tokenrequests import TokenRequests
 from edgesite.apiserver.views import Views
 from edgesite.apiserver.watch import Watches
 from edgesite.apiserver.writes import Writes
-from edgesite.kube import json
+from edgesite.kube import devices, json
 from edgesite.kube.resources import BUILTIN, SERVICES, Resource
 
 if TYPE_CHECKING:
@@ -92,13 +93,16 @@ def serve_kinds(schemas: Schemas, extra: Iterable[Resource] = (), ranges: Ranges
     strategies["", "services"] = ServiceStrategy(
         addresses=Addresses(ranges.addresses), ports=Ports(ranges.first_port, ranges.last_port)
     )
+    strategies[devices.GROUP, "devices"] = strategies[devices.GROUP, "devicemodels"] = DeviceStrategy()
+    custom = device_schemas(schemas)
     for row in rows:
         stored = by_path[row.stored_as] if row.stored_as is not None else row
-        definition = schemas.definition_of(row.group, row.version, row.kind)
+        schema = custom.get((row.plural, row.version)) if row.group == devices.GROUP else None
+        definition = schema.definition if schema else schemas.definition_of(row.group, row.version, row.kind)
         to_stored, from_stored = conversions(row, stored)
         strategy = strategies[stored.group, stored.plural]
         prefix = prefix_of(stored.group, stored.plural)
-        kinds.add([Kind(row, strategy, prefix, stored, definition, to_stored, from_stored)])
+        kinds.add([Kind(row, strategy, prefix, stored, definition, to_stored, from_stored, schema)])
     return kinds
 
 
@@ -171,6 +175,7 @@ def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
         DefaultTolerations(store, kinds),
         RuntimeClasses(store, kinds),
         NodeRestriction(store, kinds),
+        DeviceAdmission(store, kinds),
     ]
 
 

@@ -1,7 +1,8 @@
 """The custom resources that the cloud role works with, for a cluster that does not have them: what ``--install-crds`` writes.
 
-Made from the rows of `edgesite.kube.resources`, whose groups end with ``kubeedge.io``. Their contents are not checked by the
-cluster: KubeEdge's own definitions, where they are installed already, are left as they are.
+Devices and their models have definitions of their own (`edgesite.kube.devices.crds`); the others are made from the rows of
+`edgesite.kube.resources` whose groups end with ``kubeedge.io``, and the cluster does not check their contents. KubeEdge's own
+definitions, where they are installed already, are left as they are.
 
 Errors  ApiError of the API.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.kube import devices
+from edgesite.kube.devices import crds
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import BUILTIN
 
@@ -24,7 +27,8 @@ _DEFINITIONS: Final = next(one for one in BUILTIN if one.plural == "customresour
 
 def definitions() -> list[dict[str, Any]]:
     """Return the CustomResourceDefinitions."""
-    return [_definition(row) for row in BUILTIN if row.group.endswith(".kubeedge.io")]
+    others = [_definition(row) for row in BUILTIN if row.group.endswith(".kubeedge.io") and row.group != devices.GROUP]
+    return [*crds.definitions(), *others]
 
 
 def _definition(row: Resource) -> dict[str, Any]:

@@ -4,8 +4,9 @@
     from_storage(row, obj)     the stored object, as ``row`` shows it
 
 events.k8s.io/v1 Events are stored as core/v1 ones; the two differ in the names of fields. autoscaling/v1 has one CPU target
-where v2 has a list of metrics; what v1 cannot say travels in annotations, so that nothing is lost on the way through it. Versions
-of a custom resource differ in their apiVersion alone.
+where v2 has a list of metrics; what v1 cannot say travels in annotations, so that nothing is lost on the way through it. Devices
+of v1alpha2 are stored as v1beta1 (`edgesite.kube.devices`). Versions
+of any other custom resource differ in their apiVersion alone.
 Rows that own their objects are returned as they are.
 
 Errors  None raised: what cannot be read in an annotation is left there.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edgesite.kube import json
+from edgesite.kube import devices, json
 from edgesite.kube.resourcetable import Resource
 
 __all__ = ["from_storage", "to_storage"]
@@ -49,6 +50,8 @@ def to_storage(row: Resource, obj: Object) -> Object:
         return {**_renamed(obj, _EVENT_FIELDS), "apiVersion": "v1"}
     if row.group == "autoscaling":
         return _autoscaler_to_v2(obj)
+    if row.group == devices.GROUP:
+        return devices.to_v1beta1(obj)
     group, version, _ = row.stored_as
     return {**obj, "apiVersion": f"{group}/{version}"}
 
@@ -61,6 +64,8 @@ def from_storage(row: Resource, obj: Object) -> Object:
         return {**_renamed(obj, _CORE_FIELDS), "apiVersion": row.api_version}
     if row.group == "autoscaling":
         return _autoscaler_to_v1(obj)
+    if row.group == devices.GROUP:
+        return devices.to_v1alpha2(obj)
     return {**obj, "apiVersion": row.api_version}
 
 

@@ -4,7 +4,7 @@
     BUILTIN                       all rows of the embedded API server, in the order of its API groups
     ResourceTable(BUILTIN)        look-up by (group, version, plural) or by kind; rows may be added (CRDs, plugins) and removed
 
-Two kinds are views of another row's objects (``stored_as``): events.k8s.io Events are stored as core ones, autoscaling/v1
+Some kinds are views of another row's objects (``stored_as``): events.k8s.io Events are stored as core ones, devices of v1alpha2 as v1beta1, autoscaling/v1
 HorizontalPodAutoscalers as v2; `edgesite.kube.conversion` turns one into the other.
 
 Source  Discovery of kube-apiserver 1.36 (names, scopes, verbs, subresources), KubeEdge's reliablesyncs CRDs.
@@ -30,6 +30,8 @@ __all__ = [
     "CUSTOM_RESOURCE_DEFINITIONS",
     "DAEMON_SETS",
     "DEPLOYMENTS",
+    "DEVICES",
+    "DEVICE_MODELS",
     "ENDPOINTS",
     "ENDPOINT_SLICES",
     "EVENTS",
@@ -298,6 +300,18 @@ _OTHERS: Final = (
     ),
 )
 
+_DEVICE: Final = _row("Device", "devices")
+_DEVICE_MODEL: Final = _row("DeviceModel", "devicemodels")
+_DEVICES: Final = (
+    *_rows("devices.kubeedge.io", "v1beta1", _DEVICE, _DEVICE_MODEL),
+    *_rows(
+        "devices.kubeedge.io",
+        "v1alpha2",
+        replace(_DEVICE, stored_as=("devices.kubeedge.io", "v1beta1", "devices")),
+        replace(_DEVICE_MODEL, stored_as=("devices.kubeedge.io", "v1beta1", "devicemodels")),
+    ),
+)
+
 _APIREGISTRATION: Final = _rows(
     "apiregistration.k8s.io", "v1", _cluster("APIService", "apiservices", "", "status", categories=_EXTENSIONS)
 )
@@ -330,6 +344,7 @@ BUILTIN: Final[tuple[Resource, ...]] = (
     *_STORAGE,
     *_ADMISSION,
     *_OTHERS,
+    *_DEVICES,
 )
 
 _TABLE: Final = ResourceTable(BUILTIN)
@@ -350,6 +365,8 @@ CRON_JOBS: Final = _builtin("cronjobs", "batch")
 CUSTOM_RESOURCE_DEFINITIONS: Final = _builtin("customresourcedefinitions", "apiextensions.k8s.io")
 DAEMON_SETS: Final = _builtin("daemonsets", "apps")
 DEPLOYMENTS: Final = _builtin("deployments", "apps")
+DEVICES: Final = _builtin("devices", "devices.kubeedge.io", "v1beta1")
+DEVICE_MODELS: Final = _builtin("devicemodels", "devices.kubeedge.io", "v1beta1")
 ENDPOINTS: Final = _builtin("endpoints")
 ENDPOINT_SLICES: Final = _builtin("endpointslices", "discovery.k8s.io")
 EVENTS: Final = _builtin("events")

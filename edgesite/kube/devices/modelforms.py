@@ -1,0 +1,115 @@
+"""Specs of DeviceModels in both versions' forms.
+
+v1alpha2 has a member for each type with numbers for its limits; v1beta1 has the type's name, and limits as texts.
+
+Errors  None raised: what has not the shape of its version is kept beside (see `conversion`).
+Source  KubeEdge v1.12 and v1.15, the CRDs in build/crds/devices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edgesite.kube import json
+
+__all__ = ["TYPES", "spec_to_alpha", "spec_to_beta"]
+
+Object = dict[str, Any]
+TYPES: Final = ("int", "string", "double", "float", "boolean", "bytes")  #: of v1alpha2; in v1beta1 in capitals
+_LIMITS: Final = ("minimum", "maximum")
+_TEXTS: Final = ("accessMode", "unit")
+
+
+def spec_to_beta(spec: Object, kept: Object) -> tuple[Object, Object]:
+    """Return the spec in v1beta1's form, and what would not come back from it."""
+    made = {name: value for name, value in spec.items() if name != "properties"}
+    made.update(_dict(kept.get("spec")))
+    was, lost = _dict(kept.get("properties")), {}
+    properties = []
+    for one in spec.get("properties") or ():
+        if not isinstance(one, dict):
+            continue
+        name = str(one.get("name") or "")
+        whole = was.get(name)
+        if isinstance(whole, dict) and property_to_alpha(whole) == one:
+            properties.append(whole)
+            continue
+        properties.append(property_to_beta(one))
+        if property_to_alpha(properties[-1]) != one:
+            lost[name] = one
+    if properties:
+        made["properties"] = properties
+    return made, ({"properties": lost} if lost else {})
+
+
+def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
+    """Return the spec in v1alpha2's form, and what would not come back from it."""
+    made = {name: value for name, value in spec.items() if name == "protocol"}
+    rest = {name: value for name, value in spec.items() if name not in ("protocol", "properties")}
+    was, changed = _dict(kept.get("properties")), {}
+    properties = []
+    for one in spec.get("properties") or ():
+        if not isinstance(one, dict):
+            continue
+        name = str(one.get("name") or "")
+        whole = was.get(name)
+        if isinstance(whole, dict) and property_to_beta(whole) == one:
+            properties.append(whole)
+            continue
+        properties.append(property_to_alpha(one))
+        if property_to_beta(properties[-1]) != one:
+            changed[name] = one
+    if properties:
+        made["properties"] = properties
+    lost: Object = {}
+    if changed:
+        lost["properties"] = changed
+    if rest:
+        lost["spec"] = rest
+    return made, lost
+
+
+def property_to_beta(one: Object) -> Object:
+    made: Object = {name: one[name] for name in ("name", "description") if name in one}
+    types = _dict(one.get("type"))
+    name = next((name for name in TYPES if isinstance(types.get(name), dict)), "")
+    if not name:
+        return made
+    made["type"] = name.upper()
+    facts = types[name]
+    made.update({field: facts[field] for field in _TEXTS if field in facts})
+    for field in _LIMITS:
+        if isinstance(facts.get(field), int | float) and not isinstance(facts[field], bool):
+            made[field] = json.dumps(facts[field]).decode()
+    return made
+
+
+def property_to_alpha(one: Object) -> Object:
+    made: Object = {name: one[name] for name in ("name", "description") if name in one}
+    name = str(one.get("type") or "").lower()
+    if name not in TYPES:
+        return made
+    facts: Object = {field: one[field] for field in _TEXTS if field in one}
+    for field in _LIMITS:
+        number = _number(one.get(field), whole=name == "int")
+        if number is not None:
+            facts[field] = number
+    made["type"] = {name: facts}
+    return made
+
+
+def _number(text: Any, *, whole: bool) -> int | float | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        value = json.loads(text)
+    except (json.InvalidJson, RecursionError):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return None
+    number: int | float = value
+    return number
+
+
+def _dict(value: Any) -> Object:
+    return value if isinstance(value, dict) else {}
