@@ -83,6 +83,7 @@ class Reflector:
         self.on_failure: Callable[[], None] | None = None  #: called whenever the server could not be listed or watched
         self.fresh_since: float | None = None  #: monotonic time since which changes come in; None while they do not
         self._relisted_at = -STEADY_S
+        self._in_doubt = False
         self.resource_version = ""  #: of the newest state seen; "" asks for a list
 
     async def run(self) -> None:
@@ -91,12 +92,30 @@ class Reflector:
             try:
                 if not self.resource_version:
                     await self._list()
+                elif self._in_doubt and await self._went_back():
+                    self._may_list_at_once()
+                    continue
                 await self._watch()
             except ApiError as exc:
                 if exc.code != 410 or not self._may_list_at_once():
                     await self._back_off(exc)
             except TimeoutError:
                 await self._back_off(TimeoutError("no answer in time"))
+
+    async def _went_back(self) -> bool:
+        """Whether the server's state is older than the one that we have seen: it was restored from a backup. A watch would then
+        tell nothing until the server has got as far again. Raises ApiError, TimeoutError."""
+        with anyio.fail_after(LIST_S):
+            page = await self._page(1, "")
+        newest = str((page.get("metadata") or {}).get("resourceVersion") or "")
+        self._in_doubt = False
+        if not (newest.isdecimal() and self.resource_version.isdecimal()) or int(newest) >= int(self.resource_version):
+            return False
+        self._log.warning(
+            "%s: the API is at version %s and has told of %s: it was restored from a backup, perhaps. Listing anew",
+            self._resource.plural, newest, self.resource_version,
+        )  # fmt: skip
+        return True
 
     def _may_list_at_once(self) -> bool:
         """The state to go on from is gone, so list again; without a pause unless that has just been done."""
@@ -148,6 +167,7 @@ class Reflector:
         selection = self._selection
         timeout_s = int(WATCH_S * (1.0 + self._random.random()))
         began, seen = self._clock.monotonic(), False
+        self._in_doubt = True  # of a watch that does not end in time: the server may be another one, or its storage
         watch = self._client.watch(
             self._resource,
             selection.namespace,
@@ -164,7 +184,9 @@ class Reflector:
                 async for event in events:
                     seen = True
                     self._take(event)
-        if not seen and self._clock.monotonic() - began < 1.0:
+        lasted_s = self._clock.monotonic() - began
+        self._in_doubt = lasted_s < timeout_s - 1
+        if not seen and lasted_s < 1.0:
             raise ApiError(500, "InternalError", "the watch ended at once")
 
     def _take(self, event: WatchEvent) -> None:

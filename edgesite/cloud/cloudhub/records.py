@@ -49,6 +49,14 @@ class DeliveryRecords(Protocol):
         """The edge does not take the object, for it knows that this one has ended."""
         ...
 
+    def lost(self, node: str) -> None:
+        """The node was told what the API no longer knows: it may hold anything, and is to be sent all anew."""
+        ...
+
+    def went_back(self) -> None:
+        """The API has told of an older state than before: what nodes hold is to be compared now."""
+        ...
+
     def replace(self, node: str, refs: Iterable[ObjectRef]) -> None:
         """The edge has told all that it holds."""
         ...

@@ -22,6 +22,7 @@ from edgesite.cloud.cloudhub.identities import is_barred
 from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed, wants_node
 from edgesite.kube.resources import NODES, PODS
 from edgesite.wire import resource
+from edgesite.wire.delivery import version_number
 from edgesite.wire.message import Message, MessageMaker, Operation
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ class Downstream:
         maker: MessageMaker,
         holders: Callable[[str], Iterable[str]],
         on_its_way: Callable[[str, str], None],
+        went_back: Callable[[], None] = lambda: None,
     ) -> None:
+        """``went_back`` is called when the API tells of an older version than before."""
         self._objects = objects
+        self._went_back = went_back
         self._holders = holders
         self._on_its_way = on_its_way
         self._bus = bus
@@ -161,7 +165,14 @@ class Downstream:
         ending = bool(pod["metadata"].get("deletionTimestamp"))
         self._pod(Operation.UPDATE if ending else Operation.INSERT, pod)
 
+    def look(self, old: Object, new: Object) -> None:
+        """Versions grow, except over a restore from a backup."""
+        before, now = (version_number(one["metadata"].get("resourceVersion")) for one in (old, new))
+        if 0 < now < before:
+            self._went_back()
+
     def _pod_updated(self, old: Object, pod: Object) -> None:
+        self.look(old, pod)
         bound_now = not (old.get("spec") or {}).get("nodeName")
         hold_s = STATUS_S if _is_status_alone(old, pod) else 0.0
         self._pod(Operation.INSERT if bound_now else Operation.UPDATE, pod, hold_s)
@@ -224,6 +235,7 @@ class _ConfigHandler:
         self._downstream.config_changed(Operation.UPDATE, self._type, self._kind, obj)
 
     def updated(self, old: Object, obj: Object) -> None:
+        self._downstream.look(old, obj)
         self.changed(obj)
 
     def deleted(self, obj: Object) -> None:

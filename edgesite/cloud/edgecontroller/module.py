@@ -20,7 +20,7 @@ from edgesite.cloud.edgecontroller.inorder import InOrder
 from edgesite.cloud.edgecontroller.objects import EdgeObjects, takes_errors
 from edgesite.cloud.edgecontroller.upstream import Upstream
 from edgesite.cloud.taskmanager.needs import TaskNeeds
-from edgesite.context import Context, Inbox, Section
+from edgesite.context import Context, Inbox, Revisions, Section
 from edgesite.wire.message import MessageMaker
 
 __all__ = ["EdgeController"]
@@ -49,11 +49,12 @@ class EdgeController:
         inbox = ctx.bus.join("edgecontroller", "edgecontroller")
         leases = ctx.bus.join(LEASES, LEASES)
 
-        def knows_errors(node: str) -> bool:
+        def is_own(node: str) -> bool:
             nodes = ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
-            if nodes is not None and nodes.is_own(node):
-                return True
-            return takes_errors(objects.nodes.get(node) or {})
+            return nodes is not None and nodes.is_own(node)
+
+        def knows_errors(node: str) -> bool:
+            return is_own(node) or takes_errors(objects.nodes.get(node) or {})
 
         def holders(uid: str) -> Iterable[str]:
             records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
@@ -63,6 +64,18 @@ class EdgeController:
             records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
             if records is not None:
                 records.on_its_way(node, uid)
+
+        def lost(node: str, version: int) -> None:
+            records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
+            if records is not None:
+                records.lost(node)
+            if (revisions := ctx.services.find(Revisions)) is not None:  # type: ignore[type-abstract]
+                revisions.advance(version)
+
+        def went_back() -> None:
+            records = ctx.services.find(DeliveryRecords)  # type: ignore[type-abstract]
+            if records is not None:
+                records.went_back()
 
         def task_needs(node: str, namespace: str, secret: str) -> bool:
             needs = ctx.services.find(TaskNeeds)  # type: ignore[type-abstract]
@@ -78,10 +91,12 @@ class EdgeController:
                 tasks.start_soon(informers.run)
             objects = EdgeObjects(informers)
             await objects.wait_synced()
-            tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way).run)
+            tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way, went_back).run)
             ctx.services.provide(EdgeObjects, objects)
             rules, now = NodeRules(objects, task_needs), ctx.clock.monotonic
-            upstream = Upstream(client, rules, ctx.bus, maker, knows_errors, on_its_way, now, ctx.log)
+            upstream = Upstream(
+                client, rules, ctx.bus, maker, knows_errors, on_its_way, now, ctx.log, is_own=is_own, lost=lost
+            )
             requests = InOrder(tasks, upstream.handle, _AT_ONCE)
             tasks.start_soon(_take, leases, InOrder(tasks, upstream.handle, _RENEWALS_AT_ONCE))
             ctx.ready()

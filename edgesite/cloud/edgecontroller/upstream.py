@@ -16,11 +16,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules, node_metadata, node_patch, pod_patch
 from edgesite.cloud.edgecontroller.downstream import removal_message
 from edgesite.cloud.edgecontroller.events import write_event
+from edgesite.cloud.edgecontroller.evidence import Evidence
 from edgesite.cloud.edgecontroller.objects import typed
 from edgesite.cloud.edgecontroller.references import references_of
 from edgesite.cloud.edgecontroller.requests import (
@@ -104,6 +106,9 @@ class Upstream:
         on_its_way: Callable[[str, str], None],
         monotonic: Callable[[], float],
         log: Log,
+        *,
+        is_own: Callable[[str], bool],
+        lost: Callable[[str, int], None],
     ) -> None:
         self._client = client
         self._rules = rules
@@ -112,6 +117,7 @@ class Upstream:
         self._knows_errors = knows_errors  #: whether a node understands that a query is answered with an error
         self._on_its_way = on_its_way  #: (node, uid): the node may soon hold what it has asked for
         self._monotonic = monotonic
+        self._evidence = Evidence(client, is_own, lost, self._remove_pod, log)
         self._renewed: dict[
             str, tuple[float, str]
         ] = {}  # node -> when its lease was written last, and the version since
@@ -157,6 +163,8 @@ class Upstream:
         except ApiError as exc:
             self._log.debug("refused: node=%s resource=%s: %s", node, message.resource, exc)
             await self._refuse(node, path, message, exc)
+            with suppress(ApiError):  # it will be refused again
+                await self._evidence.look(node, path, message, exc)
         except InvalidMessage as exc:
             await self._refuse(node, path, message, bad_request(str(exc)))
         except Exception:
@@ -302,7 +310,7 @@ class Upstream:
         node, namespace = resource.node_of(message.resource), path.object_namespace
 
         async def remove(name: str, uid: str) -> None:
-            await self._to_hub(removal_message(self._maker, node, "pod", namespace, name, uid))
+            await self._remove_pod(node, namespace, name, uid)
 
         for report in pod_reports(path.name, message):
             pod = resource.ResourcePath(path.namespace, "pod", report.name)
@@ -311,6 +319,10 @@ class Upstream:
             else:
                 await remove(report.name, report.uid)
         return OK
+
+    async def _remove_pod(self, node: str, namespace: str, name: str, uid: str) -> None:
+        """Have a pod ended at an edge."""
+        await self._to_hub(removal_message(self._maker, node, "pod", namespace, name, uid))
 
     async def _create_mirror_pod(self, path: ResourcePath, message: Message) -> Object:
         return await create_mirror_pod(self._client, resource.node_of(message.resource), path, message.object())

@@ -95,7 +95,7 @@ class _Proof:
         self._strangers: set[str] = set()  # nodes that may come from another instance, and do not tell what they hold
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         self._past = LostPast(ctx, client, records)
-        records.suspect = self._queue
+        records.suspect, records.suspect_all = self._queue, self._queue_all
         self._nodes: dict[str, None] = {}
         self._filled = anyio.Event()
 
@@ -109,6 +109,11 @@ class _Proof:
     def _queue(self, node: str) -> None:
         self._nodes[node] = None
         self._filled.set()
+
+    def _queue_all(self) -> None:
+        hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
+        for node in hub.nodes() if hub is not None else ():
+            self._queue(node)
 
     async def _catch_up(self) -> None:
         """Learn what other instances have recorded of nodes that may come from them."""
@@ -142,9 +147,7 @@ class _Proof:
             for node in self._records.nodes():
                 if not objects.node_exists(node):
                     self._records.forget_node(node)
-            hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
-            for node in hub.nodes() if hub is not None else ():
-                self._queue(node)
+            self._queue_all()
 
     async def compare(self, node: str) -> None:
         """Send what the node lacks, and the end of what it should no longer have."""

@@ -85,7 +85,8 @@ class Records:
         self._on_its_way: dict[str, dict[str, None]] = {}  # node -> uids that it may hold before it says so
         self.written: dict[tuple[str, str], ObjectRef] = {}  #: (node, uid) -> as it stands in the API
         self.changed: dict[tuple[str, str], None] = {}  #: what differs from that, in order
-        self.suspect: Callable[[str], None] = lambda node: None  #: told of a node that has refused something
+        self.suspect: Callable[[str], None] = lambda node: None  #: told of a node that is to be compared now
+        self.suspect_all: Callable[[], None] = lambda: None
         self._denied: dict[str, dict[str, ObjectRef]] = {}
         self._filled = anyio.Event()
         self._urgent = anyio.Event()
@@ -151,6 +152,14 @@ class Records:
     def denied(self, node: str, ref: ObjectRef) -> None:
         self._denied.setdefault(node, {})[ref.uid] = ref
         self.suspect(node)
+
+    def lost(self, node: str) -> None:
+        for uid in self._by_node.get(node, {}):
+            self.unknown(node, uid)
+        self.suspect(node)
+
+    def went_back(self) -> None:
+        self.suspect_all()
 
     # -- for the module ------------------------------------------------------------------------------------------
 

@@ -240,8 +240,10 @@ class GoEdge:
         else:
             self.meta.pop(key, None)
         if is_pod and operation == "delete":
-            self.ended.append(content["metadata"]["uid"])
-            self.pods.pop(key, None)
+            uid = content["metadata"]["uid"]
+            self.ended.append(uid)
+            if self.pods.get(key, {"metadata": {"uid": uid}})["metadata"]["uid"] == uid:
+                self.pods.pop(key, None)
         elif is_pod:
             assert content["spec"]["nodeName"] == self.node
             self.pods[key] = content
