@@ -18,6 +18,7 @@ POD_LOGS_DIR: Final = Path("/var/log/pods")  #: where kubelets have the logs of 
 DEVICE_PLUGINS_DIR: Final = Path(
     "/var/lib/kubelet/device-plugins"
 )  #: fixed in device plugins, whatever kubelet's root is
+POD_RESOURCES_DIR: Final = Path("/var/lib/kubelet/pod-resources")  #: fixed in what asks for them
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -82,6 +83,7 @@ def edge_defaults(data_dir: Path, *, kubeedge_paths: bool, node_name: str, cloud
     if kubeedge_paths:
         edged["podLogsDirectory"] = str(POD_LOGS_DIR)
         edged["devicePluginsDirectory"] = str(DEVICE_PLUGINS_DIR)
+        edged["podResourcesDirectory"] = str(POD_RESOURCES_DIR)
     else:
         pki = data_dir / "pki"
         hub |= {

@@ -19,6 +19,7 @@ __all__ = [
     "parse_resolv_conf",
     "pod_dns",
     "pod_hostname",
+    "wants_cluster",
 ]
 
 MAX_SERVERS: Final = 3  #: More are not read by the C library.
@@ -65,6 +66,12 @@ def pod_dns(pod: Pod, host: DnsConfig, cluster_dns: Sequence[str], cluster_domai
         name, value = option.get("name", ""), option.get("value")
         options[name] = name if value is None else f"{name}:{value}"
     return DnsConfig(servers[:MAX_SERVERS], searches[:MAX_SEARCHES], tuple(options.values()))
+
+
+def wants_cluster(pod: Pod) -> bool:
+    """Whether a pod asks for the cluster's DNS."""
+    policy = pod.spec.get("dnsPolicy") or "ClusterFirst"
+    return policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.host_network)
 
 
 def _cluster(pod: Pod, host: DnsConfig, servers: Sequence[str], domain: str) -> DnsConfig:

@@ -112,7 +112,7 @@ class Edged:
             paths,
             meta,
             objects,
-            active=lambda: {one.pod.uid for one in pods.states() if not one.finished},
+            running=lambda: [one.pod for one in pods.states() if not one.finished],
             beside=lambda *work: services.beside(*work),
             events=events,
             tell_in_use=agent.tell_volumes_in_use,

@@ -82,6 +82,7 @@ class EdgedSettings:
     credential_config: Path | None = None  #: file of credential providers
     credential_programs: Path | None = None  #: folder of their programs
     device_plugins: Path | None = None  #: folder of their sockets; None: below the root
+    pod_resources: Path | None = None  #: folder of the socket that tells of devices; None: below the root
     event_rate: float = 5.0  #: a second; 0: no limit
     event_burst: int = 10
     master_namespace: str = "default"  #: of the service of the API
@@ -155,6 +156,7 @@ class EdgedSettings:
             credential_config=_path(section.get("imageCredentialProviderConfigFile")),
             credential_programs=_path(section.get("imageCredentialProviderBinDir")),
             device_plugins=_path(section.get("devicePluginsDirectory")),
+            pod_resources=_path(section.get("podResourcesDirectory")),
             master_namespace=section.get("masterServiceNamespace") or "default",
         )
 

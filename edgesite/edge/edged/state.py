@@ -94,6 +94,7 @@ class PodState:
     termination: Termination | None = None
     mirror_uid: str = ""  #: of a static pod's mirror, once there is one
     volumes: dict[str, str] = field(default_factory=dict)  #: host path by name of a volume
+    sole_claims: set[str] = field(default_factory=set)  #: claims that only one pod may use, and that this one has
     recursive_read_only: bool = False  #: whether mounts are read-only to the bottom where that is wanted if possible
     ready: dict[str, bool] = field(default_factory=dict)  #: answers of readiness probes, by container id
     started: dict[str, bool] = field(default_factory=dict)  #: answers of startup probes, by container id
@@ -104,6 +105,7 @@ class PodState:
     probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)  #: results by container, probe and result
     start_time: str = ""
     ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
+    given_back: bool = False  #: It has ended, and has no volumes of drivers any more.
     released: bool = False  #: It has ended, and the cloud was told: all that may still be here is its sandbox.
     reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent
 

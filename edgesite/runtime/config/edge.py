@@ -29,7 +29,6 @@ IGNORED = frozenset(
         "modules.metaManager.metaServer.apiAudiences",
         "modules.metaManager.metaServer.serviceAccountKeyFiles",
         "modules.metaManager.metaServer.dummyServer",
-        "modules.deviceTwin.dmiSockPath",
     }
 )
 
@@ -237,6 +236,11 @@ class Edged(Model):
         description="ours: folder of device plugins' sockets; default: /var/lib/kubelet/device-plugins as edgecore, else device-plugins "
         "below rootDirectory",
     )
+    podResourcesDirectory: str = Field(
+        "",
+        description="ours: folder of the socket that tells which containers have which devices; default: /var/lib/kubelet/pod-resources as "
+        "edgecore, else pod-resources below rootDirectory",
+    )
     podLogsDirectory: str = Field(
         "", description="ours: root of container logs; default: /var/log/pods as edgecore, else in the data directory"
     )
@@ -291,11 +295,35 @@ class EventBusTLS(Model):
     tlsMqttPrivateKeyFile: str = KEY
 
 
+class EmbeddedBroker(Model):
+    """Ours: KubeEdge's internal broker knows nobody and keeps nothing."""
+
+    passwordFile: str = Field("", description="users, as mosquitto_passwd writes them")
+    aclFile: str = Field("", description="who may publish and read what, in mosquitto's grammar")
+    allowAnonymous: bool | None = Field(
+        None, description="clients without a name; default: from this host alone, and only without passwordFile"
+    )
+    useIdentityAsUsername: bool = Field(False, description="the common name of a client certificate is the user")
+    certFile: str = Field("", description="certificate for ssl:// addresses")
+    keyFile: str = ""
+    caFile: str = Field("", description="CA of client certificates")
+    requireCertificate: bool = False
+    maxConnections: int = Field(1000, ge=1, le=100_000)
+    maxPacketBytes: int = Field(4 << 20, ge=1024, le=256 << 20)
+    maxQueuedMessages: int = Field(1000, ge=1, le=65_000, description="for a client that is connected but slow")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> EmbeddedBroker:
+        if self.requireCertificate and not self.caFile:
+            raise ValueError("requireCertificate needs caFile")
+        return self
+
+
 class EventBus(Model):
     enable: bool = True
     mqttQOS: int = Field(0, ge=0, le=2)
     mqttRetain: bool = False
-    mqttSessionQueueSize: int = 100
+    mqttSessionQueueSize: int = Field(100, ge=1, le=65_000)
     mqttServerInternal: str = "tcp://127.0.0.1:1884"
     mqttServerExternal: str = "tcp://127.0.0.1:1883"
     mqttSubClientID: str = ""
@@ -304,6 +332,7 @@ class EventBus(Model):
     mqttPassword: str = ""
     mqttMode: int = Field(2, ge=0, le=2, description="0 internal broker, 1 both, 2 external only; need in [0,2] range")
     eventBusTLS: EventBusTLS = EventBusTLS()
+    broker: EmbeddedBroker = EmbeddedBroker()
 
 
 class MetaServer(Model):
@@ -331,6 +360,10 @@ class ServiceBus(Model):
 
 class DeviceTwin(Model):
     enable: bool = True
+    dmiSockPath: str = Field(
+        "/etc/kubeedge/",
+        description="folder of dmi.sock, or its path; in the data directory where /etc/kubeedge is missing",
+    )
 
 
 class DBTest(Model):

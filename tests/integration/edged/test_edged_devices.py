@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, rig_on
 
+from edgesite.edge.edged.devices.podresources import POD_RESOURCES, SERVICE
+from edgesite.kube.protowire import decode, encode
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.runtime import until
@@ -85,6 +89,7 @@ async def test_devices_are_counted_given_and_given_back(rig: Rig, tmp_path: Path
         await until(printed)
         assert devices.calls("GetPreferredAllocation")[0]["available_deviceIDs"] == ["a", "b"]
         assert devices.calls("PreStartContainer") == [{"call": "PreStartContainer", "devices_ids": ["b"]}]
+        await _ask_who_has_what(rig, tmp_path)
         await rig.cloud.apply("pod", pod("greedy", wanting("main", 2)))
         await rig.cloud.until(lambda: rig.cloud.status("greedy").get("phase") == "Failed")
         status = rig.cloud.status("greedy")
@@ -97,6 +102,25 @@ async def test_devices_are_counted_given_and_given_back(rig: Rig, tmp_path: Path
         await rig.cloud.apply("pod", pod("later", wanting("main", 2)))
         await rig.cloud.until(lambda: is_ready(rig.cloud, "later"))
         assert sorted(devices.calls("Allocate")[-1]["devices_ids"]) == ["a", "b"]
+
+
+async def _ask_who_has_what(rig: Rig, root: Path) -> None:
+    """Ask as a program does that monitors devices, with gRPC's own client."""
+    socket = root / "edged" / "pod-resources" / "kubelet.sock"
+    async with grpc.aio.insecure_channel(f"unix://{socket}") as channel:
+
+        async def ask(method: str, answer: str, body: bytes = b"") -> dict[str, Any]:
+            return decode(POD_RESOURCES[answer], await channel.unary_unary(f"{SERVICE}{method}")(body, timeout=10))
+
+        held = {"resource_name": RESOURCE, "device_ids": ["b"], "topology": {"nodes": [{}]}}  # node 0
+        user = {"name": "user", "namespace": "default", "containers": [{"name": "main", "devices": [held]}]}
+        assert await ask("List", "ListPodResourcesResponse") == {"pod_resources": [user]}
+        named = encode(POD_RESOURCES["GetPodResourcesRequest"], {"pod_name": "user", "pod_namespace": "default"})
+        assert await ask("Get", "GetPodResourcesResponse", named) == {"pod_resources": user}
+        with pytest.raises(grpc.aio.AioRpcError, match="not found"):
+            await ask("Get", "GetPodResourcesResponse")
+        there = await ask("GetAllocatableResources", "AllocatableResourcesResponse")
+        assert [one["device_ids"] for one in there["devices"]] == [["a"], ["b"]]
 
 
 async def test_init_containers_leave_their_devices_to_the_ones_after_them(rig: Rig, tmp_path: Path) -> None:

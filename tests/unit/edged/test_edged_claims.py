@@ -73,3 +73,31 @@ async def test_a_pod_waits_for_its_claim_and_then_mounts_the_folder(tmp_path: Pa
         await rig.cloud.delete("web", grace_s=1)
         await rig.cloud.until(lambda: rig.cloud.deleted == ["uid-of-pod-web"])
     assert (folder / "kept").read_text() == "x"
+
+
+async def test_a_claim_of_one_pod_goes_from_one_to_the_next(tmp_path: Path) -> None:
+    machine = Machine()
+    (tmp_path / "disk").mkdir()
+    spec = {"local": {"path": str(tmp_path / "disk")}, "accessModes": ["ReadWriteOncePod"]}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+
+    def refused(name: str) -> bool:
+        text = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+        events = [one for one in rig.cloud.events.values() if one["involvedObject"].get("name") == name]
+        return any(one["reason"] == "FailedMount" and text in one["message"] for one in events)
+
+    async with machine.rig(tmp_path) as rig:
+        rig.cloud.objects["persistentvolume", "", "pv"] = {"metadata": {"name": "pv"}, "spec": spec}
+        await rig.cloud.apply("persistentvolumeclaim", CLAIM | {"metadata": {"name": "data"}})
+        await rig.cloud.apply("pod", pod("first", volumes=volumes))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "first") == "True")
+        await rig.cloud.apply("pod", pod("again", volumes=volumes))
+        await rig.cloud.until(lambda: refused("again"))
+        cloud = rig.cloud
+    cloud.events.clear()
+    async with machine.rig(tmp_path, cloud) as rig:  # whoever ran before has it, whoever is looked at first
+        await rig.cloud.until(lambda: refused("again"))
+        assert condition(rig.cloud, "Ready", "first") == "True"
+        assert not refused("first")
+        await rig.cloud.delete("first", grace_s=1)
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "again") == "True")

@@ -34,7 +34,21 @@ async def test_a_pod_becomes_running_and_ready(machine: Machine, tmp_path: Path)
         assert (main["ready"], main["started"], main["restartCount"]) == (True, True, 0)
         assert main["containerID"].startswith("fake://")
         await rig.cloud.until(lambda: "Started" in rig.cloud.reasons())
-        assert [one for one in rig.cloud.reasons() if one != "Starting"] == ["Pulled", "Created", "Started"]
+        told = [one for one in rig.cloud.reasons() if one != "Starting"]
+        assert sorted(told) == ["Created", "MissingClusterDNS", "Pulled", "Started"]
+
+
+async def test_a_pod_is_told_that_it_gets_no_dns_of_a_cluster(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        for name, policy in (("wants", "ClusterFirst"), ("own", "Default")):
+            await rig.cloud.apply("pod", pod(name, dnsPolicy=policy))
+            await rig.cloud.until(lambda name=name: condition(rig.cloud, "Ready", name) == "True")
+        (told,) = [one for one in rig.cloud.events.values() if one["reason"] == "MissingClusterDNS"]
+        assert told["message"].startswith('pod: "wants_default(uid-of-pod-wants)". kubelet does not have ClusterDNS IP')
+    async with Machine().rig(tmp_path / "with", tailoredKubeletConfig={"clusterDNS": ["10.96.0.10"]}) as rig:
+        await rig.cloud.apply("pod", pod("has"))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "has") == "True")
+        assert "MissingClusterDNS" not in rig.cloud.reasons()
 
 
 async def test_the_status_is_sent_once_when_nothing_changes(machine: Machine, tmp_path: Path) -> None:

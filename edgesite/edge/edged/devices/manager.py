@@ -231,6 +231,10 @@ class DeviceManager:
                     raise AllocationError(f"device plugin PreStartContainer rpc failed with err: {exc}") from exc
         return _together(held)
 
+    def devices(self) -> dict[str, list[Device]]:
+        """The devices of each resource, as their plugins list them."""
+        return {resource: list(offer.devices.values()) for resource, offer in self._offers.items()}
+
     def of_containers(self) -> list[Allocation]:
         """All allocations."""
         return list(self._allocations)

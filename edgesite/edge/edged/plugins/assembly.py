@@ -14,6 +14,7 @@ from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.paths import Paths
 from edgesite.edge.edged.plugins.registry import PluginKind, PluginRegistry
+from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.volumes.csi.attachments import Attachments
 from edgesite.edge.edged.volumes.csi.expansion import Expansion
@@ -40,17 +41,19 @@ class NodePlugins:
         objects: Objects,
         *,
         events: Events,
-        active: Callable[[], set[str]],
+        running: Callable[[], list[Pod]],
         beside: Callable[..., None],
         tell_in_use: Callable[[], Awaitable[Mapping[str, Any]]],
         node_changed: Callable[[], None],
     ) -> None:
-        """``active`` gives the uids of pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends.
+        """``running`` gives the pods that have not ended; ``beside(function, *args)`` runs something beside, until edged ends.
         ``tell_in_use`` has the cloud know which volumes are in use and returns the Node; ``node_changed`` is told when there are more
         devices or fewer, or fewer volumes are in use."""
         self._folder = paths.root / "plugins_registry"
         self._devices_folder = settings.device_plugins or paths.root / "device-plugins"
         self._ctx, self._threads, self._beside = ctx, ctx.threads, beside
+        self._running = running
+        self._resources_folder = settings.pod_resources or paths.root / "pod-resources"
         self._listeners: list[Callable[[], None]] = []
         self._report = CsiNodeReport(meta, ctx.node_name, ctx.clock, ctx.random, ctx.log, lambda: objects.cloud_is_ours)
         self._node_changed = node_changed
@@ -68,7 +71,13 @@ class NodePlugins:
             Expansion(records, objects, events, ctx.clock, ctx.threads),
         )
         self.devices = DeviceManager(
-            self._devices_folder, ctx.net, ctx.clock, ctx.threads, ctx.log, active=active, beside=beside
+            self._devices_folder,
+            ctx.net,
+            ctx.clock,
+            ctx.threads,
+            ctx.log,
+            active=lambda: {one.uid for one in running()},
+            beside=beside,
         )
         self._kinds: dict[str, PluginKind] = {"CSIPlugin": self.csi, "DevicePlugin": self.devices}
 
@@ -93,6 +102,10 @@ class NodePlugins:
 
             server = RegistrationServer(self._devices_folder, self.devices, ctx.net, ctx.threads, ctx.log)
             self._beside(server.run)
+            from edgesite.edge.edged.devices.podresources import PodResourcesServer
+
+            resources = PodResourcesServer(self._resources_folder, self.devices, self._running, ctx.net, ctx.threads)
+            self._beside(resources.run)
 
     def _drivers_changed(self, drivers: Mapping[str, CsiDriver]) -> None:
         self._report.changed(drivers)

@@ -10,7 +10,7 @@ from typing import Final
 from edgesite.edge.edged import dns
 from edgesite.edge.edged.clusterfacts import ClusterUnknown
 from edgesite.edge.edged.events import NORMAL, WARNING
-from edgesite.edge.edged.runtime import RuntimeFault, RuntimeUnavailable, SandboxConfig
+from edgesite.edge.edged.runtime import Isolation, RuntimeFault, RuntimeUnavailable, SandboxConfig
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.specs import host_ports, sandbox_config
 from edgesite.edge.edged.stages.admission import ports_collide
@@ -22,6 +22,10 @@ __all__ = ["SandboxStage"]
 RETRY_S: Final = 5.0
 PORTS_S: Final = 0.05
 KEPT_OLD: Final = 1
+NO_CLUSTER_DNS: Final = (
+    'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+    'Falling back to "Default" policy.'
+)
 
 
 class SandboxStage:
@@ -82,6 +86,7 @@ class SandboxStage:
         if len(config.hostname) > dns.MAX_KERNEL_NAME:
             why = f"a name of {len(config.hostname)} characters is longer than the {dns.MAX_KERNEL_NAME} that the kernel takes"
             raise self._failed(state, ValueError(f"setHostnameAsFQDN: {config.hostname}: {why}"))
+        self._tell_of_dns(state)
         await self._services.cgroups.before_sandbox(state.pod)
         try:
             sandbox_id = await runtime.run_sandbox(config)
@@ -95,6 +100,14 @@ class SandboxStage:
         self._forget_old(state)
         await self._services.cgroups.after_sandbox(state.pod)
         await self._write_hosts(state)
+
+    def _tell_of_dns(self, state: PodState) -> None:
+        """Say that a pod which wants the cluster's DNS gets the host's."""
+        services, pod = self._services, state.pod
+        wants = dns.wants_cluster(pod) and services.runtime.isolation is Isolation.CONTAINER
+        if wants and not services.settings.cluster_dns:
+            text = f'pod: "{pod.name}_{pod.namespace}({pod.uid})". {NO_CLUSTER_DNS}'
+            services.events.report(pod.reference(), WARNING, "MissingClusterDNS", text)
 
     async def _handler(self, state: PodState) -> str:
         """What the runtime calls the pod's runtime class. Raises StageWait."""

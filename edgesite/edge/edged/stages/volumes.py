@@ -67,7 +67,7 @@ class VolumesStage:
         if await self._services.threads.run(_has_volumes, paths, uid, (records.PLUGIN,)):
             await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
             await self._services.csi.unmount(uid)
-        self._let_go = True
+        self._let_go = state.given_back = True
 
     async def teardown(self, state: PodState) -> None:
         uid, paths = state.pod.uid, self._services.paths

@@ -10,10 +10,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube.selectors import InvalidSelector, from_object
 
-__all__ = ["ClaimPending", "check_claimed", "claim_name", "claim_names", "is_bound", "source_of"]
+__all__ = [
+    "ClaimPending",
+    "check_claimed",
+    "claim_name",
+    "claim_names",
+    "holds",
+    "is_bound",
+    "is_for_one_pod",
+    "source_of",
+]
 
 
 class ClaimPending(VolumeError):
@@ -37,6 +47,20 @@ def is_bound(claim: Mapping[str, Any] | None) -> bool:
     claim = claim or {}
     phase = (claim.get("status") or {}).get("phase")
     return phase == "Bound" and bool((claim.get("spec") or {}).get("volumeName"))
+
+
+def is_for_one_pod(volume: Mapping[str, Any]) -> bool:
+    """Whether only one pod at a time may use a PersistentVolume: one with other access modes, too, is left to the scheduler."""
+    return list((volume.get("spec") or {}).get("accessModes") or ()) == ["ReadWriteOncePod"]
+
+
+def holds(state: PodState, claim: str) -> bool:
+    """Whether a pod has a claim that only one pod may use. After a restart one that ran before has it, even if it has not come to that
+    yet."""
+    if state.released or state.given_back:
+        return False
+    ran = any(one.get("containerID") for one in state.pod.status.get("containerStatuses") or ())
+    return claim in state.sole_claims or (ran and claim in set(claim_names(state.pod)))
 
 
 def check_claimed(volume: Mapping[str, Any], claim: Mapping[str, Any], labels: Mapping[str, str]) -> None:

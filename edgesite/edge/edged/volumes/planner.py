@@ -19,7 +19,15 @@ from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.together import together
 from edgesite.edge.edged.volumes import emptydir, host
 from edgesite.edge.edged.volumes.atomic import File, write_payload
-from edgesite.edge.edged.volumes.claims import ClaimPending, check_claimed, claim_name, is_bound, source_of
+from edgesite.edge.edged.volumes.claims import (
+    ClaimPending,
+    check_claimed,
+    claim_name,
+    holds,
+    is_bound,
+    is_for_one_pod,
+    source_of,
+)
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, inline, persistent
 from edgesite.edge.edged.volumes.payload import (
     DEFAULT_MODE,
@@ -187,7 +195,17 @@ class VolumePlanner:
         if volume is None:
             raise ClaimPending(f'persistentvolume "{claim["spec"]["volumeName"]}" not found')
         check_claimed(volume, claim, await self._labels())
+        if is_for_one_pod(volume):
+            self._take_alone(name)
         return claim, volume
+
+    def _take_alone(self, claim: str) -> None:
+        """Have a claim that only one pod may use, once the last one has let go of it. Raises ClaimPending."""
+        mine = self._state
+        for other in self._services.pods():
+            if other is not mine and other.pod.namespace == mine.pod.namespace and holds(other, claim):
+                raise ClaimPending("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+        mine.sole_claims.add(claim)
 
     async def _labels(self) -> Mapping[str, str]:
         """The node's labels: those that it gives itself, and what operators and drivers have added."""
