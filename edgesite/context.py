@@ -375,6 +375,10 @@ class Module(Protocol):
     roles: ClassVar[frozenset[str]]  #: {"cloud"}, {"edge"} or both
     needs: ClassVar[frozenset[str]]  #: modules of the same role that must be ready first
     # Optional: ``stands_for: ClassVar[frozenset[str]]``, further names by which others may need this module.
+    # Optional, both or neither: ``reloads: ClassVar[frozenset[str]]``, dotted members of its section, each with all that is below it, that a
+    # running module takes over when the configuration is read again (SIGHUP), and ``def reload(self, config: Section) -> None``. It is called
+    # on the loop then, whether anything has changed or not (files that the settings name may have), with the section as it was at the start
+    # but for these members; it does nothing where ``run`` has not come so far. Raises ValueError: the former settings hold on.
     section: ClassVar[str]  #: dotted path of its settings in the role's configuration ("modules.edgeHub"), or ""
 
     def enabled(self, settings: Section) -> bool:

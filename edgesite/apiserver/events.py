@@ -37,7 +37,7 @@ class EventSweeper:
     def __init__(self, store: Store, clock: Clock, ttl_s: float) -> None:
         self._store = store
         self._clock = clock
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s  #: another one holds for events that change from then on
         self._due: OrderedDict[str, float] = OrderedDict()  # Unix time, soonest first
 
     async def run(self) -> None:
@@ -48,7 +48,7 @@ class EventSweeper:
                 try:
                     while True:
                         await self._sweep()
-                        await self._clock.sleep(min(PERIOD_S, self._ttl_s / 2))
+                        await self._clock.sleep(min(PERIOD_S, self.ttl_s / 2))
                         for event in watch.take():
                             self._note(event.row.key, event.type is EventType.DELETED)
                 except StoreError as exc:
@@ -56,7 +56,7 @@ class EventSweeper:
             await self._clock.sleep(1.0)
 
     def _load(self) -> None:
-        dues = [(self._last_change(row.value) + self._ttl_s, row.key) for row in self._store.list(PREFIX).rows]
+        dues = [(self._last_change(row.value) + self.ttl_s, row.key) for row in self._store.list(PREFIX).rows]
         self._due = OrderedDict((key, due) for due, key in sorted(dues))
 
     def _last_change(self, value: bytes) -> float:
@@ -70,7 +70,7 @@ class EventSweeper:
     def _note(self, key: str, deleted: bool) -> None:
         self._due.pop(key, None)
         if not deleted:
-            self._due[key] = self._clock.time() + self._ttl_s
+            self._due[key] = self._clock.time() + self.ttl_s
 
     async def _sweep(self) -> None:
         now = self._clock.time()

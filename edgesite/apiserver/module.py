@@ -8,6 +8,7 @@ State   ``state.db`` and ``pki/`` in the role's data folder; the administrator's
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -55,11 +56,20 @@ class ApiServerModule:
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = "api"
+    reloads: ClassVar[frozenset[str]] = frozenset({"certSANs", "eventTTL", "maxRequestsInFlight"})
+
+    def __init__(self) -> None:
+        self._served: _Served | None = None
 
     def enabled(self, settings: Section) -> bool:
         """Wanted unless the configuration names another API server."""
         api = settings.get("api")
         return api is not None and bool(api.get("enable", True))
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`; the file of tokens is read again. Raises ValueError."""
+        if self._served is not None:
+            self._served.reload(config)
 
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled. Raises OSError, ValueError, PkiError, apsw.Error and others when it cannot."""
@@ -98,7 +108,10 @@ class ApiServerModule:
                     max_body=config.maxRequestBytes,
                 )
                 metrics.register(made.metrics)
-                await self._serve(ctx, store, made)
+                try:
+                    await self._serve(ctx, store, made)
+                finally:
+                    self._served = None
 
     async def _serve(self, ctx: Context, store: Store, made: Assembly) -> None:
         """Open the listener, then tell the world; the store is open for as long as this runs."""
@@ -126,7 +139,9 @@ class ApiServerModule:
             reachable = config.advertiseAddress or _reachable(at.host)
             public = addresses.join(reachable, at.port)
             _write_kubeconfig(ctx, credentials, public)
-            tasks.start_soon(_keep_credentials, ctx, context, credentials, public)
+            sweeper = EventSweeper(store, ctx.clock, times.parse_duration(config.eventTTL))
+            served = self._served = _Served(ctx, made, sweeper)
+            tasks.start_soon(served.keep_credentials, context, credentials, public)
             await bootstrap(made.registry, service_ip=_service_ip(config), address=reachable, port=at.port)
             client = Client(InProcessTransport(made.server, MODULE_USER))
             informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
@@ -136,7 +151,7 @@ class ApiServerModule:
             tasks.start_soon(informers.run)
             tasks.start_soon(store.run)
             tasks.start_soon(made.run)
-            tasks.start_soon(EventSweeper(store, ctx.clock, times.parse_duration(config.eventTTL)).run)
+            tasks.start_soon(sweeper.run)
             ctx.log.info("serving the API address=%s", listener.address)
             ctx.ready()
             await anyio.sleep_forever()
@@ -204,23 +219,50 @@ async def _credentials(ctx: Context) -> creds.Credentials:
     return await creds.load_or_make(ctx.data_dir / "pki", names, _pki(ctx), ctx.clock.time())
 
 
-async def _keep_credentials(
-    ctx: Context, context: ssl.SSLContext, credentials: creds.Credentials, address: str
-) -> None:
-    """Renew certificates before they end, without a restart: who connects from then on sees the new ones."""
-    while True:
-        await ctx.clock.sleep(RENEWAL_LOOK_S)
-        try:
-            fresh = await _credentials(ctx)
-            if fresh == credentials:
+class _Served:
+    """What changes while the API is served: certificates before they end, and what settings and files say anew."""
+
+    def __init__(self, ctx: Context, made: Assembly, sweeper: EventSweeper) -> None:
+        self._ctx, self._made, self._sweeper = ctx, made, sweeper
+        self._reloaded = anyio.Event()
+
+    def reload(self, config: Section) -> None:
+        """Raises ValueError."""
+        self._sweeper.ttl_s = times.parse_duration(config.eventTTL)
+        self._made.server.max_in_flight = config.maxRequestsInFlight
+        self._ctx = replace(self._ctx, config=config)
+        self._reloaded.set()
+
+    async def keep_credentials(self, context: ssl.SSLContext, credentials: creds.Credentials, address: str) -> None:
+        """Renew certificates without a restart: who connects from then on sees the new ones."""
+        while True:
+            with anyio.move_on_after(RENEWAL_LOOK_S):
+                await self._reloaded.wait()
+            if self._reloaded.is_set():
+                self._reloaded = anyio.Event()
+                await self._read_tokens()
+            ctx = self._ctx
+            try:
+                fresh = await _credentials(ctx)
+                if fresh == credentials:
+                    continue
+                renew(context, fresh.server.certificate, fresh.server.key, client_ca=fresh.ca.certificate)
+                _write_kubeconfig(ctx, fresh, address)
+            except (OSError, PkiError) as exc:
+                ctx.log.warning("certificates cannot be renewed now: %s", exc)
                 continue
-            renew(context, fresh.server.certificate, fresh.server.key, client_ca=fresh.ca.certificate)
-            _write_kubeconfig(ctx, fresh, address)
-        except (OSError, PkiError) as exc:
-            ctx.log.warning("certificates cannot be renewed now: %s", exc)
-            continue
-        credentials = fresh
-        ctx.log.info("certificates of the API were renewed")
+            credentials = fresh
+            ctx.log.info("certificates of the API were renewed")
+
+    async def _read_tokens(self) -> None:
+        if not self._ctx.config.tokenAuthFile:
+            return
+        try:
+            self._made.tokens.replace(
+                await self._ctx.threads.run(read_token_file, Path(self._ctx.config.tokenAuthFile))
+            )
+        except (OSError, ValueError) as exc:
+            self._ctx.log.error("the former tokens stay: %s", exc)
 
 
 def _tls(credentials: creds.Credentials) -> ssl.SSLContext:

@@ -88,7 +88,7 @@ class ApiServer:
         self._authenticators = authenticators
         self._authorizers = authorizers
         self._clock = clock
-        self._max_in_flight = max_in_flight
+        self.max_in_flight = max_in_flight
         self._max_body = max_body
         self._in_flight = 0
         self._route = lru_cache(maxsize=4096)(parse_path)
@@ -298,7 +298,7 @@ class ApiServer:
         """Carry out a write, counted and with a deadline; long-running ones are neither. Our own modules are not held back."""
         if not bounded:
             return await self._guarded(call, work)
-        if self._in_flight >= self._max_in_flight and not call.request.peer.in_process:
+        if self._in_flight >= self.max_in_flight and not call.request.peer.in_process:
             busy = ApiError(429, "TooManyRequests", "Too many requests, please try again later.", {}, retry_after_s=1)
             return self._error(call.request, busy)
         self._in_flight += 1

@@ -40,6 +40,15 @@ class KubeApiModule:
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset()
     section: ClassVar[str] = "kubeAPIConfig"
+    reloads: ClassVar[frozenset[str]] = frozenset({"burst", "qps"})
+
+    def __init__(self) -> None:
+        self._limit: RateLimit | None = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`. Raises nothing."""
+        if self._limit is not None:
+            self._limit.change(config["qps"], config["burst"])
 
     def enabled(self, settings: Section) -> bool:
         """Wanted where there is no embedded API server."""
@@ -48,7 +57,7 @@ class KubeApiModule:
 
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled. Raises BadKubeconfig, OSError, ApiError."""
-        limit = RateLimit(ctx.clock, ctx.config["qps"], ctx.config["burst"])
+        limit = self._limit = RateLimit(ctx.clock, ctx.config["qps"], ctx.config["burst"])
         transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config), limit=limit, draw=ctx.random)
         try:
             client = Client(transport)

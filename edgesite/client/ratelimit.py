@@ -51,6 +51,13 @@ class RateLimit:
         self._waiting = 0
         self._watcher: _Place | None = None
 
+    def change(self, qps: float, burst: int) -> None:
+        """Go on by another limit; who waits goes by the new one from the next token on."""
+        self._refill()
+        self._qps = float(qps)
+        self._burst = float(max(burst, 1))
+        self._tokens = min(self._tokens, self._burst)
+
     @property
     def waiting(self) -> int:
         """How many requests wait."""
@@ -92,7 +99,10 @@ class RateLimit:
 
     def _refill(self) -> None:
         now = self._clock.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._qps)
+        if self._qps > 0:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._qps)
+        else:  # there is no limit any more: all that wait may go
+            self._tokens = max(self._burst, float(self._waiting))
         self._at = now
 
     def _grant(self) -> None:

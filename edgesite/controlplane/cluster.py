@@ -42,7 +42,7 @@ class ControlPlaneModule:
     component: ClassVar[str]  #: who writes and who is the source of events: "deployment-controller"
 
     def enabled(self, settings: Section) -> bool:
-        return has_embedded_api(settings)
+        return has_embedded_api(settings) and is_switched_on(settings, self.name)
 
     async def run(self, ctx: Context) -> None:
         """Control until cancelled."""
@@ -96,6 +96,12 @@ def has_embedded_api(settings: Section) -> bool:
     """Whether the cloud role's configuration asks for the embedded API server."""
     api = settings.get("api")
     return bool(api is not None and api.get("enable", True))
+
+
+def is_switched_on(settings: Section, module: str) -> bool:
+    """Whether the configuration does not switch that module off; its section has the module's name, in KubeEdge's capitals."""
+    sections = (one for name, one in settings.get("modules", {}).items() if name.lower() == module)
+    return all(one.get("enable", True) for one in sections)
 
 
 @asynccontextmanager

@@ -74,10 +74,15 @@ def client_context(
     return context
 
 
-def renew(context: ssl.SSLContext, certificate: Pem, key: Pem, *, client_ca: Pem) -> None:
-    """Show another certificate to who connects from now on, and trust another CA of clients besides. Raises OSError."""
+def renew(context: ssl.SSLContext, certificate: Pem, key: Pem, *, client_ca: Pem | None) -> None:
+    """Show another certificate to who connects from now on, and trust another CA of clients besides. Raises OSError: what cannot be
+    used changes nothing."""
+    server_context(
+        certificate, key, client_ca=client_ca
+    )  # a context that was given half of a pair serves nobody any more
     _load_chain(context, certificate, key)
-    _load_ca(context, client_ca)
+    if client_ca is not None:
+        _load_ca(context, client_ca)
 
 
 def _harden(context: ssl.SSLContext) -> None:

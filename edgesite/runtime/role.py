@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from edgesite.context import Context, Section
 from edgesite.runtime.bus import LocalBus
 from edgesite.runtime.health import RoleHealth
+from edgesite.runtime.live import Taken, hand_over
 from edgesite.runtime.services import LocalServices, ModuleBus, ModuleServices
 from edgesite.runtime.supervisor import MissingModule, Running, Supervisor, cycle_text, names_of
 
@@ -89,6 +90,11 @@ class RoleHost:
         """Serve until cancelled."""
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._supervisor.run(grace_s=grace_s)
+
+    def reload(self, values: Mapping[str, Any]) -> Taken:
+        """Let the modules take over what they can of the role's settings as they are now; the rest stays as it was at the start."""
+        self.settings, taken = hand_over([one.module for one in self.running], self.settings, values)
+        return taken
 
     def _supervise(self, running: list[Running], refuse: Callable[[str, BaseException], None] | None) -> Supervisor:
         crashes = Counter("edgesite_module_crashes", "Crashes of modules", ["module"], registry=self.metrics)
@@ -186,5 +192,5 @@ def _why_not(one: Running, running: list[Running], exc: Exception) -> str:
 def _at(settings: Section, path: str) -> Section:
     found: Any = settings
     for name in path.split(".") if path else ():
-        found = found[name]
+        found = found.get(name, {})
     return found if isinstance(found, Section) else Section({})

@@ -200,7 +200,7 @@ async def _main(
         async with anyio.create_task_group() as signals:
             async with anyio.create_task_group() as tasks:
                 signals.start_soon(_follow_signals, tasks.cancel_scope, notifier)
-                tasks.start_soon(_follow_hangups, tasks.cancel_scope, notifier, threads, configuration)
+                tasks.start_soon(_follow_hangups, tasks.cancel_scope, notifier, site, threads, configuration)
                 tasks.start_soon(follow, site.roles, systemd, notifier, world.clock)
                 tasks.start_soon(_settle, site)
                 if beside is not None:
@@ -236,7 +236,7 @@ async def _follow_signals(scope: anyio.CancelScope, notifier: Notifier) -> None:
 
 
 async def _follow_hangups(
-    scope: anyio.CancelScope, notifier: Notifier, threads: Threads, configuration: Configuration | None
+    scope: anyio.CancelScope, notifier: Notifier, site: Site, threads: Threads, configuration: Configuration | None
 ) -> None:
     """SIGHUP reads the configuration again; where a terminal started this process, it says that the terminal is gone."""
     on_terminal = _has_terminal()
@@ -248,7 +248,7 @@ async def _follow_hangups(
                 return
             notifier.reloading()
             if configuration is not None:
-                await configuration.reload(threads)
+                await configuration.reload(threads, site.roles)
             notifier.send(READY=1)
 
 

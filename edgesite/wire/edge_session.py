@@ -96,6 +96,13 @@ class EdgeSession:
         self._tokens = float(self.limits.burst)
         self._tokens_at = now
 
+    def set_limits(self, limits: EdgeLimits, now: float) -> None:
+        """Go on by other limits; the time of silence begins anew with a longer or shorter heartbeat."""
+        self.limits = limits
+        self._tokens = min(self._tokens, float(limits.burst))
+        self._heard_at = max(self._heard_at, now - limits.heartbeat_s)
+        self._keepalive_at = min(self._keepalive_at, now + limits.heartbeat_s)
+
     @property
     def has_room(self) -> bool:
         """Whether another request may be queued. Acknowledgements always may."""

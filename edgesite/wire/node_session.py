@@ -107,6 +107,11 @@ class NodeSession:
         self._deliveries: Deliveries | None = None  # most nodes at rest have none
         self._answered: dict[str, ObjectRef] | None = None  # msg_id of an answer -> the object in it
 
+    def set_limits(self, limits: SessionLimits) -> None:
+        """Go on by other limits. A longer time of silence holds at once, a shorter one from when the peer is heard next."""
+        self._lost_at += max(0.0, limits.keepalive_s - self.limits.keepalive_s)
+        self.limits = limits
+
     # -- from the cloud's modules --------------------------------------------------------------------------------
 
     def send(self, message: Message, now: float) -> None:

@@ -78,19 +78,25 @@ class AuthorityKeeper:
             ca = await self._load("casecret", "cadata", "cakeydata", "tlsCAFile", "tlsCAKeyFile")
             if ca is None:
                 ca = await self._make_ca()
-            server = await self._load(
-                "cloudcoresecret",
-                "cloudcoredata",
-                "cloudcorekeydata",
-                "tlsCertFile",
-                "tlsPrivateKeyFile",
-                self._names(),
-            )
+            server = await self._load_server()
             if ca is not None and server is None:
                 server = await self._make_server(ca)
             if ca is not None and server is not None:
                 return Authority(ca, server)
         raise ApiError(409, "Conflict", "others write the certificates all the time")
+
+    async def load_server(self, config: Section, ca: KeyPair) -> KeyPair:
+        """Return the server's certificate by other settings, or from other files; on return the Secret holds it. The CA is not looked
+        at: nobody would know another one. Raises ApiError, PkiError, OSError, ValueError."""
+        self._config = config
+        for _ in range(_TRIES):
+            if (server := await self._load_server()) or (server := await self._make_server(ca)):
+                return server
+        raise ApiError(409, "Conflict", "others write the certificate all the time")
+
+    async def _load_server(self) -> KeyPair | None:
+        names = ("cloudcoresecret", "cloudcoredata", "cloudcorekeydata", "tlsCertFile", "tlsPrivateKeyFile")
+        return await self._load(*names, self._names())
 
     async def _make_ca(self) -> KeyPair | None:
         """Return the new CA; None if another instance was faster."""

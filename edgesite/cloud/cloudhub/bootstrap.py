@@ -65,7 +65,7 @@ class Bootstrap:
         self._authority = authority
         self._pki = pki
         self._clock = clock
-        self._days = days
+        self.days = days  #: that certificates are made for
         self._log = log
         self._identities = identities
         self._rejoin = rejoin
@@ -117,7 +117,7 @@ class Bootstrap:
             if len(request.body) > _CSR_BYTES:
                 raise PkiError("the request is too long")
             usages = _usages(request.headers.get("extkeyusages"))
-            signed = await self._pki.sign_csr(self._authority.ca, request.body, usages=usages, days=self._days)
+            signed = await self._pki.sign_csr(self._authority.ca, request.body, usages=usages, days=self.days)
             self._check_identity(request, signed)
             named, is_legacy = _named(request, signed)
             if bound_to is not None:

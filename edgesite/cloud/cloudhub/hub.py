@@ -134,6 +134,15 @@ class Hub:
         self._timers = Timers(clock)
         self._line, self._renewals = Line(self._dispatch), Line(self._dispatch)
         self._outlet = Outlet(clock)
+        self._tell_metrics(metrics)
+
+    def set_limits(self, limits: SessionLimits, node_limit: int, stall_s: float) -> None:
+        """Go on by other limits; ``stall_s`` holds for connections to come, and who is here stays though it is one too many."""
+        self._limits, self._node_limit, self._stall_s = limits, node_limit, stall_s
+        for one in self._connections.values():
+            one.session.set_limits(limits)
+
+    def _tell_metrics(self, metrics: HubMetrics) -> None:
         metrics.nodes.set_function(lambda: float(len(self._connections)))
         metrics.line.set_function(lambda: float(len(self._line) + len(self._renewals)))
         metrics.backlog.set_function(lambda: float(sum(one.session.backlog for one in self._connections.values())))
@@ -334,6 +343,7 @@ class Hub:
     async def _dispatch(self, connection: NodeConnection | None, message: Message) -> None:
         if connection is None:
             await self._bus.send_group("synccontroller", message)
+            await self._bus.send_group("dynamiccontroller", message)
             return
         if message.operation in _CONTROL and not message.parent_msg_id:
             connection.send(self._maker.reply(message, "ack"))

@@ -13,7 +13,7 @@ Source  KubeEdge v1.12.7, cloud/pkg/cloudhub (ports, paths, certificates).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 
@@ -30,10 +30,13 @@ from edgesite.cloud.edgecontroller import EdgeObjects
 from edgesite.context import Context, Section
 from edgesite.kube.errors import ApiError
 from edgesite.net.http import HttpServer, Limits
-from edgesite.net.pki import Pki, PkiError, RealPki
-from edgesite.net.tls import server_context
+from edgesite.net.pki import KeyPair, Pki, PkiError, RealPki
+from edgesite.net.tls import renew, server_context
 from edgesite.wire.message import MessageMaker, Operation
 from edgesite.wire.node_session import SessionLimits
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["MEM_ADDRESS", "CloudHub"]
 
@@ -50,9 +53,24 @@ class CloudHub:
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset({"edgecontroller"})
     section: ClassVar[str] = "modules.cloudHub"
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {
+            "advertiseAddress",
+            "dnsNames",
+            "edgeCertSigningDuration",
+            "keepaliveInterval",
+            "nodeLimit",
+            "rejoin",
+            "tlsCertFile",
+            "tlsPrivateKeyFile",
+            "tokenRefreshDuration",
+            "writeTimeout",
+        }
+    )
 
     def __init__(self) -> None:
         self._metrics: HubMetrics | None = None  # kept over restarts
+        self._run: _Run | None = None
 
     def enabled(self, settings: Section) -> bool:
         section = settings.get("modules", {}).get("cloudHub", {})
@@ -60,30 +78,68 @@ class CloudHub:
 
     async def run(self, ctx: Context) -> None:
         self._metrics = self._metrics or HubMetrics(ctx.metrics)
-        await _Run(ctx, self._metrics).run()
+        self._run = _Run(ctx, self._metrics)
+        try:
+            await self._run.run()
+        finally:
+            self._run = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`; files of certificates are read again. Raises nothing."""
+        if self._run is not None:
+            self._run.reload(config)
+
+
+class _Outside:
+    """What serves other machines, for who reloads it."""
+
+    def __init__(self, keeper: AuthorityKeeper, authority: Authority, bootstrap: Bootstrap, rejoin: Rejoin) -> None:
+        self.keeper, self.authority, self.bootstrap, self.rejoin = keeper, authority, bootstrap, rejoin
+        self.server = authority.server
+        self.contexts: list[ssl.SSLContext] = []  #: of the listeners
+
+
+def _hub_limits(config: Section) -> tuple[SessionLimits, int, float]:
+    """Of each session, of all nodes, and of a connection that takes nothing."""
+    session = SessionLimits(keepalive_s=float(config.get("keepaliveInterval") or 30))
+    return session, int(config.get("nodeLimit") or 1000), float(config.get("writeTimeout") or 30)
+
+
+def _days(config: Section) -> int:
+    return int(config.get("edgeCertSigningDuration") or 365)
+
+
+def _renew_context(context: ssl.SSLContext, server: KeyPair, ca: KeyPair) -> None:
+    """Raises OSError."""
+    renew(context, server.certificate, server.key, client_ca=ca.certificate)
 
 
 class _Run:
     def __init__(self, ctx: Context, metrics: HubMetrics) -> None:
         self._ctx = ctx
+        self._config = ctx.config  # with what was taken over since
         self._metrics = metrics
+        self._hub: Hub | None = None
+        self._outside: _Outside | None = None
+        self._reloaded = anyio.Event()
         self._pki: Pki = ctx.services.find(Pki) or RealPki(ctx.clock)  # type: ignore[type-abstract]
 
     async def run(self) -> None:
-        ctx, config = self._ctx, self._ctx.config
+        ctx = self._ctx
         inbox = ctx.bus.join("cloudhub", "cloudhub", size=4096)
+        session, node_limit, stall_s = _hub_limits(self._config)
         async with anyio.create_task_group() as tasks:
-            hub = Hub(
+            hub = self._hub = Hub(
                 ctx.bus,
                 ctx.clock,
                 ctx.random,
                 lambda: ctx.services.find(DeliveryRecords),  # type: ignore[type-abstract]
-                SessionLimits(keepalive_s=float(config.get("keepaliveInterval") or 30)),
-                int(config.get("nodeLimit") or 1000),
+                session,
+                node_limit,
                 tasks,
                 self._metrics,
                 ctx.log,
-                stall_s=float(config.get("writeTimeout") or 30),
+                stall_s=stall_s,
             )
             limits = Limits(connections=1_000_000, idle_timeout_s=30.0)
             async with HttpServer(hub.handle, limits, clock=ctx.clock, log=ctx.log) as server:
@@ -102,11 +158,21 @@ class _Run:
                 finally:
                     hub.close()
 
+    def reload(self, config: Section) -> None:
+        """Keep all connections, by the new limits; certificates follow in the task of the listeners."""
+        self._config = config
+        if self._hub is not None:
+            self._hub.set_limits(*_hub_limits(config))
+        if self._outside is not None:
+            self._outside.bootstrap.days = _days(config)
+            self._outside.rejoin.is_strict = config.get("rejoin") == "strict"
+        self._reloaded.set()
+
     # -- the network ---------------------------------------------------------------------------------------------
 
     async def _serve_outside(self, hub: Hub, hub_server: HttpServer, listening: anyio.Event) -> None:
         """Open the network listeners as configured, then keep the join token fresh."""
-        ctx, config = self._ctx, self._ctx.config
+        ctx, config = self._ctx, self._config
         client = (await service(ctx, Client)).named("cloudhub")
         is_shared = not ctx.site.get("embedded_api")
         keeper = AuthorityKeeper(client, config, self._pki, ctx.threads, ctx.clock, is_shared=is_shared)
@@ -126,13 +192,14 @@ class _Run:
             authority,
             self._pki,
             ctx.clock,
-            int(config.get("edgeCertSigningDuration") or 365),
+            _days(config),
             ctx.log,
             identities=identities,
             rejoin=rejoin,
             node_exists=self._node_exists,
             on_upgrade=self._on_upgrade,
         )
+        outside = self._outside = _Outside(keeper, authority, bootstrap, rejoin)
         limits = Limits(body_bytes=_BOOTSTRAP_BYTES)
         async with (
             anyio.create_task_group() as tasks,
@@ -142,16 +209,37 @@ class _Run:
             tasks.start_soon(identities.run)
             tasks.start_soon(recorder.run)
             if config.get("websocket", {}).get("enable", True):
-                await self._retry("websocket", lambda: self._listen(hub_server, "websocket", authority, require=True))
+                await self._retry("websocket", lambda: self._listen(hub_server, "websocket", outside, require=True))
             if config.get("quic", {}).get("enable", False):
                 tasks.start_soon(self._serve_quic, hub, authority)
             if config.get("https", {}).get("enable", True):
-                await self._retry("https", lambda: self._listen(https, "https", authority, require=False))
+                await self._retry("https", lambda: self._listen(https, "https", outside, require=False))
             wait = await self._retry("join token", lambda: keeper.renew_token(authority))
             listening.set()
             while True:
-                await ctx.clock.sleep(wait)
+                with anyio.move_on_after(wait):
+                    await self._reloaded.wait()
+                if self._reloaded.is_set():
+                    self._reloaded = anyio.Event()
+                    await self._renew(outside)
                 wait = await self._retry("join token", lambda: keeper.renew_token(authority))
+
+    async def _renew(self, outside: _Outside) -> None:
+        """Show the certificate of the settings and files as they are now; what cannot be used changes nothing."""
+        ctx, ca = self._ctx, outside.authority.ca
+        try:
+            server = await outside.keeper.load_server(self._config, ca)
+            if server == outside.server:
+                return
+            for context in outside.contexts:
+                await ctx.threads.run(_renew_context, context, server, ca)
+        except (ApiError, OSError, PkiError, ValueError) as exc:
+            ctx.log.error("the hub's former certificate stays: %s", exc)
+            return
+        outside.server = server
+        ctx.log.info("the hub shows another certificate from now on")
+        if self._config.get("quic", {}).get("enable", False):
+            ctx.log.warning("over QUIC the former certificate is shown until the next start")
 
     async def _serve_quic(self, hub: Hub, authority: Authority) -> None:
         """Serve edges over QUIC until cancelled; without the library the site goes on without it."""
@@ -176,17 +264,18 @@ class _Run:
         group = "nodeupgradejobcontroller"
         await self._ctx.bus.send_group(group, maker.make("cloudhub", group, Operation.UPDATE, path, report))
 
-    async def _listen(self, server: HttpServer, section: str, authority: Authority, *, require: bool) -> None:
+    async def _listen(self, server: HttpServer, section: str, outside: _Outside, *, require: bool) -> None:
         place = self._ctx.config[section]
         host = str(place.get("address") or "0.0.0.0")
         host = f"[{host}]" if ":" in host else host
         context = server_context(
-            authority.server.certificate,
-            authority.server.key,
-            client_ca=authority.ca.certificate,
+            outside.server.certificate,
+            outside.server.key,
+            client_ca=outside.authority.ca.certificate,
             require_client=require,
         )
         listener = await server.listen(self._ctx.net, f"{host}:{int(place['port'])}", tls=context)
+        outside.contexts.append(context)
         self._ctx.log.info("%s listens on %s", section, listener.address)
 
     async def _retry(self, what: str, work: Any) -> Any:

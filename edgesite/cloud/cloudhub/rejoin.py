@@ -62,7 +62,7 @@ class Rejoin:
         self._presence = presence
         self._recorder = recorder
         self._log = log
-        self._is_strict = is_strict
+        self.is_strict = is_strict
         self._is_shared = is_shared
 
     def refusal(self, node: str) -> str:
@@ -70,7 +70,7 @@ class Rejoin:
         if not self._identities.is_taken(node):
             return ""
         own = f"a token of its own (edgesite token create --node {node})"
-        if self._is_strict:
+        if self.is_strict:
             return f"node {node} exists and has a certificate: delete the Node, or join with {own}"
         if self._presence.is_connected(node):
             return f"node {node} is connected: stop it there first, or join with {own}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,28 +23,48 @@ from edgesite.net import pem, tls
 if TYPE_CHECKING:
     from edgesite.context import Context
 
-__all__ = ["stream_context", "tunnel_context"]
+__all__ = ["Identity", "stream_identity", "tunnel_identity"]
 
 _NAMESPACE: Final = "kubeedge"
 _API_CLIENTS: Final = ("extension-apiserver-authentication", "kube-system", "client-ca-file")
 
 
-async def tunnel_context(ctx: Context) -> ssl.SSLContext:
-    """Return the server's context: a client certificate of the CA is required. Raises ApiError, OSError, ValueError."""
-    certificate, key, ca = _files(ctx, "tlsTunnelCertFile", "tlsTunnelPrivateKeyFile", "tlsTunnelCAFile")
-    if await _are_there(ctx, certificate, key, ca):
-        return await ctx.threads.run(lambda: tls.server_context(certificate, key, client_ca=ca, require_client=True))
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a port shows, and whom it trusts; PEM."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes = b""
+    requires_client: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Raises OSError."""
+        ca = self.client_ca or None
+        return tls.server_context(self.certificate, self.key, client_ca=ca, require_client=self.requires_client)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Show this to who connects from now on. Raises OSError."""
+        tls.renew(context, self.certificate, self.key, client_ca=self.client_ca or None)
+
+
+async def tunnel_identity(ctx: Context) -> Identity:
+    """Of the port where a client certificate of the CA is required. Raises ApiError, OSError, ValueError."""
+    files = _files(ctx, "tlsTunnelCertFile", "tlsTunnelPrivateKeyFile", "tlsTunnelCAFile")
+    if await _are_there(ctx, *files):
+        certificate, key, ca = await ctx.threads.run(lambda: [one.read_bytes() for one in files])
+        return Identity(certificate, key, ca, requires_client=True)
     client = ctx.services.find(Client)
     if client is None:
         raise ValueError("there is no API to read the hub's certificates from yet")
     client = client.named("cloudstream")
     authority = await client.get(SECRETS, "casecret", _NAMESPACE)
     chain = await _hubs_certificate(client)
-    return tls.server_context(*chain, client_ca=pem.from_der(_member(authority, "cadata")), require_client=True)
+    return Identity(*chain, pem.from_der(_member(authority, "cadata")), requires_client=True)
 
 
-async def stream_context(ctx: Context, client: Client) -> ssl.SSLContext:
-    """Return the stream server's context; a caller without a certificate needs a token. Raises ApiError, OSError, ValueError."""
+async def stream_identity(ctx: Context, client: Client) -> Identity:
+    """Of the stream server, where a caller without a certificate needs a token. Raises ApiError, OSError, ValueError."""
     certificate, key, ca = _files(ctx, "tlsStreamCertFile", "tlsStreamPrivateKeyFile", "tlsStreamCAFile")
     trusted = await ctx.threads.run(ca.read_bytes) if await _are_there(ctx, ca) else b""
     trusted += await _api_clients_ca(client)
@@ -52,7 +73,7 @@ async def stream_context(ctx: Context, client: Client) -> ssl.SSLContext:
         chain = await ctx.threads.run(certificate.read_bytes), await ctx.threads.run(key.read_bytes)
     if not trusted:
         ctx.log.warning("no CA of the API server is known (tlsStreamCAFile): only bearer tokens are taken")
-    return tls.server_context(*chain, client_ca=trusted or None)
+    return Identity(*chain, trusted)
 
 
 def _files(ctx: Context, *names: str) -> list[Path]:

@@ -13,9 +13,8 @@ import anyio
 from edgesite.client import Client
 from edgesite.cloud.cloudhub.waiting import service
 from edgesite.cloud.cloudstream.access import Access
-from edgesite.cloud.cloudstream.certificates import stream_context
+from edgesite.cloud.cloudstream.certificates import stream_identity
 from edgesite.cloud.cloudstream.finder import Finder
-from edgesite.cloud.cloudstream.listening import listen
 from edgesite.cloud.cloudstream.streamserver import StreamServer
 from edgesite.cloud.cloudstream.tunnelport import Announcer, negotiate
 from edgesite.cloud.edgecontroller import EdgeObjects
@@ -24,6 +23,7 @@ from edgesite.net.http import HttpServer, Limits
 
 if TYPE_CHECKING:
     from edgesite.cloud.cloudstream.connector import Nodes
+    from edgesite.cloud.cloudstream.listening import Listening
     from edgesite.context import Context
 
 __all__ = ["serve_cluster"]
@@ -32,7 +32,7 @@ _RETRY_S: Final = 1.0
 _RETRY_MOST_S: Final = 60.0
 
 
-async def serve_cluster(ctx: Context, nodes: Nodes) -> None:
+async def serve_cluster(ctx: Context, nodes: Nodes, listening: Listening) -> None:
     """Serve until cancelled."""
     client = (await service(ctx, Client)).named("cloudstream")
     finder = Finder(client, lambda: ctx.services.find(EdgeObjects), nodes.has)
@@ -43,11 +43,8 @@ async def serve_cluster(ctx: Context, nodes: Nodes) -> None:
     ):
         tasks.start_soon(_announce, ctx, client, nodes)
         port = int(ctx.config.get("streamPort") or 10003)
-        await listen(
-            ctx, server, port, lambda: stream_context(ctx, client), "connections of the API server to nodes are"
-        )
-        ctx.log.info("the API server reaches nodes by port %d", port)
-        await anyio.sleep_forever()
+        what = "connections of the API server to nodes are"
+        await listening.serve(ctx, server, port, lambda: stream_identity(ctx, client), what)
 
 
 async def _announce(ctx: Context, client: Client, nodes: Nodes) -> None:

@@ -18,9 +18,9 @@ from prometheus_client import Gauge
 
 from edgesite.cloud.cloudhub.identities import LEGACY_NAME
 from edgesite.cloud.cloudhub.records import ConnectedNodes, NodeGate
-from edgesite.cloud.cloudstream.certificates import tunnel_context
+from edgesite.cloud.cloudstream.certificates import tunnel_identity
 from edgesite.cloud.cloudstream.connector import Nodes
-from edgesite.cloud.cloudstream.listening import listen
+from edgesite.cloud.cloudstream.listening import Listening
 from edgesite.context import NodeConnector
 from edgesite.net import websocket
 from edgesite.net.http import HttpServer, Limits, Request, Response
@@ -47,12 +47,19 @@ class CloudStream:
     roles: ClassVar[frozenset[str]] = frozenset({"cloud"})
     needs: ClassVar[frozenset[str]] = frozenset({"cloudhub"})
     section: ClassVar[str] = "modules.cloudStream"
+    reloads: ClassVar[frozenset[str]] = frozenset()  # files of certificates, whose places stay
 
     def enabled(self, settings: Section) -> bool:
         return bool(settings.get("modules", {}).get("cloudStream", {}).get("enable", True))
 
     def __init__(self) -> None:
         self._gauge: Gauge | None = None  # kept over restarts: a registry takes each name once
+        self._listening: Listening | None = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`: certificates are read again. Raises nothing."""
+        if self._listening is not None:
+            self._listening.reload()
 
     async def run(self, ctx: Context) -> None:
         def is_expected(node: str) -> bool:
@@ -68,6 +75,7 @@ class CloudStream:
         def handle(request: Request) -> Response | None:
             return _take(request, nodes, ctx.services.find(NodeGate))  # type: ignore[type-abstract]
 
+        listening = self._listening = Listening()
         async with HttpServer(handle, Limits(idle_timeout_s=30.0), log=ctx.log) as server:
             await server.listen(ctx.net, MEM_ADDRESS)
             ctx.services.provide(NodeConnector, nodes)  # type: ignore[type-abstract]
@@ -76,10 +84,11 @@ class CloudStream:
                 if not ctx.site.get("embedded_api", True):
                     from edgesite.cloud.cloudstream.clusterside import serve_cluster  # our own API needs none of it
 
-                    tasks.start_soon(serve_cluster, ctx, nodes)
+                    tasks.start_soon(serve_cluster, ctx, nodes, listening)
                 if _joinable(ctx):
                     port = int(ctx.config["tunnelPort"])
-                    await listen(ctx, server, port, lambda: tunnel_context(ctx), "tunnels from other machines are")
+                    what = "tunnels from other machines are"
+                    await listening.serve(ctx, server, port, lambda: tunnel_identity(ctx), what)
                 await anyio.sleep_forever()
 
 

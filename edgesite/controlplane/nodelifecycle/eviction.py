@@ -21,10 +21,10 @@ __all__ = ["evicted_at"]
 Object = Mapping[str, Any]
 
 
-def evicted_at(pod: Object, node: Object, now: float) -> float | None:
-    """Return when the pod is to go, at the earliest ``now``; None if it may stay."""
+def evicted_at(pod: Object, node: Object, now: float, *, edge_too: bool = False) -> float | None:
+    """Return when the pod is to go, at the earliest ``now``; None if it may stay. ``edge_too``: edge nodes are like all others."""
     taints = [one for one in (node.get("spec") or {}).get("taints") or () if one.get("effect") == "NoExecute"]
-    if is_edge(node) and not _asked(pod) and not _asked(node):
+    if is_edge(node) and not edge_too and not _asked(pod) and not _asked(node):
         taints = [one for one in taints if one.get("key") != UNREACHABLE]
     tolerations = pod["spec"].get("tolerations") or ()
     due: float | None = None

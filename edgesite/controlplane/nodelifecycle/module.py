@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 
@@ -24,6 +24,9 @@ from edgesite.controlplane.pods import condition, is_terminal, is_terminating
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import LEASES, NODES, PODS
 from edgesite.kube.times import format_time
+
+if TYPE_CHECKING:
+    from edgesite.context import Section
 
 __all__ = ["NodeLifecycleController", "NodeLifecycleModule"]
 
@@ -38,9 +41,23 @@ class NodeLifecycleModule(ControlPlaneModule):
 
     name = "nodelifecycle"
     component = "node-controller"
+    section = "modules.nodeLifecycle"
+    reloads: ClassVar[frozenset[str]] = frozenset({"evictEdgePods", "monitorGracePeriod"})
+
+    def __init__(self) -> None:
+        self._controller: NodeLifecycleController | None = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`. Raises nothing."""
+        if self._controller is not None:
+            self._controller.reload(config)
 
     async def control(self, cluster: Cluster, ready: Callable[[], None]) -> None:
-        await NodeLifecycleController(cluster).run(ready)
+        self._controller = NodeLifecycleController(cluster)
+        try:
+            await self._controller.run(ready)
+        finally:
+            self._controller = None
 
 
 @dataclass(slots=True)
@@ -56,6 +73,7 @@ class NodeLifecycleController:
     def __init__(self, cluster: Cluster) -> None:
         ctx = cluster.ctx
         self._clock = ctx.clock
+        self._configure(ctx.config)
         self._client, self._recorder = cluster.client, cluster.recorder
         self._nodes = cluster.informers.of(NODES)
         self._leases = cluster.informers.of(LEASES)
@@ -65,6 +83,17 @@ class NodeLifecycleController:
         self._node_gone: dict[str, float] = {}  # when a node that pods name was missed first
         self._watch = Controller("nodelifecycle", self.reconcile_node, ctx.clock, ctx.random, workers=2, log=ctx.log)
         self._evict = Controller("eviction", self.reconcile_pod, ctx.clock, ctx.random, workers=4, log=ctx.log)
+
+    def reload(self, config: Section) -> None:
+        """Judge all nodes and their pods anew."""
+        self._configure(config)
+        for node in self._nodes.list():
+            self._watch.queue.add(key_of(node))
+            self._look_at_pods(node["metadata"]["name"])
+
+    def _configure(self, config: Section) -> None:
+        self._grace_s = float(config.get("monitorGracePeriod") or GRACE_S)
+        self._edge_too = bool(config.get("evictEdgePods"))
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Control until cancelled."""
@@ -134,7 +163,7 @@ class NodeLifecycleController:
         node, heard = self._nodes.by_key(key), self._heard.get(key.name)
         if node is None or heard is None:
             return None
-        left_s = self._silent_since(heard) + GRACE_S - self._clock.monotonic()
+        left_s = self._silent_since(heard) + self._grace_s - self._clock.monotonic()
         now = self._clock.time()
         if left_s <= 0 and (conditions := silenced(node, now)) is not None:
             node = await self._silence(node, conditions)
@@ -146,7 +175,7 @@ class NodeLifecycleController:
                 "spec": {"taints": taints or None},
             }
             await self._client.patch(NODES, key.name, patch)
-        return Result(left_s if left_s > 0 else GRACE_S)
+        return Result(left_s if left_s > 0 else self._grace_s)
 
     def _silent_since(self, heard: _Heard) -> float:
         """When we ourselves could not hear, nobody was silent."""
@@ -180,7 +209,7 @@ class NodeLifecycleController:
         if is_terminating(pod) or is_terminal(pod):
             return None
         now = self._clock.time()
-        at = evicted_at(pod, node, now)
+        at = evicted_at(pod, node, now, edge_too=self._edge_too)
         if at is None:
             return None
         if at > now:

@@ -63,11 +63,12 @@ class ContainerCollector:
         self._stopper = ContainerStopper(services)
 
     async def run(self) -> None:
-        """Look every minute until cancelled, if the node is set up so that there may be anything to do."""
+        """Look every minute until cancelled, where the node is set up so that there may be anything to do."""
         settings = self._services.settings
-        while settings.max_dead_containers_of_all >= 0 or settings.dead_container_age_s > 0:
+        while True:
             await self._services.clock.sleep(LOOK_S)
-            await self.look()
+            if settings.max_dead_containers_of_all >= 0 or settings.dead_container_age_s > 0:
+                await self.look()
 
     async def look(self) -> None:
         settings, before = self._services.settings, made_before_ns(self._services)

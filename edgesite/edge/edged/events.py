@@ -55,6 +55,10 @@ class Events:
         self._queue: OrderedDict[str, dict[str, Any]] = OrderedDict()  # by namespace and name
         self._filled = anyio.Event()
 
+    def set_rate(self, rate: float, burst: int) -> None:
+        """As when it was made."""
+        self._rate, self._burst = rate, max(1, burst)
+
     async def run(self) -> None:
         """Hand events on until cancelled."""
         while True:

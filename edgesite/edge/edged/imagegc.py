@@ -56,8 +56,10 @@ class ImageCollector:
 
     async def run(self) -> None:
         """Look at the disk of images again and again until cancelled."""
-        while self._settings.image_gc_high_percent < 100:  # 100 switches it off
+        while True:
             await self._clock.sleep(LOOK_S)
+            if self._settings.image_gc_high_percent >= 100:  # switches it off
+                continue
             try:
                 await self.look()
             except (RuntimeFault, OSError) as exc:

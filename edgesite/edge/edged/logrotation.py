@@ -46,13 +46,14 @@ class LogRotation:
     ) -> None:
         """``max_bytes`` below 0 lets logs grow."""
         self._runtime, self._clock, self._threads, self._log, self._pods = runtime, clock, threads, log, pods
-        self._max_bytes, self._max_files = max_bytes, max_files
+        self.max_bytes, self.max_files = max_bytes, max_files
 
     async def run(self) -> None:
         """Look at the logs of running containers again and again until cancelled."""
-        while self._max_bytes >= 0:
+        while True:
             await self._clock.sleep(LOOK_S)
-            await self.look()
+            if self.max_bytes >= 0:
+                await self.look()
 
     async def look(self) -> None:
         """Rotate what is too large now."""
@@ -62,14 +63,14 @@ class LogRotation:
             for one in state.running()
             if one.log_path and one.state is ContainerState.RUNNING
         }
-        for path in await self._threads.run(_too_large, list(running), self._max_bytes):
+        for path in await self._threads.run(_too_large, list(running), self.max_bytes):
             try:
                 await self._rotate(Path(path), running[path])
             except (OSError, RuntimeFault) as exc:
                 self._log.warning("log=%s cannot be rotated now: %s", path, exc)
 
     async def _rotate(self, path: Path, container_id: str) -> None:
-        await self._threads.run(tidy, path, self._max_files)
+        await self._threads.run(tidy, path, self.max_files)
         moved = await self._threads.run(move_away, path, self._clock.time())
         try:
             await self._runtime.reopen_log(container_id)

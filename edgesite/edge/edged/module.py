@@ -31,6 +31,7 @@ from edgesite.edge.edged.pleg import Pleg
 from edgesite.edge.edged.plugins.assembly import NodePlugins
 from edgesite.edge.edged.podgroups import PodGroups
 from edgesite.edge.edged.pods import Pods
+from edgesite.edge.edged.reload import RELOADS, Reloader
 from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
 from edgesite.edge.edged.services import NodeFacts, PodServices
@@ -67,14 +68,27 @@ class Edged:
     roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
     section: ClassVar[str] = "modules.edged"
+    reloads: ClassVar[frozenset[str]] = RELOADS
 
     def __init__(self) -> None:
         self._metrics: EdgedMetrics | None = None
+        self._reloader: Reloader | None = None
 
     def enabled(self, settings: Section) -> bool:
         return bool(settings.modules.edged.enable)
 
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`. Raises ValueError."""
+        if self._reloader is not None:
+            self._reloader.take(config)
+
     async def run(self, ctx: Context) -> None:
+        try:
+            await self._run(ctx)
+        finally:
+            self._reloader = None
+
+    async def _run(self, ctx: Context) -> None:
         settings = EdgedSettings.of(ctx.config)
         given = ctx.services.find(Machine)  # type: ignore[type-abstract]
         if given is None and is_wanted(ctx.settings.get("modules") or {}, os.environ):
@@ -154,6 +168,7 @@ class Edged:
         ctx.services.provide(LogSource, EdgedLogs(pods, services))  # type: ignore[type-abstract]
         ctx.services.provide(ImageStore, EdgedImages(runtime, objects))  # type: ignore[type-abstract]
         upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
+        self._reloader = Reloader(settings, node, agent, events, upkeep)
         await upkeep.prepare()
         static = StaticPods(services, pods, settings.static_pods)
         await plugins.load()

@@ -8,7 +8,7 @@ Source  KubeEdge EdgeCore v1alpha2, ``modules.edged`` and its ``tailoredKubeletC
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +20,10 @@ __all__ = ["EdgedSettings"]
 DEFAULT_ENDPOINT: Final = "unix:///run/containerd/containerd.sock"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EdgedSettings:
-    """Defaults are KubeEdge's, except where a comment says why not."""
+    """Defaults are KubeEdge's, except where a comment says why not. All parts of one run of edged share the object and read it when they
+    need it, for what is taken over while they run (`reload.py`); nobody else changes it."""
 
     runtime: str = "auto"
     runtime_endpoint: str = DEFAULT_ENDPOINT
@@ -86,6 +87,11 @@ class EdgedSettings:
     event_rate: float = 5.0  #: a second; 0: no limit
     event_burst: int = 10
     master_namespace: str = "default"  #: of the service of the API
+
+    def take_over(self, newer: EdgedSettings) -> None:
+        """Become like the other."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(newer, one.name))
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> EdgedSettings:

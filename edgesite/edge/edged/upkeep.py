@@ -73,6 +73,12 @@ class Upkeep:
         """Find out what the node is short of already. Raises OSError."""
         await self._evictions.note_stress()
 
+    def reload(self) -> None:
+        """Go on by the settings as they are now."""
+        settings = self._services.settings
+        self._rotation.max_bytes, self._rotation.max_files = settings.log_max_bytes, settings.log_max_files
+        self._evictions.reload()
+
     def start(self) -> None:
         for part in (self._rotation, self._images, self._containers, self._evictions, self._shutdown):
             self._services.beside(part.run)

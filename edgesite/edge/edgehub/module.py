@@ -64,9 +64,11 @@ class EdgeHub:
     roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
     section: ClassVar[str] = "modules.edgeHub"
+    reloads: ClassVar[frozenset[str]] = frozenset({"heartbeat", "messageQPS", "messageBurst"})
 
     def __init__(self) -> None:
         self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+        self._run: _Run | None = None
 
     def enabled(self, settings: Section) -> bool:
         section = settings.get("modules", {}).get("edgeHub", {})
@@ -74,7 +76,16 @@ class EdgeHub:
 
     async def run(self, ctx: Context) -> None:
         self._metrics = self._metrics or _Metrics(ctx.metrics)
-        await _Run(ctx, self._metrics).run()
+        self._run = _Run(ctx, self._metrics)
+        try:
+            await self._run.run()
+        finally:
+            self._run = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`. Raises nothing."""
+        if self._run is not None:
+            self._run.reload(config)
 
 
 class _Run:
@@ -82,6 +93,7 @@ class _Run:
 
     def __init__(self, ctx: Context, metrics: _Metrics) -> None:
         self._ctx = ctx
+        self._config = ctx.config  # with what was taken over since
         self._metrics = metrics
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         self._connection: Connection | None = None
@@ -123,6 +135,13 @@ class _Run:
                 connection = self._connection
                 if connection is None or not await connection.send(message):
                     self._refuse(message)
+
+    def reload(self, config: Section) -> None:
+        """Keep the present connection, by the new limits."""
+        self._config = config
+        if (connection := self._connection) is not None:
+            connection.session.set_limits(self._limits(), self._ctx.clock.monotonic())
+            connection.wake()
 
     def _refuse(self, message: Message) -> None:
         if message.operation in _EXPECTS_ANSWER and not message.parent_msg_id:
@@ -221,16 +240,18 @@ class _Run:
         connection.drop("QUIC reaches the cloud again")
 
     def _new_session(self) -> EdgeSession:
-        config = self._ctx.config
+        features = NEAR_FEATURES if self._in_process else FEATURES
+        return EdgeSession(self._maker, now=self._ctx.clock.monotonic(), limits=self._limits(), features=features)
+
+    def _limits(self) -> EdgeLimits:
+        config = self._config
         rate = 0.0 if self._in_process else float(config.get("messageQPS") or 0)
-        limits = EdgeLimits(
+        return EdgeLimits(
             heartbeat_s=float(config.get("heartbeat") or 15),
             rate=rate,
             own_rate=0.0 if rate == _DEFAULT_QPS else rate,
             burst=int(config.get("messageBurst") or 60),
         )
-        features = NEAR_FEATURES if self._in_process else FEATURES
-        return EdgeSession(self._maker, now=self._ctx.clock.monotonic(), limits=limits, features=features)
 
     async def _announce(self, content: str) -> None:
         message = self._maker.make("edgehub", "resource", Operation.CONNECT, "node/connection", content)

@@ -74,12 +74,17 @@ class Evictions:
     ) -> None:
         self._parts, self._data_dir, self._pods, self._terminate = parts, data_dir, pods, terminate
         self._changed, self._report = changed, report
-        settings = parts.settings
-        self._soft_grace_s = settings.eviction_max_grace_s
+        self._watch = Watch((), 0.0)
+        self._needs_images = False
+        self.reload()
+
+    def reload(self) -> None:
+        """Go on by the settings as they are now."""
+        settings = self._parts.settings
         thresholds = read_thresholds(
             settings.eviction_hard, settings.eviction_soft, settings.eviction_soft_grace, settings.eviction_reclaim
         )
-        self._watch = Watch(thresholds, settings.eviction_transition_s)
+        self._watch.change(thresholds, settings.eviction_transition_s)
         self._needs_images = any(one.signal.startswith("imagefs.") for one in thresholds)
 
     async def run(self) -> None:
@@ -133,7 +138,7 @@ class Evictions:
         pod = ranked[0]  # one at a time: it may be enough
         why = termination(threshold, seen[threshold.signal], pod, usages.get(pod.uid, Usage()))
         parts.log.warning("pod=%s uid=%s is evicted: %s", pod.key, pod.uid, why.message)
-        grace_s = LEAST_GRACE_S if threshold.hard else min(pod.grace_s, self._soft_grace_s)
+        grace_s = LEAST_GRACE_S if threshold.hard else min(pod.grace_s, parts.settings.eviction_max_grace_s)
         self._terminate(pod.uid, why, grace_s)
 
     async def _enforce_limits(self) -> None:

@@ -125,6 +125,10 @@ class Watch:
         self._stressed_at: dict[str, float] = {}
         self._now = 0.0
 
+    def change(self, thresholds: tuple[Threshold, ...], transition_s: float) -> None:
+        """Go on by other thresholds; those that were met already and are among them have been met for as long."""
+        self._thresholds, self._transition_s = thresholds, transition_s
+
     def take(self, seen: Mapping[str, Observation], now: float) -> None:
         self._now = now
         met = {}

@@ -8,7 +8,7 @@ Source  KubeEdge v1.12, edge/pkg/edged (registration, labels of edge nodes); Kub
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +72,8 @@ class NodeAgent:
         self._reported_at = 0.0
         self._registered = anyio.Event()
         self._renewed_at: float | None = None
+        self._labels_given = dict(settings.node_labels)  # by the configuration, to the Node as it is now
+        self._reloaded = anyio.Event()
 
     @property
     def problem(self) -> str | None:
@@ -99,6 +101,12 @@ class NodeAgent:
         if before and before != node.ips:
             ctx.log.info("the node's addresses are now %s; they were %s", ", ".join(node.ips), ", ".join(before))
             self._returned()  # every pod's status has them, too
+
+    def reload(self) -> None:
+        """Go on by the settings as they are now: amounts and labels of the node follow soon."""
+        self._facts_at = float("-inf")
+        self._reloaded.set()
+        self._changed.set()
 
     def report_soon(self) -> None:
         """Look at the status now: something of it has changed."""
@@ -145,6 +153,11 @@ class NodeAgent:
             if self._settings.register_node:
                 await self._register()
             self._registered.set()
+            while self._settings.register_node:
+                await self._reloaded.wait()
+                self._reloaded = anyio.Event()
+                if self._labels_given != self._settings.node_labels:
+                    await self._until_taken(self._relabel)
 
     async def _ask_version(self) -> None:
         try:
@@ -168,16 +181,33 @@ class NodeAgent:
 
     async def _register(self) -> None:
         """Create the node, or bring labels and annotations of one that is there up to date."""
+        await self._until_taken(self._register_once)
+        self._ctx.log.info("node=%s is registered", self._ctx.node_name)
+        self._events.report(self._reference(), NORMAL, "Starting", "Starting edged.")
+
+    async def _relabel(self, name: str) -> None:
+        """Give the Node the labels of the configuration as they are now, and take away those that are no longer there. Raises ApiError."""
+        assert self._facts is not None
+        wanted = describe.node_labels(name, self._facts, self._settings)
+        given = dict(self._settings.node_labels)
+        self._object = await self._meta.query_remote("node", "", name)
+        metadata = dict(self._object.get("metadata") or {})
+        kept = {one: value for one, value in (metadata.get("labels") or {}).items() if one not in self._labels_given}
+        changed = self._object | {"metadata": metadata | {"labels": kept | wanted}}
+        self._object = await self._meta.update("node", "", name, changed)
+        self._labels_given = given
+        self._ctx.log.info("node=%s has the labels of the configuration", name)
+
+    async def _until_taken(self, tell: Callable[[str], Awaitable[None]]) -> None:
+        """Tell the cloud of the node, again and again until it takes it."""
         name, delay_s = self._ctx.node_name, RETRY_FIRST_S
         while True:
             await self._meta.wait_connected()
             try:
-                await self._register_once(name)
+                await tell(name)
             except ApiError as exc:
                 self._ctx.log.warning("node=%s cannot be registered yet: %s", name, exc.message)
             else:
-                self._ctx.log.info("node=%s is registered", name)
-                self._events.report(self._reference(), NORMAL, "Starting", "Starting edged.")
                 return
             await self._ctx.clock.sleep(delay_s * (0.75 + self._ctx.random.random() / 2))
             delay_s = min(delay_s * 2, RETRY_MOST_S)
@@ -285,7 +315,6 @@ class NodeAgent:
 
     async def _keep_lease(self) -> None:
         await self._registered.wait()
-        interval_s = self._settings.lease_duration_s / 4
         delay_s = RETRY_FIRST_S
         lease: dict[str, Any] | None = None
         while True:
@@ -302,6 +331,7 @@ class NodeAgent:
                 delay_s = min(delay_s * 2, RETRY_MOST_S)
                 continue
             delay_s = RETRY_FIRST_S
+            interval_s = self._settings.lease_duration_s / 4
             await self._ctx.clock.sleep(interval_s * (1 + JITTER * self._ctx.random.random()))
 
     async def _renew(self, lease: dict[str, Any] | None) -> dict[str, Any]:

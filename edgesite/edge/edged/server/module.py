@@ -22,6 +22,7 @@ from edgesite.net.http import HttpServer, Limits
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
+    from edgesite.edge.edged.server.secureport import Certificates
 
 __all__ = ["KubeletApiServer"]
 
@@ -37,6 +38,15 @@ class KubeletApiServer:
     roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"edged"})
     section: ClassVar[str] = "modules.edged.tailoredKubeletConfig"
+    reloads: ClassVar[frozenset[str]] = frozenset({"tlsCertFile", "tlsPrivateKeyFile"})
+
+    def __init__(self) -> None:
+        self._certificates: Certificates | None = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`; files of certificates are read again. Raises nothing."""
+        if self._certificates is not None:
+            self._certificates.reload(config)
 
     def enabled(self, settings: Section) -> bool:
         return bool(settings.get("modules", {}).get("edged", {}).get("enable", True))
@@ -62,9 +72,13 @@ class KubeletApiServer:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_listen_on_port, ctx, server)
                 if ctx.config.get("port"):
-                    from edgesite.edge.edged.server.secureport import serve_secure  # most nodes are without
+                    from edgesite.edge.edged.server.secureport import (
+                        Certificates,
+                        serve_secure,
+                    )  # most nodes are without
 
-                    tasks.start_soon(serve_secure, ctx, api)
+                    self._certificates = Certificates(ctx)
+                    tasks.start_soon(serve_secure, ctx, api, self._certificates)
                 await anyio.sleep_forever()
 
 

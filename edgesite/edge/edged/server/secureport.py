@@ -16,8 +16,11 @@ Source  KubeletConfiguration v1beta1; kubeadm (names of the API server's certifi
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from edgesite.edge.durable import replace_file
 from edgesite.net import address, pem, tls
@@ -27,10 +30,10 @@ from edgesite.net.pki import Pki, PkiError, RealPki
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from edgesite.context import Context
+    from edgesite.context import Context, Section
     from edgesite.edge.edged.server.api import KubeletApi
 
-__all__ = ["serve_secure"]
+__all__ = ["Certificates", "serve_secure"]
 
 _LIMITS: Final = Limits(connections=256, body_bytes=64 * 1024)
 _TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
@@ -43,7 +46,25 @@ _RETRY_S: Final = 1.0
 _RETRY_MOST_S: Final = 60.0
 
 
-async def serve_secure(ctx: Context, api: KubeletApi) -> None:
+class Certificates:
+    """Which files are shown, by the settings as they are now."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self._reloaded = anyio.Event()
+
+    def reload(self, config: Section) -> None:
+        self.ctx = replace(self.ctx, config=config)
+        self._reloaded.set()
+
+    async def due(self) -> None:
+        """Wait until they are to be looked at again."""
+        with anyio.move_on_after(_LOOK_S):  # a node may run for years
+            await self._reloaded.wait()
+        self._reloaded = anyio.Event()
+
+
+async def serve_secure(ctx: Context, api: KubeletApi, certificates: Certificates) -> None:
     """Open the port if one is set; the server ends when cancelled."""
     port = int(ctx.config.get("port") or 0)
     if not port:
@@ -71,10 +92,10 @@ async def serve_secure(ctx: Context, api: KubeletApi) -> None:
             await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
             wait_s = min(wait_s * 2, _RETRY_MOST_S)
         ctx.log.info("the kubelet API is open on %s for callers with a certificate", at)
-        while True:  # a node may run for years
-            await ctx.clock.sleep(_LOOK_S)
+        while True:
+            await certificates.due()
             try:
-                await ctx.threads.run(_renew, context, *await _chain(ctx), ca_file)
+                await ctx.threads.run(_renew, context, *await _chain(certificates.ctx), ca_file)
             except (OSError, ValueError, PkiError, ssl.SSLError) as exc:
                 ctx.log.warning("the certificate of %s cannot be renewed: %s", at, exc)
 
