@@ -64,10 +64,12 @@ class Cloud:
 
 
 class Edge:
-    """``edgesite edge`` of one node, with host processes as containers."""
+    """``edgesite edge`` of one node."""
 
-    def __init__(self, folder: Path, cloud: Cloud, node: str) -> None:
+    def __init__(self, folder: Path, cloud: Cloud, node: str, *runtime: str) -> None:
+        """``runtime`` are options; host processes if there are none."""
         self.node = node
+        self._runtime = runtime or ("--runtime", "process")
         self.log = folder / f"{node}.log"
         self.data = folder / node
         self._cloud = cloud
@@ -87,8 +89,7 @@ class Edge:
                 "127.0.0.1",
                 "--node-name",
                 self.node,
-                "--runtime",
-                "process",
+                *self._runtime,
             ),
             *("--tunnel-port", str(self._cloud.tunnel), "-v", "2", *ports, *NO_PORTS),
             *(("--token", token) if token else ()),

@@ -3,7 +3,7 @@
     python csi_driver.py NAME REGISTRATION_SOCKET DRIVER_SOCKET STATE_FOLDER [OPTION ...]
 
 Each call is appended to STATE_FOLDER/calls as a line of JSON. Volumes are STATE_FOLDER/volumes/ID. Options: "stage" (wants volumes to be
-staged), "stats", "expand", "group" (sets groups itself), "refuse-publish", "refuse-expand" (until STATE_FOLDER/allow exists), "leave-file" (of a device that was unpublished).
+staged), "stats", "expand", "group" (sets groups itself), "refuse-publish", "refuse-expand", "hold-publish" (until STATE_FOLDER/allow exists), "leave-file" (of a device that was unpublished).
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Driver:
     def __init__(self, name: str, endpoint: str, state: Path, options: list[str]) -> None:
         self.name, self.endpoint, self.state, self.options = name, endpoint, state, options
         (state / "volumes").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def is_held(self) -> bool:
+        return "hold-publish" in self.options and not (self.state / "allow").exists()
 
     def note(self, call: str, body: dict[str, Any]) -> None:
         def plain(value: Any) -> Any:
@@ -163,6 +167,8 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
             body = decode(table[request], data)
             if table is CSI:
                 self.driver.note(name, body)
+            while name == "NodePublishVolume" and self.driver.is_held:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
             try:
                 return encode(table[answer], method(body))
             except OutOfRange as exc:

@@ -35,7 +35,8 @@ _PENDING: Final = "NodeResizePending"
 _UNDER_WAY: Final = "NodeResizeInProgress"
 _INFEASIBLE: Final = "NodeResizeInfeasible"
 _NEVER: Final = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"})
-_OF_RESIZING: Final = ("Resizing", "FileSystemResizePending", "NodeResizeError")
+_FS_PENDING: Final = "FileSystemResizePending"
+_OF_RESIZING: Final = ("Resizing", _FS_PENDING, "NodeResizeError")
 
 
 class Expansion:
@@ -63,7 +64,7 @@ class Expansion:
             if not await self._expand(pod, volume, record, driver, body):
                 return AGAIN_S
             await self._threads.run(self._records.write, record, told)
-        if claim is None or not is_larger(volume.capacity, claim.capacity):
+        if claim is None or not (is_larger(volume.capacity, claim.capacity) or _waits(claim, volume.capacity)):
             return None
         return None if await self._tell(claim, finished(volume.capacity, claim)) else AGAIN_S
 
@@ -116,6 +117,12 @@ def finished(capacity: str, claim: Claim) -> dict[str, Any]:
     if claim.resize:
         status["allocatedResourceStatuses"] = {"storage": None}
     return status
+
+
+def _waits(claim: Claim, capacity: str) -> bool:
+    """Whether a claim waits for what has been done: its resizer may say so after the node has seen the larger volume."""
+    pending = claim.resize in (_PENDING, _UNDER_WAY) or _FS_PENDING in claim.conditions
+    return pending and not is_larger(claim.allocated, capacity)
 
 
 def is_larger(wanted: str, before: str) -> bool:

@@ -31,6 +31,7 @@ class Claim:
     name: str
     uid: str
     capacity: str = ""  #: how large the file system is known to be
+    allocated: str = ""  #: how large it is to be
     resize: str = ""  #: how far a change of its size has come
     conditions: tuple[str, ...] = ()  #: types
 
@@ -42,6 +43,7 @@ class Claim:
             str(metadata.get("name") or ""),
             str(metadata.get("uid") or ""),
             str((status.get("capacity") or {}).get("storage") or ""),
+            str((status.get("allocatedResources") or {}).get("storage") or ""),
             str((status.get("allocatedResourceStatuses") or {}).get("storage") or ""),
             tuple(str(one.get("type")) for one in status.get("conditions") or ()),
         )
