@@ -79,10 +79,10 @@ def profile_settings(text: str, progress: Progress) -> list[str]:
         if mode not in ("internal", "external"):
             raise KeadmError(f"--profile iptablesmgr={mode}: internal or external")
         return [f"modules.iptablesManager.mode={mode}"]
-    if key == "version":
+    if key in ("version", "controllermanager"):
         progress.warn(f"--profile {text} has no effect: the program on this host is used")
         return []
-    raise KeadmError(f"--profile {text}: version and iptablesmgr are known here")
+    raise KeadmError(f"--profile {text}: iptablesmgr, version and controllermanager are known here")
 
 
 def whole_kubeconfig(path: Path) -> bytes:

@@ -29,7 +29,7 @@ _COMMANDS: Final = {
     "join": ("join", "make this host an edge node"),
     "gettoken": ("gettoken", "print the token that edges join with"),
     "reset": ("reset", "undo init or join"),
-    "config": ("images", "images: what a node pulls"),
+    "config": ("images", "images: list them, have them pulled"),
     "version": ("version", "print the version"),
 }
 _CHANGING: Final = ("init", "join", "reset")

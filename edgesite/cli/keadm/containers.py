@@ -1,4 +1,4 @@
-"""Ends what a node has left running: pods of the container runtime that are this node's, and host processes.
+"""keadm's dealings with what runs pods: whether a runtime answers, images for it, and the end of what a node has left running.
 
 Of other agents' pods in the same runtime none is touched: ours are labelled with the node's name.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,13 +22,64 @@ from edgesite.cli.keadm.failure import KeadmError
 if TYPE_CHECKING:
     from edgesite.cli.keadm.host import Host
 
-__all__ = ["end_supervisors", "remove_pods", "runtime_problem"]
+__all__ = ["SOCKETS", "end_supervisors", "find_runtime", "pull_images", "remove_pods", "runtime_problem"]
 
+#: Where container runtimes have their sockets, in the order of preference.
+SOCKETS: Final = (
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/var/run/isulad.sock",
+    "/run/cri-dockerd.sock",
+)
 _ALL_S: Final = 120.0
 _VERSION_S: Final = 8.0
 _CALL_S: Final = 30.0
 _GRACE_S: Final = 2
 _ANSWER_BYTES: Final = 64 << 20
+
+
+def find_runtime(host: Host, given: str, kind: str) -> str:
+    """The socket that is asked for, else one that is there, as unix://…; "" if none is. ``kind`` is "docker", "remote" or "". Raises
+    KeadmError."""
+    if given:
+        path = given.removeprefix("unix://")
+        if path.startswith("/") and not host.path(path).is_socket():
+            raise KeadmError(
+                f"--remote-runtime-endpoint {given}: there is no such socket; is the runtime installed and started?"
+            )
+        return given if "://" in given else f"unix://{given}"
+    wanted = ("/run/cri-dockerd.sock", *SOCKETS) if kind == "docker" else SOCKETS
+    found = next((one for one in wanted if host.path(one).is_socket()), "")
+    return f"unix://{found}" if found else ""
+
+
+def pull_images(host: Host, endpoint: str, names: Iterable[str], said: Callable[[str], None]) -> None:
+    """Have the runtime pull images, one after another; ``said`` hears of each. Raises KeadmError at the first that cannot be had."""
+    anyio.run(_pull_images, f"unix://{host.path(endpoint.removeprefix('unix://'))}", list(names), said)
+
+
+async def _pull_images(endpoint: str, names: Sequence[str], said: Callable[[str], None]) -> None:
+    from edgesite.edge.edged.cri.runtime import CriRuntime
+    from edgesite.edge.edged.imagenames import InvalidImageName, normalized
+    from edgesite.edge.edged.runtime import RuntimeFault
+
+    runtime = CriRuntime(endpoint, "", request_timeout_s=_CALL_S)
+    started = anyio.Event()
+    failure = ""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runtime.run, started.set)
+        await started.wait()
+        for name in names:
+            said(f"Pulling {name} ...")
+            try:
+                await runtime.pull_image(normalized(name))
+            except (RuntimeFault, InvalidImageName) as exc:
+                failure = f"pull Images failed: {name}: {exc}"
+                break
+            said(f"Successfully pulled {name}")
+        tasks.cancel_scope.cancel()
+    if failure:
+        raise KeadmError(failure)
 
 
 def runtime_problem(host: Host, endpoint: str) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgesite.cli.keadm import files
 from edgesite.cli.keadm.changes import changing, recover
 from edgesite.cli.keadm.cloudlink import get_certificate, look_at_cloud, parse_token
+from edgesite.cli.keadm.containers import SOCKETS, find_runtime
 from edgesite.cli.keadm.edgeconfig import EdgeWishes, edge_document, parse_endpoint, validated, written
 from edgesite.cli.keadm.failure import KeadmError
 from edgesite.cli.keadm.localhealth import NodeState, node_state
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 UNIT: Final = "edgecore"
-_SOCKETS: Final = (
-    "/run/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/var/run/isulad.sock",
-    "/run/cri-dockerd.sock",
-)
 _POLL_S: Final = 0.5
 
 
@@ -186,21 +181,12 @@ def _token_text(arguments: argparse.Namespace) -> str:
 
 def _runtime_endpoint(arguments: argparse.Namespace, tools: Tools) -> str:
     """The socket that is asked for, else one that is there, else "". Raises KeadmError."""
-    given: str = arguments.remote_runtime_endpoint
-    if given:
-        path = given.removeprefix("unix://")
-        if path.startswith("/") and not tools.host.path(path).is_socket():
-            raise KeadmError(
-                f"--remote-runtime-endpoint {given}: there is no such socket; is the runtime installed and started?"
-            )
-        return given if "://" in given else f"unix://{given}"
-    wanted = ("/run/cri-dockerd.sock", *_SOCKETS) if arguments.runtimetype == "docker" else _SOCKETS
-    found = next((one for one in wanted if tools.host.path(one).is_socket()), "")
+    found = find_runtime(tools.host, arguments.remote_runtime_endpoint, arguments.runtimetype)
     if not found and arguments.runtimetype == "remote":
-        raise KeadmError(f"no container runtime is there: looked for {', '.join(_SOCKETS)}")
+        raise KeadmError(f"no container runtime is there: looked for {', '.join(SOCKETS)}")
     if not found:
         tools.progress.warn("no container runtime is there: pods run as host processes until one is installed")
-    return f"unix://{found}" if found else ""
+    return found
 
 
 def _check(arguments: argparse.Namespace, tools: Tools, wishes: EdgeWishes, token: Token) -> None:

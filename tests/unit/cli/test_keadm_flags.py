@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
-from edgesite.cli.keadm import cloudconfig, images, init, join
+from edgesite.cli.keadm import cloudconfig, gettoken, images, init, join, reset, version
 from edgesite.cli.keadm.cloudlink import parse_token
 from edgesite.cli.keadm.command import main
 from edgesite.cli.keadm.edgeconfig import EdgeWishes, Endpoint, edge_document, parse_endpoint
@@ -66,6 +68,32 @@ def test_switches_are_written_in_three_ways() -> None:
         assert parsed(join, *words).with_mqtt is expected
     with pytest.raises(KeadmError, match="neither true nor false"):
         parsed(join, "--with-mqtt=perhaps")
+
+
+#: Every flag of KubeEdge v1.12.7's keadm for the commands that are here, with a value.
+FLAGS = {
+    "init": "--kubeedge-version=1 --advertise-address=192.0.2.1 --kube-config=f --manifests=a -f=b --files=c -d --dry-run=true "
+    "--external-helm-root=/x --set=a=b --profile=version=v1 --force",
+    "join": "-e=h:1 --cloudcore-ipport=h:1 -t=t --token=t -i=n --edgenode-name=n -r=remote --runtimetype=remote -p=/s "
+    "--remote-runtime-endpoint=/s --cgroupdriver=cgroupfs -s=1 --certport=1 -l=a=b --labels=a=b --with-mqtt "
+    "--image-repository=r --kubeedge-version=1 --certPath=/c --tarballpath=/t",
+    "reset": "--kube-config=f --force --runtimetype=remote --remote-runtime-endpoint=/s",
+    "gettoken": "--kube-config=f",
+    "version": "-o=json --output=json",
+    "config": "images list --kubeedge-version=1 --image-repository=r --part=edge --runtimetype=docker --remote-runtime-endpoint=/s",
+    "config ": "images pull --kubeedge-version=1 --image-repository=r --part=edge --runtimetype=docker --remote-runtime-endpoint=/s",
+    "deprecated init": "--kubeedge-version=1 --kube-config=f --master=m --advertise-address=192.0.2.1 --domainname=d --tarballpath=/t",
+}
+MODULES = {"init": init, "join": join, "reset": reset, "gettoken": gettoken, "version": version, "config": images}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_every_flag_of_kubeedge_is_taken_and_documented(command: str) -> None:
+    words = FLAGS[command].split()
+    parsed(MODULES[command.split()[-1]], *words)
+    text = (Path(__file__).resolve().parents[3] / "docs" / "keadm.md").read_text()
+    for flag in (one.partition("=")[0] for one in words if one.startswith("-")):
+        assert re.search(rf"(?<![\w-]){flag}(?![\w-])", text), f"docs/keadm.md says nothing of {flag}"
 
 
 def test_unknown_flags_are_errors_and_unused_ones_noted() -> None:
