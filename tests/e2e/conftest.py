@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from e2e_bundle import frozen_bundle
+from e2e_packages import Packages, build
 from e2e_site import Kubectl, Site
 
 from edgesite.testing.containerd import Containerd, containerd
@@ -16,6 +19,20 @@ from edgesite.testing.containerd import Containerd, containerd
 def daemon() -> Iterator[Containerd]:
     with containerd() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """The installed folder of the frozen program."""
+    return frozen_bundle()
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Packages]:
+    """Two versions of RPMs, and debs; half a gigabyte."""
+    folder = tmp_path_factory.mktemp("packages")
+    yield build(folder, bundle)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from peers import CACHE, debian_root
 
-__all__ = ["CACHE", "Machine"]
+__all__ = ["CACHE", "Machine", "connect"]
 
 BOOT_S = 60.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,7 +28,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Machine:
     """A root that may be prepared, then booted. ``binds`` are folders or files of this machine to be seen there, read-only."""
 
-    def __init__(self, folder: Path, binds: Mapping[Path, str] | None = None) -> None:
+    def __init__(self, folder: Path, binds: Mapping[Path, str] | None = None, *, name: str = "edge1") -> None:
+        self._name = name
         self._memory = folder / "memory"
         self.root = folder / "root"
         self._log = folder / "console"
@@ -58,7 +59,7 @@ class Machine:
                         "--register=no",
                         "--keep-unit",
                     ),
-                    *("--private-network", "--console=pipe", "--machine=edge1", *binds),
+                    *("--private-network", "--console=pipe", f"--machine={self._name}", *binds),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -74,6 +75,11 @@ class Machine:
                 return
             time.sleep(0.2)
         raise AssertionError(f"the machine did not boot: {self._log.read_text(errors='replace')[-3000:]}")
+
+    @property
+    def pid(self) -> int:
+        """Its first process, as this machine sees it."""
+        return self._init
 
     def run(self, *argv: str, timeout_s: float = 60, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in the booted machine."""
@@ -112,6 +118,15 @@ class Machine:
         for place in (self.root, self._memory):
             _call("umount", "--lazy", str(place))
         shutil.rmtree(self._memory.parent, ignore_errors=True)
+
+
+def connect(left: Machine, right: Machine) -> None:
+    """A cable between two booted machines: 10.9.0.1 and 10.9.0.2. Their only way to anywhere."""
+    words = ["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", str(right.pid)]
+    _call("nsenter", f"--target={left.pid}", "--net", *words)
+    for one, address in ((left, "10.9.0.1/24"), (right, "10.9.0.2/24")):
+        _call("nsenter", f"--target={one.pid}", "--net", "ip", "address", "add", address, "dev", "eth0")
+        _call("nsenter", f"--target={one.pid}", "--net", "ip", "link", "set", "eth0", "up")
 
 
 def _child(pid: int) -> int:

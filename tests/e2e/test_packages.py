@@ -10,9 +10,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from e2e_bundle import PROJECT, frozen_bundle
+from e2e_bundle import PROJECT
 from e2e_machine import Machine
-from e2e_packages import NEWER, OLDER, Packages, build, dnf, rpms
+from e2e_packages import NEWER, OLDER, Packages, dnf, rpms
 from e2e_site import eventually
 from peers import kubectl
 
@@ -31,16 +31,6 @@ POD = {
 }
 #: So that a test need not wait a minute.
 QUICK = "[Service]\nWatchdogSec=4\nTimeoutAbortSec=5\nRestartSec=1\n"
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Path:
-    return frozen_bundle()
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Packages:
-    return build(tmp_path_factory.mktemp("packages"), bundle)
 
 
 @pytest.fixture(scope="module")
@@ -183,17 +173,21 @@ def test_the_journal_has_fields(debian: Machine) -> None:
     )
 
 
-def test_reload_takes_log_levels_and_names_the_rest(debian: Machine) -> None:
+def test_reload_takes_what_can_be_taken_and_names_the_rest(debian: Machine) -> None:
     before = main_pid(debian)
     good = debian("cat", CONFIGURATION)
     debian(
         "tee",
         CONFIGURATION,
-        stdin=good + "cloud: {modules: {cloudHub: {nodeLimit: 7}}}\nedge: {logging: {levels: {net: debug}}}\n",
+        stdin=f"{good}cloud: {{modules: {{cloudHub: {{nodeLimit: 7, https: {{port: 7}}}}}}}}\n"
+        "edge: {modules: {edged: {nodeLabels: {rack: a}}}, logging: {levels: {net: debug}}}\n",
     )
     debian("systemctl", "reload", "edgesite")
-    wanted = "take effect at the next start: cloud.modules.cloudHub.nodeLimit\n"
+    wanted = "take effect at the next start: cloud.modules.cloudHub.https.port\n"
     eventually(lambda: wanted in debian.journal("edgesite"), "a word on the rest", 15)
+    wanted = "taken over: cloud.modules.cloudHub.nodeLimit, edge.modules.edged.nodeLabels.rack\n"
+    assert wanted in debian.journal("edgesite")
+    eventually(lambda: "edge1" in kube(debian, "get", "nodes", "-l", "rack=a", "-o", "name"), "the node's label", 15)
     debian(
         "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/6443; echo no TLS at all >&3; cat <&3"
     )  # is told at this level alone
