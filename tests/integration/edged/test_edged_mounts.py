@@ -189,7 +189,8 @@ async def test_nfs_by_the_hosts_helper_or_a_word_that_there_is_none(
     programs = tmp_path / "programs"
     programs.mkdir()
     if helper:  # it binds a folder: there is no NFS server here
-        text = f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexec /bin/mount --bind {source} "$2"\n'
+        refusal = f"[ -e {tmp_path}/allow ] || {{ echo 'mount.nfs: No such device' >&2; exit 32; }}"
+        text = f'#!/bin/sh\n{refusal}\necho "$@" > {tmp_path}/asked\nexec /bin/mount --bind {source} "$2"\n'
         (programs / "mount.nfs").write_text(text)
         (programs / "mount.nfs").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
@@ -203,6 +204,11 @@ async def test_nfs_by_the_hosts_helper_or_a_word_that_there_is_none(
     if not helper:
         await rig.cloud.until(lambda: said(rig, "this node has no mount.nfs"))
         return
+    output = "Output: mount.nfs: No such device"  # what a kernel without NFS answers
+    await rig.cloud.until(lambda: said(rig, "mount failed: exit status 32\nMounting command: mount.nfs\n"))
+    (told,) = [one for one in rig.cloud.events.values() if one["reason"] == "FailedMount"]
+    assert told["message"].endswith(f"kubernetes.io~nfs/share -o ro\n{output}")
+    (tmp_path / "allow").touch()
     await rig.cloud.until(lambda: is_ready(rig.cloud, "sharing"))
     await says(rig, "sharing", "shared")
     asked = (tmp_path / "asked").read_text().split()

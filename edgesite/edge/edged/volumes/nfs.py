@@ -3,7 +3,7 @@
 Units   Seconds.
 Errors  VolumeError with what the helper said, or that there is none.
 State   The mount. Nothing here looks into it: a server that is gone would hold up whoever does.
-Source  core/v1 NFSVolumeSource; mount.nfs(8).
+Source  core/v1 NFSVolumeSource; mount.nfs(8); kubelet: how the failure of a mount is told.
 """
 
 from __future__ import annotations
@@ -68,8 +68,14 @@ async def mount(share: Share, target: Path, threads: Threads) -> None:
             f"mount failed: {HELPER} of {share.server}:{share.path} took longer than {MOUNT_S:g} s"
         ) from None
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()[:1024]
-        raise VolumeError(f"mount failed: exit status {done.returncode}: {said}")
+        said = (done.stdout + done.stderr).decode(errors="replace").strip()[:1024]
+        lines = (
+            f"mount failed: exit status {done.returncode}",
+            f"Mounting command: {HELPER}",
+            f"Mounting arguments: {' '.join(command[1:])}",
+            f"Output: {said}",
+        )
+        raise VolumeError("\n".join(lines))
 
 
 def _make_folder(target: Path) -> None:
