@@ -16,7 +16,7 @@ from edgesite.apiserver.accountkeys import JWKS_PATH, AccountKeys, add_discovery
 from edgesite.apiserver.accounttokens import AccountTokens, TokenSettings
 from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, BearerTokens, ClientCertificates, StaticTokens, User
-from edgesite.apiserver.authz import Authorizer, DiscoveryRoles, Masters
+from edgesite.apiserver.authz import Authorizer, Masters, PlainPaths
 from edgesite.apiserver.connect import Connections
 from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.crds import CustomResources
@@ -28,6 +28,7 @@ from edgesite.apiserver.metrics import ApiMetrics
 from edgesite.apiserver.nodeauth import NodeAuthorizer, NodeRestriction
 from edgesite.apiserver.openapi import OpenApi
 from edgesite.apiserver.plugins import DefaultTolerations, Priorities, RuntimeClasses, ServiceAccounts
+from edgesite.apiserver.rbac import EscalationGuard, Rbac
 from edgesite.apiserver.reads import Reads
 from edgesite.apiserver.registry import Registry
 from edgesite.apiserver.reviews import Reviews
@@ -127,7 +128,9 @@ def assemble(
     max_body: int = 3 * 1024 * 1024,
 ) -> Assembly:
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
-    admissions = Admissions(_builtin_admission(store, kinds), plugins)
+    rbac = Rbac(store, kinds)
+    guard = EscalationGuard(rbac, lambda user, wanted: server.allowed(user, wanted))
+    admissions = Admissions([*_builtin_admission(store, kinds), guard], plugins)
     registry = Registry(store, kinds, Scheme(schemas), admissions, clock, random)
     _load_allocators(store, kinds)
     views = Views(clock)
@@ -157,12 +160,12 @@ def assemble(
     server = ApiServer(
         parts,
         authenticators=(ClientCertificates(), bearers, *authenticators),
-        authorizers=(Masters(), DiscoveryRoles(), NodeAuthorizer(store, kinds), *authorizers),
+        authorizers=(Masters(), PlainPaths(), NodeAuthorizer(store, kinds), rbac, *authorizers),
         clock=clock,
         max_in_flight=max_in_flight,
         max_body=max_body,
     )
-    reviews.allowed = server.allowed
+    reviews.allowed, reviews.rules_of = server.allowed, rbac.rules_of
     custom = CustomResources(registry, watches)
     custom.load()
     return Assembly(server, registry, watches, documents, metrics, custom, static, accounts)

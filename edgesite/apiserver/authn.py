@@ -12,13 +12,15 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import unquote
 
-from edgesite.kube import errors
+from edgesite.kube import errors, rbac
+from edgesite.kube.rbac import Attributes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgesite.net.http import Request
+    from edgesite.net.http import Headers, Request
 
 __all__ = [
     "ANONYMOUS",
@@ -181,33 +183,56 @@ def authenticate(chain: Iterable[Authenticator], request: Request) -> User:
 
 @dataclass(frozen=True, slots=True)
 class Impersonation:
-    """Another user whom the caller wants to be, and what must be allowed for it: (group, resource, name, namespace)."""
+    """Another user whom the caller wants to be, and what must be allowed for it."""
 
     user: User
-    needs: tuple[tuple[str, str, str, str], ...]
+    needs: tuple[Attributes, ...]
 
 
-def impersonation(request: Request) -> Impersonation | None:
+_IMPERSONATE: Final = b"impersonate-"
+_EXTRA: Final = "impersonate-extra-"
+_AUTHENTICATION: Final = "authentication.k8s.io"
+
+
+def impersonation(headers: Headers) -> Impersonation | None:
     """Read the Impersonate-* headers. Raises ApiError (BadRequest)."""
-    name = request.headers.get("impersonate-user")
-    groups = request.headers.get_all("impersonate-group")
-    uid = request.headers.get("impersonate-uid") or ""
-    if name is None:
-        if groups or uid:
-            raise errors.bad_request("requested groups or uid without impersonating a user")
+    if not any(name[:12].lower() == _IMPERSONATE for name, _ in headers.raw):
         return None
-    needs: list[tuple[str, str, str, str]] = []
-    if name.startswith("system:serviceaccount:") and name.count(":") == 3:
-        _, _, namespace, account = name.split(":")
-        needs.append(("", "serviceaccounts", account, namespace))
-        groups = groups or ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
+    name = headers.get("impersonate-user")
+    groups = headers.get_all("impersonate-group")
+    uid = headers.get("impersonate-uid") or ""
+    extra = _extra(headers)
+    if not name:
+        raise errors.bad_request("requested groups, uid or extra without impersonating a user")
+    needs = []
+    if (account := rbac.split_account(name)) is not None:
+        needs.append(_need("", "serviceaccounts", account[1], namespace=account[0]))
     else:
-        needs.append(("", "users", name, ""))
-    needs.extend(("", "groups", group, "") for group in groups)
+        needs.append(_need("", "users", name))
+    needs.extend(_need("", "groups", group) for group in groups)
+    needs.extend(
+        _need(_AUTHENTICATION, "userextras", value, subresource=key)
+        for key, values in extra.items()
+        for value in values
+    )
     if uid:
-        needs.append(("authentication.k8s.io", "uids", uid, ""))
+        needs.append(_need(_AUTHENTICATION, "uids", uid))
+    if account is not None:
+        groups = groups or ["system:serviceaccounts", f"system:serviceaccounts:{account[0]}"]
     if name == ANONYMOUS.name:
-        groups = ["system:unauthenticated"]
-    elif AUTHENTICATED not in groups:
+        groups = groups or list(ANONYMOUS.groups)
+    elif AUTHENTICATED not in groups and ANONYMOUS.groups[0] not in groups:
         groups = [*groups, AUTHENTICATED]
-    return Impersonation(User(name, tuple(groups), uid), tuple(needs))
+    return Impersonation(User(name, tuple(groups), uid, extra), tuple(needs))
+
+
+def _need(group: str, resource: str, name: str, *, namespace: str = "", subresource: str = "") -> Attributes:
+    return Attributes("impersonate", "", group, "v1", resource, subresource, namespace, name)
+
+
+def _extra(headers: Headers) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.startswith(_EXTRA):
+            found.setdefault(unquote(name[len(_EXTRA) :]).lower(), []).append(value)
+    return found

@@ -2,8 +2,7 @@
 
 Errors  ApiError Forbidden (403), worded as kube-apiserver words it.
 State   None.
-Source  Kubernetes authorisation overview; the default discovery roles of RBAC (system:discovery, system:public-info-viewer,
-        system:basic-user).
+Source  Kubernetes authorisation overview.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from edgesite.kube.rbac import Attributes
 if TYPE_CHECKING:
     from edgesite.apiserver.authn import User
 
-__all__ = ["Attributes", "Authorizer", "Decision", "DiscoveryRoles", "Masters", "authorize", "check"]
+__all__ = ["Attributes", "Authorizer", "Decision", "Masters", "PlainPaths", "authorize", "check"]
 
 
 class Decision(Enum):
@@ -41,36 +40,28 @@ class Masters:
         return (Decision.ALLOW, "") if user.is_master else (Decision.NO_OPINION, "")
 
 
-_PUBLIC: Final = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
-_DISCOVERY: Final = ("/api", "/apis", "/openapi", "/swagger-2.0.0.pb-v1")
-_SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
+_HEALTH: Final = ("/healthz", "/livez", "/readyz")
 
 
-class DiscoveryRoles:
-    """What everybody may see: versions and health; and, once authenticated, discovery and questions about oneself."""
+class PlainPaths:
+    """What needs no role: health for everybody, metrics for this very host."""
 
     def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
-        known = "system:authenticated" in user.groups
-        if wanted.is_resource:
-            allowed = known and wanted.verb == "create" and wanted.resource in _SELF_REVIEWS
-        elif wanted.verb not in ("get", "head"):
-            allowed = False
-        elif wanted.path in _PUBLIC or wanted.path.startswith(("/livez/", "/readyz/", "/healthz/")):
-            allowed = True
-        elif wanted.path == "/metrics":
-            allowed = wanted.loopback or "system:monitoring" in user.groups
-        else:
-            allowed = known and any(wanted.path == root or wanted.path.startswith(root + "/") for root in _DISCOVERY)
+        if wanted.is_resource or wanted.verb not in ("get", "head"):
+            return Decision.NO_OPINION, ""
+        allowed = any(wanted.path == root or wanted.path.startswith(f"{root}/") for root in _HEALTH) or (
+            wanted.path == "/metrics" and wanted.loopback
+        )
         return (Decision.ALLOW, "") if allowed else (Decision.NO_OPINION, "")
 
 
 def check(chain: Sequence[Authorizer], user: User, wanted: Attributes) -> tuple[bool, str]:
-    """Return whether it is allowed, and the reasons that were given if not."""
+    """Return whether it is allowed, and the reasons that were given."""
     reasons: list[str] = []
     for one in chain:
         decision, reason = one.authorize(user, wanted)
         if decision is Decision.ALLOW:
-            return True, ""
+            return True, reason
         if reason:
             reasons.append(reason)
         if decision is Decision.DENY:

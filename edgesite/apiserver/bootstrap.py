@@ -1,4 +1,4 @@
-"""What every cluster has from the start: namespaces, priority classes, the Service of the API itself.
+"""What every cluster has from the start: namespaces, priority classes, roles, the Service of the API itself.
 
 Errors  ApiError where the store refuses; what is there already is left alone.
 State   In the store.
@@ -11,6 +11,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.authn import User
+from edgesite.apiserver.rbacreconcile import reconcile_roles
 from edgesite.apiserver.strategies.base import Write
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PRIORITY_CLASSES, SERVICES, Resource
@@ -48,6 +49,7 @@ async def bootstrap(registry: Registry, *, service_ip: str, address: str, port: 
             registry, PRIORITY_CLASSES, "", {"metadata": {"name": name}, "value": value, "description": description}
         )
     await _ensure(registry, SERVICES, "default", _service(service_ip, port))
+    await reconcile_roles(registry)
     family = "IPv6" if ":" in address else "IPv4"
     ports = [{"name": "https", "port": port, "protocol": "TCP"}]
     endpoints = {

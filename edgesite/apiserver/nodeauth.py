@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgesite.hookspecs import AdmissionRequest
     from edgesite.store.store import Store
 
-__all__ = ["NodeAuthorizer", "NodeRestriction", "node_of"]
+__all__ = ["NodeAuthorizer", "NodeRestriction", "exact_field", "node_of"]
 
 Object = dict[str, Any]
 GROUP: Final = "system:nodes"
@@ -76,7 +76,7 @@ class NodeAuthorizer:
 
     def _of_pods(self, node: str, wanted: Attributes) -> tuple[Decision, str]:
         """What a pod names may be read, one by one, by the node on which it runs."""
-        name = wanted.name or _exact(wanted.field_selector, "metadata.name")
+        name = wanted.name or exact_field(wanted.field_selector, "metadata.name")
         if wanted.resource == "serviceaccounts" and wanted.subresource == "token":
             allowed = wanted.verb == "create"
         else:
@@ -97,7 +97,7 @@ class NodeAuthorizer:
 
     def _pods(self, node: str, wanted: Attributes) -> tuple[Decision, str]:
         if wanted.verb in ("list", "watch") and not wanted.name:
-            if _exact(wanted.field_selector, "spec.nodeName") == node:
+            if exact_field(wanted.field_selector, "spec.nodeName") == node:
                 return _ALLOW
             return Decision.NO_OPINION, f"can only list/watch pods with spec.nodeName field selector set to {node}"
         if wanted.verb == "create" and wanted.subresource in ("", "eviction"):
@@ -142,7 +142,8 @@ _RULES: Final[dict[tuple[str, str], Callable[[NodeAuthorizer, str, Attributes], 
 }
 
 
-def _exact(field_selector: str, field: str) -> str | None:
+def exact_field(field_selector: str, field: str) -> str | None:
+    """The one value that a selector asks a field to have, or None."""
     try:
         return selectors.parse_fields(field_selector).exact(field) if field_selector else None
     except selectors.InvalidSelector:

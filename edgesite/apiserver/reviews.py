@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver import metadata as meta
 from edgesite.apiserver.authn import BearerTokens, User
-from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import Call, answer
+from edgesite.apiserver.nodeauth import node_of
 from edgesite.apiserver.scheme import parse_body
 from edgesite.kube import errors, json, times
+from edgesite.kube.errors import ApiError
 from edgesite.kube.negotiate import body_format, negotiate
+from edgesite.kube.rbac import Attributes, Rule
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kind
@@ -28,11 +30,11 @@ __all__ = ["Reviews"]
 
 Object = dict[str, Any]
 Allowed = Callable[[User, Attributes], tuple[bool, str]]
-_ALL: Final = ("*",)
+RulesOf = Callable[[User, str], Sequence[Rule]]
 
 
 class Reviews:
-    """Answers reviews. ``allowed`` is set once the front exists that knows the authorizers."""
+    """Answers reviews. ``allowed`` and ``rules_of`` are set once there is somebody who knows."""
 
     def __init__(self, scheme: Scheme, tokens: BearerTokens, api_audiences: Sequence[str], clock: Clock) -> None:
         self._scheme = scheme
@@ -40,11 +42,12 @@ class Reviews:
         self._api_audiences = api_audiences
         self._clock = clock
         self.allowed: Allowed = lambda user, wanted: (False, "")
+        self.rules_of: RulesOf = lambda user, namespace: []
         self._by_kind = {
             "TokenReview": self._token,
             "SelfSubjectReview": self._self,
             "SubjectAccessReview": self._access,
-            "LocalSubjectAccessReview": self._access,
+            "LocalSubjectAccessReview": self._local_access,
             "SelfSubjectAccessReview": self._own_access,
             "SelfSubjectRulesReview": self._rules,
         }
@@ -82,8 +85,22 @@ class Reviews:
     def _access(self, call: Call, spec: Object) -> Object:
         name, groups = spec.get("user") or "", tuple(spec.get("groups") or ())
         if not name and not groups:
-            raise errors.invalid(call.kind.resource.kind, "", [_required("spec.user")], "authorization.k8s.io")
-        return self._status(User(name, groups, spec.get("uid") or ""), call, spec)
+            message = "Required value: at least one of user or group must be specified"
+            cause = {"reason": "FieldValueRequired", "message": message, "field": "spec.user"}
+            raise self._invalid(call, cause)
+        extra = {str(key).lower(): tuple(values or ()) for key, values in (spec.get("extra") or {}).items()}
+        return self._status(User(name, groups, spec.get("uid") or "", extra), call, spec)
+
+    def _local_access(self, call: Call, spec: Object) -> Object:
+        wanted = spec.get("resourceAttributes") or {}
+        if not spec.get("resourceAttributes"):
+            raise self._refused(call, "must be specified", "spec.resourceAttributes")
+        if spec.get("nonResourceAttributes"):
+            raise self._refused(call, "disallowed on this kind of request", "spec.nonResourceAttributes")
+        if wanted.get("namespace", "") != call.route.namespace:
+            why = "must match metadata.namespace"
+            raise self._refused(call, why, "spec.resourceAttributes.namespace")
+        return self._access(call, spec)
 
     def _own_access(self, call: Call, spec: Object) -> Object:
         return self._status(call.user, call, spec)
@@ -91,32 +108,62 @@ class Reviews:
     def _status(self, user: User, call: Call, spec: Object) -> Object:
         resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
         if (resource is None) is (plain is None):
-            cause = {
-                "reason": "FieldValueInvalid",
-                "message": "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
-                "field": "spec.resourceAttributes",
-            }
-            raise errors.invalid(call.kind.resource.kind, "", [cause], "authorization.k8s.io")
+            why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            raise self._refused(call, why, "spec.resourceAttributes")
         if plain is not None:
             wanted = Attributes(plain.get("verb") or "", plain.get("path") or "")
         else:
             given: dict[str, Any] = {key: (resource or {}).get(key) or "" for key in _RESOURCE_ATTRIBUTES}
-            wanted = Attributes(**{**given, "namespace": call.route.namespace or given["namespace"]})
+            given["field_selector"] = _field_selector((resource or {}).get("fieldSelector") or {})
+            wanted = Attributes(**given)
         allowed, reason = self.allowed(user, wanted)
         return {"allowed": allowed, **({"reason": reason} if reason else {})}
 
     def _rules(self, call: Call, spec: Object) -> Object:
-        """What is allowed wholesale; what depends on the object is not said, hence incomplete."""
-        if call.user.is_master:
-            return {
-                "resourceRules": [{"verbs": _ALL, "apiGroups": _ALL, "resources": _ALL}],
-                "nonResourceRules": [{"verbs": _ALL, "nonResourceURLs": _ALL}],
-                "incomplete": False,
+        """What roles give; what a node may besides depends on the object, and is not said."""
+        namespace = spec.get("namespace") or ""
+        if not namespace:
+            raise errors.bad_request("no namespace on request")
+        rules = self.rules_of(call.user, namespace)
+        status: Object = {
+            "resourceRules": [_shown(rule, _RESOURCE_RULE) for rule in rules if rule.get("resources")],
+            "nonResourceRules": [_shown(rule, _PLAIN_RULE) for rule in rules if rule.get("nonResourceURLs")],
+            "incomplete": False,
+        }
+        if node_of(call.user) is not None:
+            status |= {
+                "incomplete": True,
+                "evaluationError": "node authorizer does not support user rule resolution",
             }
-        return {"resourceRules": [], "nonResourceRules": [], "incomplete": True}
+        return status
+
+    def _refused(self, call: Call, why: str, field: str) -> ApiError:
+        cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {why}", "field": field}
+        return self._invalid(call, cause)
+
+    def _invalid(self, call: Call, cause: dict[str, str]) -> ApiError:
+        return errors.invalid(call.kind.resource.kind, "", [cause], call.kind.resource.group)
 
 
 _RESOURCE_ATTRIBUTES: Final = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
+_RESOURCE_RULE: Final = ("verbs", "apiGroups", "resources", "resourceNames")
+_PLAIN_RULE: Final = ("verbs", "nonResourceURLs")
+
+
+def _shown(rule: Rule, fields: Sequence[str]) -> Object:
+    return {field: list(rule[field]) for field in fields if rule.get(field)}
+
+
+def _field_selector(given: Object) -> str:
+    """The text of a selector: as it came, or of requirements for one value each."""
+    if given.get("rawSelector"):
+        return str(given["rawSelector"])
+    parts = []
+    for one in given.get("requirements") or ():
+        values = list(one.get("values") or ())
+        if one.get("operator") == "In" and len(values) == 1:
+            parts.append(f"{one.get('key')}={values[0]}")
+    return ",".join(parts)
 
 
 def _required(field: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from edgesite.apiserver import authn, authz
 from edgesite.apiserver.authz import Attributes
 from edgesite.apiserver.call import JSON_HEADERS, PRETTY_AGENTS, Call, error_response
 from edgesite.apiserver.kinds import NOT_SERVED
+from edgesite.apiserver.nodeauth import exact_field
 from edgesite.apiserver.reads import PLAIN_ACCEPT
 from edgesite.apiserver.subresources import BINDINGS
 from edgesite.apiserver.transport import LocalRequest
@@ -54,6 +55,7 @@ WRITE_DEADLINE_S: Final = 60.0
 QUICK_PATHS: Final = 4096
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _LONG_RUNNING: Final = frozenset({"log", "proxy", "exec", "attach", "portforward"})
+_OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
 _TRUE: Final = ("true", "1")
 
 
@@ -190,25 +192,26 @@ class ApiServer:
     def _user(self, request: Request) -> User:
         """Raises ApiError."""
         user = request.user if isinstance(request, LocalRequest) else authn.authenticate(self._authenticators, request)
-        headers = request.headers
-        if not ("impersonate-user" in headers or "impersonate-group" in headers or "impersonate-uid" in headers):
-            return user
-        wanted = authn.impersonation(request)
+        wanted = authn.impersonation(request.headers)
         if wanted is None:
             return user
-        for group, resource, name, namespace in wanted.needs:
-            attributes = Attributes("impersonate", group=group, resource=resource, name=name, namespace=namespace)
+        for attributes in wanted.needs:
             authz.authorize(self._authorizers, user, attributes)
         return wanted.user
 
     def _plain(self, request: Request, info: RequestInfo) -> Attributes:
-        address = request.peer.address
-        loopback = request.peer.in_process or address.startswith(_LOOPBACK)
+        if isinstance(request, LocalRequest):  # of one of our modules, or on behalf of somebody far away
+            loopback = request.user is not None
+        else:
+            loopback = request.peer.in_process or request.peer.address.startswith(_LOOPBACK)
         return Attributes(info.verb, request.path, loopback=loopback)
 
     def _attributes(self, request: Request, info: RequestInfo) -> Attributes:
         route = info.route
         selector = request.query.get("fieldSelector", [""])[0] if request.raw_query else ""
+        name = route.name
+        if selector and not name and info.verb in _OF_COLLECTIONS:
+            name = exact_field(selector, "metadata.name") or ""  # who may read one object may list it alone
         return Attributes(
             verb=info.verb,
             path=route.path,
@@ -217,7 +220,7 @@ class ApiServer:
             resource=route.resource,
             subresource=route.subresource,
             namespace=route.namespace,
-            name=route.name,
+            name=name,
             field_selector=selector,
         )
 

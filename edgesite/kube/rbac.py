@@ -24,11 +24,13 @@ __all__ = [
     "Index",
     "InvalidRules",
     "Role",
+    "Rule",
     "Verdict",
     "account_name",
     "compact",
     "described",
     "singles",
+    "size",
     "split_account",
     "uncovered",
 ]
@@ -288,6 +290,9 @@ def _subject(namespace: str, subject: Any) -> tuple[str, str, str]:
     return kind, account_name(place, name), f'ServiceAccount "{name}/{place}"'
 
 
+_FIELDS: Final = ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
+
+
 # -- rules as values: for escalation checks and reviews
 
 
@@ -302,6 +307,15 @@ def singles(rules: Iterable[Rule]) -> Iterator[Rule]:
                         yield single if name is None else {**single, "resourceNames": [name]}
             for path in _texts(rule, "nonResourceURLs"):
                 yield {"verbs": [verb], "nonResourceURLs": [path]}
+
+
+def size(rules: Iterable[Rule]) -> int:
+    """How many single rules these are. Raises InvalidRules."""
+    total = 0
+    for rule in rules:
+        verbs, groups, resources, names, paths = (len(_texts(rule, field)) for field in _FIELDS)
+        total += verbs * (groups * resources * max(names, 1) + paths)
+    return total
 
 
 def uncovered(held: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
