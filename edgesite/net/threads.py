@@ -10,7 +10,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -29,6 +29,8 @@ class RealWorker:
     """
 
     def __init__(self, name: str) -> None:
+        self.name = name
+        self.running_call = 0  #: the how-manieth runs now; 0: none
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
@@ -37,6 +39,11 @@ class RealWorker:
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def native_id(self) -> int | None:
+        """The thread, as the kernel calls it."""
+        return self._thread.native_id
 
     def submit(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Queue a call. Raises RuntimeError once closed."""
@@ -55,12 +62,15 @@ class RealWorker:
         self._thread.join()
 
     def _run(self) -> None:
+        count = 0
         while (call := self._calls.get()) is not None:
             future, function, args = call
+            self.running_call = count = count + 1
             try:
                 self._finish(future, function(*args), None)
             except BaseException as exc:  # whatever it is belongs to the awaiter
                 self._finish(future, None, exc)
+            self.running_call = 0
             del call, future, function, args  # keep nothing alive while waiting
         self._tell(self._ended.set)
 
@@ -103,6 +113,11 @@ class RealThreads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="edgesite")
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    @property
+    def workers(self) -> Sequence[RealWorker]:
+        """Those that have been started; some may have ended."""
+        return self._workers
 
     def worker(self, name: str) -> RealWorker:
         """Start a thread of one's own."""

@@ -38,6 +38,7 @@ __all__ = ["DataDirInUse", "EdgePlan", "Plan", "Site", "SiteFailed", "real_world
 
 logger = logging.getLogger(__name__)
 GRACE_S: Final = 10.0
+STILL_S: Final = 60.0  #: that a worker thread may stand still, where systemd does not say how long the process may
 
 
 class DataDirInUse(RuntimeError):
@@ -190,12 +191,16 @@ async def _main(
     configuration: Configuration | None,
 ) -> int:
     from edgesite.net.threads import RealThreads
+    from edgesite.net.threadwatch import ThreadWatch
 
     threads = RealThreads()
     world = real_world(plugins, threads, plan.site)
     systemd = Systemd.take(os.environ)
     notifier = Notifier(systemd.address)
     site = Site(plan, plugins, world)
+    threads_watch = ThreadWatch(lambda: threads.workers, world.clock.monotonic, systemd.watchdog_s or STILL_S)
+    for role in site.roles:
+        role.health.add_check("threads", threads_watch.problem, live=True)
     try:
         async with anyio.create_task_group() as signals:
             async with anyio.create_task_group() as tasks:
