@@ -22,7 +22,7 @@ __all__ = ["EdgeDatabase", "Statement"]
 
 logger = logging.getLogger(__name__)
 
-Statement = tuple[str, tuple[Any, ...]]
+Statement = tuple[str, tuple[Any, ...] | list[tuple[Any, ...]]]  #: SQL and its values, or those of several rows
 Row = tuple[Any, ...]
 
 
@@ -64,7 +64,10 @@ class EdgeDatabase:
         connection = self._open()
         with connection:
             for sql, values in statements:
-                connection.execute(sql, values)
+                if isinstance(values, list):
+                    connection.executemany(sql, values)
+                else:
+                    connection.execute(sql, values)
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[Row]:
         return list(self._open().execute(sql, values))

@@ -25,6 +25,7 @@ from edgesite.edge.metamanager.database import EdgeDatabase
 from edgesite.edge.metamanager.delivery import Delivery
 from edgesite.edge.metamanager.meta import Holdings, Meta
 from edgesite.edge.metamanager.outbox import Outbox
+from edgesite.edge.metamanager.rows import Rows
 from edgesite.edge.metamanager.schema import go_json
 from edgesite.edge.metamanager.service import HUB, MetaService
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, Outcome, StoreError
@@ -137,6 +138,7 @@ class _Run:
             await self._store.run()
 
     async def _save_at_end(self) -> None:
+                ctx.services.provide(Rows, self._store)  # type: ignore[type-abstract]
         """What was reported while there was a link may not have been answered."""
         with anyio.move_on_after(5.0, shield=True):
             try:

@@ -272,18 +272,19 @@ class EdgeStore:
         """Return the stored object. Raises StoreError."""
         if key not in self._entries:
             return None
-        for (value,) in await self._query(_GET, (key,)):
+        for (value,) in await self.query(_GET, (key,)):
             return _object(value)
         return None
 
     async def list(self, type_: str, namespace: str | None) -> list[dict[str, Any]]:
         """Return all stored objects of a type, of one namespace if given. Raises StoreError."""
         start = None if namespace is None else f"{namespace or resource.NO_NAMESPACE}/"
-        rows = await self._query(_LIST, (type_,))
+        rows = await self.query(_LIST, (type_,))
         values = (_object(value) for key, value in rows if start is None or key.startswith(start))
         return [one for one in values if one is not None]
 
-    async def _query(self, sql: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+    async def query(self, sql: str, values: tuple[Any, ...] = ()) -> Sequence[tuple[Any, ...]]:
+        """Read rows. Raises StoreError."""
         try:
             return await self._worker.submit(self._database.query, sql, values)
         except (apsw.Error, OSError) as exc:
