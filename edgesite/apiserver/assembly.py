@@ -34,6 +34,7 @@ from edgesite.apiserver.registry import Registry
 from edgesite.apiserver.reviews import Reviews
 from edgesite.apiserver.scheme import Scheme
 from edgesite.apiserver.server import ApiServer, Parts
+from edgesite.apiserver.storageplugins import storage_admission
 from edgesite.apiserver.strategies.services import Addresses, Ports, ServiceStrategy
 from edgesite.apiserver.strategies.table import strategy_of
 from edgesite.apiserver.subresources import Subresources
@@ -177,6 +178,7 @@ def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
         Priorities(store, kinds),
         DefaultTolerations(store, kinds),
         RuntimeClasses(store, kinds),
+        *storage_admission(store, kinds),
         NodeRestriction(store, kinds),
         DeviceAdmission(store, kinds),
     ]

@@ -33,6 +33,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
     from edgesite.controlplane.persistentvolumes.ephemeral import EphemeralVolumeModule
     from edgesite.controlplane.persistentvolumes.module import PersistentVolumeModule
+    from edgesite.controlplane.persistentvolumes.protection import StorageProtectionModule
     from edgesite.controlplane.replicaset.module import ReplicaSetModule, ReplicationControllerModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
@@ -55,6 +56,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         NamespaceModule,
         PersistentVolumeModule,
         EphemeralVolumeModule,
+        StorageProtectionModule,
         AttachModule,
         CertificatesModule,
         GarbageCollectorModule,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from edgesite.controlplane.nodematch import matches_term
+from edgesite.kube import storage
 from edgesite.kube.quantity import ZERO, InvalidQuantity, Quantity, parse
 from edgesite.kube.selectors import InvalidSelector, from_object
 
@@ -28,14 +29,12 @@ __all__ = [
 ON_FIRST_USE: Final = "WaitForFirstConsumer"
 SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"  #: annotation of a claim: where its pod is to run
 _NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
-_OLD_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
 Object = Mapping[str, Any]
 
 
 def class_of(obj: Object) -> str:
     """The storage class of a claim or a volume; "" is that of volumes made by hand."""
-    annotations = obj["metadata"].get("annotations") or {}
-    return str(annotations.get(_OLD_CLASS) or (obj.get("spec") or {}).get("storageClassName") or "")
+    return storage.class_of(obj) or ""
 
 
 def claims_of(pod: Object) -> set[str]:

@@ -29,6 +29,8 @@ from edgesite.controlplane.persistentvolumes.matching import (
 )
 from edgesite.controlplane.pods import is_terminating
 from edgesite.kube.resources import NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
+from edgesite.kube.storage import class_of as class_named
+from edgesite.kube.storage import default_class
 
 __all__ = ["PersistentVolumeModule", "VolumeBinder"]
 
@@ -109,6 +111,7 @@ class VolumeBinder:
             return
         volume = self._find(claim)
         if volume is None:
+            claim = await self._give_class(claim)
             if not status.get("phase"):
                 claim = await self._client.update_status(
                     PERSISTENT_VOLUME_CLAIMS, {**claim, "status": {"phase": "Pending"}}
@@ -120,6 +123,13 @@ class VolumeBinder:
         spec = volume["spec"]
         shown = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": spec.get("capacity") or {}}
         await self._client.update_status(PERSISTENT_VOLUME_CLAIMS, {**claim, "status": {**status, **shown}})
+
+    async def _give_class(self, claim: Object) -> Object:
+        """Let a claim that names no class have the default one, if there is one by now. Raises ApiError."""
+        if class_named(claim) is not None or (found := default_class(self._classes.list())) is None:
+            return claim
+        spec = {**claim["spec"], "storageClassName": found["metadata"]["name"]}
+        return await self._client.update(PERSISTENT_VOLUME_CLAIMS, {**claim, "spec": spec})
 
     def _tell_of_growth(self, claim: Object) -> None:
         """Say who has to make a volume larger, if its claim wants that: the resizer of its driver, which is another's."""

@@ -3,7 +3,7 @@
 import pytest
 
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STATEFUL_SETS
+from edgesite.kube.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STATEFUL_SETS, STORAGE_CLASSES
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +61,85 @@ async def test_the_claims_of_a_stateful_set_find_volumes_and_stay(site):
     assert len((await site.client.list(PERSISTENT_VOLUME_CLAIMS, "default"))["items"]) == 2
     await site.client.delete(PERSISTENT_VOLUME_CLAIMS, "data-db-0", "default")
     await site.until(PERSISTENT_VOLUMES, lambda pvs: pvs.get("pv-b")["status"]["phase"] == "Released")
+
+
+def claim(name, *, size="1Gi", **spec):
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": wanted}
+
+
+def is_bound(claims):
+    found = claims.get("data", "default") or {}
+    return (found.get("status") or {}).get("phase") == "Bound"
+
+
+def user(name):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    spec = {"containers": [{"name": "c", "image": "v1"}], "volumes": volumes}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def storage_class(name, **more):
+    annotations = {"storageclass.kubernetes.io/is-default-class": "true"}
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name, "annotations": annotations},
+        "provisioner": "disks.test",
+        **more,
+    }
+
+
+async def test_claims_without_a_class_get_the_default_one_sooner_or_later(site):
+    for name, more in (("early", {}), ("none", {"storageClassName": ""})):
+        await site.client.create(PERSISTENT_VOLUME_CLAIMS, claim(name, **more))
+    await site.until(PERSISTENT_VOLUME_CLAIMS, lambda claims: len(claims.list("default")) == 2)
+    await site.client.create(STORAGE_CLASSES, storage_class("disks"))
+    made = await site.client.create(PERSISTENT_VOLUME_CLAIMS, claim("late"))
+    assert made["spec"]["storageClassName"] == "disks"
+
+    def classes(claims):
+        found = {one["metadata"]["name"]: one["spec"].get("storageClassName") for one in claims.list("default")}
+        return found if found.get("early") and "late" in found else None
+
+    found = await site.until(PERSISTENT_VOLUME_CLAIMS, classes)
+    assert found == {"early": "disks", "late": "disks", "none": ""}
+
+
+@pytest.mark.parametrize("may", [False, True])
+async def test_who_may_ask_for_more(site, may):
+    await site.client.create(STORAGE_CLASSES, storage_class("disks", allowVolumeExpansion=may))
+    await site.client.create(PERSISTENT_VOLUME_CLAIMS, claim("data"))
+    more = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    with pytest.raises(ApiError, match="Only bound persistent volume claims can be expanded"):
+        await site.client.patch(PERSISTENT_VOLUME_CLAIMS, "data", more, "default", kind="merge")
+    made = volume("pv", "1Gi")
+    made["spec"] |= {"storageClassName": "disks", "claimRef": {"namespace": "default", "name": "data"}}
+    await site.client.create(PERSISTENT_VOLUMES, made)
+    await site.until(PERSISTENT_VOLUME_CLAIMS, is_bound)
+    if may:
+        await site.client.patch(PERSISTENT_VOLUME_CLAIMS, "data", more, "default", kind="merge")
+    else:
+        with pytest.raises(ApiError, match="only dynamically provisioned pvc can be resized"):
+            await site.client.patch(PERSISTENT_VOLUME_CLAIMS, "data", more, "default", kind="merge")
+
+
+async def test_what_is_in_use_stays_whoever_deletes_it(site):
+    await site.node()
+    await site.client.create(PERSISTENT_VOLUMES, volume("pv", "1Gi"))
+    await site.client.create(PERSISTENT_VOLUME_CLAIMS, claim("data"))
+    await site.until(PERSISTENT_VOLUME_CLAIMS, is_bound)
+    await site.client.create(PODS, user("user"))
+    await site.until(PODS, lambda pods: (pods.get("user", "default") or {"spec": {}})["spec"].get("nodeName"))
+    await site.client.delete(PERSISTENT_VOLUME_CLAIMS, "data", "default")
+    await site.client.delete(PERSISTENT_VOLUMES, "pv")
+    left = await site.client.get(PERSISTENT_VOLUME_CLAIMS, "data", "default")
+    assert left["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    assert left["metadata"]["deletionTimestamp"]
+    await site.client.create(PODS, user("late"))
+    text = 'persistentvolumeclaim "data" is being deleted'
+    await site.until(PODS, lambda pods: text in str(pods.get("late", "default")))
+    await site.client.delete(PODS, "user", "default", grace_period_s=0)
+    await site.until(PERSISTENT_VOLUME_CLAIMS, lambda claims: not claims.list("default"))
+    await site.until(PERSISTENT_VOLUMES, lambda volumes: not volumes.list())

@@ -297,7 +297,11 @@ async def test_a_volume_that_an_edge_asked_for_is_followed_to_its_end(make_site:
                 asked = await edge.say("query", path)
                 answer = await edge.hear(lambda one, asked=asked: one["header"].get("parent_msg_id") == asked)
                 await edge.ack(answer)
-            await client.patch(PERSISTENT_VOLUMES, "v1", {"metadata": {"labels": {"a": "b"}}})
+            unprotected = {
+                "labels": {"a": "b"},
+                "finalizers": None,
+            }  # as the controller leaves it that does not run here
+            await client.patch(PERSISTENT_VOLUMES, "v1", {"metadata": unprotected})
             await acknowledged(edge, "update", "default/persistentvolume/v1")
             await client.delete(PERSISTENT_VOLUMES, "v1")
             await acknowledged(edge, "delete", "default/persistentvolume/v1")

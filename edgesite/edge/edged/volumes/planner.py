@@ -191,6 +191,8 @@ class VolumePlanner:
             raise ClaimPending(f'persistentvolumeclaim "{name}" not found')
         if not is_bound(claim):
             raise ClaimPending(f'persistentvolumeclaim "{name}" is not bound')
+        if (claim.get("metadata") or {}).get("deletionTimestamp") and not self._state.containers:
+            raise VolumeError(f"error processing PVC {self._state.pod.namespace}/{name}: PVC is being deleted")
         volume = await objects.get("persistentvolume", "", claim["spec"]["volumeName"])
         if volume is None:
             raise ClaimPending(f'persistentvolume "{claim["spec"]["volumeName"]}" not found')
