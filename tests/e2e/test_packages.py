@@ -29,6 +29,41 @@ POD = {
         "containers": [{"name": "main", "image": "host", "command": ["sleep", "987654"]}],
     },
 }
+#: A plugin that gets stuck once when it is told to.
+STUCK = {
+    "stuck-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: stuck\nVersion: 1.0\n",
+    "stuck-1.0.dist-info/entry_points.txt": "[edgesite.plugins]\nstuck = stuck\n",
+    "stuck.py": """
+import os, threading, time
+from edgesite.hookspecs import impl
+
+def told(what):
+    try:
+        os.unlink(f"/run/stuck-{what}")
+    except FileNotFoundError:
+        return False
+    return True
+
+class Stuck:
+    name, roles, needs, section = "stuck", frozenset({"edge"}), frozenset(), ""
+
+    def enabled(self, settings):
+        return True
+
+    async def run(self, ctx):
+        ctx.ready()
+        worker = ctx.threads.worker("stuck")
+        while not told("thread"):
+            if told("loop"):
+                time.sleep(3600)
+            await ctx.clock.sleep(0.2)
+        await worker.submit(threading.Event().wait)
+
+@impl
+def edgesite_modules(settings):
+    return [Stuck]
+""",
+}
 #: So that a test need not wait a minute.
 QUICK = "[Service]\nWatchdogSec=4\nTimeoutAbortSec=5\nRestartSec=1\n"
 
@@ -215,6 +250,26 @@ def test_a_process_that_stands_still_is_replaced_and_the_pod_runs_on(debian: Mac
     assert "most recent call first" in log  # the stacks of all threads
     node_ready(debian)
     assert pod_process(debian) == process
+
+
+@pytest.mark.parametrize("what", ["thread", "loop"])
+def test_what_stands_still_inside_is_replaced_too(debian: Machine, what: str) -> None:
+    """A thread that a module waits for in vain, and a module that holds up the event loop."""
+    for name, text in STUCK.items():
+        debian("mkdir", "-p", f"/usr/lib/kubeedge/plugins/{Path(name).parent}")
+        debian("tee", f"/usr/lib/kubeedge/plugins/{name}", stdin=text)
+    debian("systemctl", "restart", "edgesite")
+    node_ready(debian)
+    process, stuck = pod_process(debian), main_pid(debian)
+    debian("touch", f"/run/stuck-{what}")
+    eventually(lambda: main_pid(debian) not in (stuck, "0"), "another process", 40)
+    log = debian.journal("edgesite", f"_PID={stuck}")
+    if what == "thread":
+        assert "systemd is not told that this process is alive: threads: the thread stuck has stood still" in log
+    eventually(lambda: debian.property("edgesite", "ActiveState") == "active", "the site", 30)
+    node_ready(debian)
+    assert pod_process(debian) == process
+    debian("rm", "-r", *(f"/usr/lib/kubeedge/plugins/{Path(one).parts[0]}" for one in STUCK))
 
 
 def test_a_configuration_that_nobody_can_run_with_is_not_tried_for_ever(debian: Machine) -> None:
