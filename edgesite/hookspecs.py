@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import argparse
 
     from edgesite.context import Context, Module, Section, Settings
+    from edgesite.kube.requestinfo import RequestInfo
     from edgesite.kube.resources import Resource
+    from edgesite.net.http import Request, Response
 
 __all__ = [
     "ABI",
@@ -27,6 +29,7 @@ __all__ = [
     "Command",
     "ConfigSection",
     "Hooks",
+    "MetaServerExtension",
     "RuntimeFactory",
     "impl",
     "spec",
@@ -94,6 +97,28 @@ class Admission(Protocol):
         ...
 
 
+class MetaServerExtension(Protocol):
+    """Adds to the API that an edge serves to programs of its node, also while there is no link to the cloud.
+
+    Called on the event loop: `admit` returns at once.
+    """
+
+    name: str
+
+    def resources(self) -> Iterable[Resource]:
+        """Kinds that `serve` answers for, in groups of their own; they appear in discovery."""
+        ...
+
+    def admit(self, info: RequestInfo, user: Any) -> None:
+        """Look at any request before it is carried out, after authorisation. ``user`` is None where nobody has to show a token, else an
+        `edgesite.edge.access.access.Identity`. Raises ApiError to refuse."""
+        ...
+
+    def serve(self, request: Request, info: RequestInfo, user: Any) -> Awaitable[Response | None]:
+        """Answer a request for one of `resources`. None: it was streamed. Raises ApiError."""
+        ...
+
+
 #: Makes a pod runtime for an edge role; see `edgesite.edge.edged.runtime.Runtime` for what it returns.
 RuntimeFactory = Callable[["Context"], Any]
 
@@ -121,6 +146,10 @@ class Specs:
     def edgesite_resources(self) -> Iterable[Resource]:  # type: ignore[empty-body]
         """Return kinds that the embedded API server shall serve beside its own, without a schema. Called once when it starts."""
 
+    @spec
+    def edgesite_metaserver(self, settings: Section) -> Iterable[MetaServerExtension]:  # type: ignore[empty-body]
+        """Return what the MetaServer of an edge with these settings shall do besides. Called once when it starts."""
+
     @spec(firstresult=True)
     def edgesite_runtime(self, name: str, config: Section) -> RuntimeFactory | None:
         """Return the maker of the pod runtime called ``name`` ("cri", "process", ...), or None to let the next plugin answer."""
@@ -132,6 +161,8 @@ class Hooks(Protocol):
     def admission(self, settings: Settings) -> list[Admission]: ...
 
     def resources(self) -> list[Resource]: ...
+
+    def metaserver(self, settings: Section) -> list[MetaServerExtension]: ...
 
     def runtime(self, name: str, config: Section) -> RuntimeFactory | None: ...
 

@@ -26,7 +26,7 @@ from edgesite.apiserver.events import EventSweeper
 from edgesite.apiserver.health import add_health, add_metrics
 from edgesite.apiserver.selection import indexer
 from edgesite.apiserver.transport import InProcessTransport
-from edgesite.client import Client, SharedInformers
+from edgesite.client import CallerTransport, Client, SharedInformers
 from edgesite.context import NodeConnector, Revisions, Settings
 from edgesite.kube import schema, times
 from edgesite.net import address as addresses
@@ -147,6 +147,7 @@ class ApiServerModule:
             informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
             ctx.services.provide(Client, client)
             ctx.services.provide(SharedInformers, informers)
+            ctx.services.provide(CallerTransport, CallerTransport(InProcessTransport(made.server, None)))
             ctx.services.provide(Revisions, store)  # type: ignore[type-abstract]
             tasks.start_soon(informers.run)
             tasks.start_soon(store.run)

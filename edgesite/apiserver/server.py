@@ -191,7 +191,9 @@ class ApiServer:
 
     def _user(self, request: Request) -> User:
         """Raises ApiError."""
-        user = request.user if isinstance(request, LocalRequest) else authn.authenticate(self._authenticators, request)
+        user = request.user if isinstance(request, LocalRequest) else None
+        if user is None:
+            user = authn.authenticate(self._authenticators, request)
         wanted = authn.impersonation(request.headers)
         if wanted is None:
             return user

@@ -169,12 +169,19 @@ class LocalStream:
 
 
 class LocalRequest(Request):
-    """A request of a user who needs no authentication: a module of this process."""
+    """A request of a user who needs no authentication, a module of this process; without one it is authenticated as any other."""
 
     __slots__ = ("_bounded", "opened", "user")
 
     def __init__(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, user: User, *, bounded: bool = True
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        user: User | None,
+        *,
+        bounded: bool = True,
     ) -> None:
         raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
         super().__init__(None, method, target, Headers(raw), body, _PEER)  # type: ignore[arg-type]
@@ -210,9 +217,9 @@ class _Whole:
 
 
 class InProcessTransport:
-    """Calls the handler as a given user."""
+    """Calls the handler as a given user, or as whom the headers of a request show."""
 
-    def __init__(self, server: ApiServer, user: User) -> None:
+    def __init__(self, server: ApiServer, user: User | None) -> None:
         self._server = server
         self._user = user
 

@@ -8,10 +8,11 @@ from edgesite.client.client import Client, Watch, WatchEvent
 from edgesite.client.controller import Controller, Result, TerminalError
 from edgesite.client.events import EventRecorder
 from edgesite.client.informer import Informer, ObjectKey, SharedInformers, Subscription, key_of
-from edgesite.client.transport import Transport, TransportStream
+from edgesite.client.transport import CallerTransport, Transport, TransportStream
 from edgesite.client.workqueue import RateLimiter, WorkQueue
 
 __all__ = [
+    "CallerTransport",
     "Client",
     "Controller",
     "EventRecorder",

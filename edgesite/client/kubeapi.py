@@ -21,6 +21,7 @@ from edgesite.client.client import Client
 from edgesite.client.http import HttpTransport
 from edgesite.client.informer import SharedInformers
 from edgesite.client.ratelimit import RateLimit
+from edgesite.client.transport import CallerTransport
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 
@@ -58,7 +59,9 @@ class KubeApiModule:
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled. Raises BadKubeconfig, OSError, ApiError."""
         limit = self._limit = RateLimit(ctx.clock, ctx.config["qps"], ctx.config["burst"])
-        transport = HttpTransport(ctx.net, ctx.clock, access_from(ctx.config), limit=limit, draw=ctx.random)
+        access = access_from(ctx.config)
+        transport = HttpTransport(ctx.net, ctx.clock, access, limit=limit, draw=ctx.random)
+        callers = HttpTransport(ctx.net, ctx.clock, _without_credentials(access), limit=limit, draw=ctx.random)
         try:
             client = Client(transport)
             with anyio.fail_after(FIRST_ANSWER_S):
@@ -69,11 +72,17 @@ class KubeApiModule:
             informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
             ctx.services.provide(Client, client)
             ctx.services.provide(SharedInformers, informers)
+            ctx.services.provide(CallerTransport, CallerTransport(callers))
             ctx.ready()
             await informers.run()
         finally:
             with anyio.CancelScope(shield=True):  # closing sockets waits for nobody
                 await transport.close()
+                await callers.close()
+
+
+def _without_credentials(access: kubeconfig.Access) -> kubeconfig.Access:
+    return replace(access, certificate=None, key=None, token="", token_file=None, basic="")
 
 
 def access_from(config: Section) -> kubeconfig.Access:

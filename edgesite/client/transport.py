@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-__all__ = ["Transport", "TransportStream"]
+__all__ = ["CallerTransport", "Transport", "TransportStream"]
 
 
 class TransportStream(Protocol):
@@ -39,3 +39,15 @@ class Transport(Protocol):
     ) -> AbstractAsyncContextManager[TransportStream]:
         """Open a streamed answer; leaving the block ends it."""
         ...
+
+
+class CallerTransport:
+    """A `Transport` without credentials of its own, for requests that carry those of somebody else in their headers.
+
+    The transport of `Client` will not do for them: where it shows a certificate, API servers look at no token. A service of
+    whoever provides `Client`.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.request = transport.request
+        self.stream = transport.stream

@@ -27,6 +27,10 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
 
         modules.append(IptablesManager)
     switches = settings.cloud.get("modules", {})
+    if (switches.get("dynamicController") or {}).get("enable"):
+        from edgesite.cloud.dynamiccontroller.module import DynamicController
+
+        modules.append(DynamicController)
     if any((switches.get(name) or {}).get("enable") for name in ("nodeUpgradeJobController", "taskManager")):
         from edgesite.cloud.taskmanager.module import TaskManager
 

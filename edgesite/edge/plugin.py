@@ -16,14 +16,37 @@ if TYPE_CHECKING:
 def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     if not settings.edges:
         return []
+    from edgesite.edge.devicetwin.module import DeviceTwin
+    from edgesite.edge.dmi.module import Dmi
     from edgesite.edge.edged.module import Edged
     from edgesite.edge.edged.server.module import KubeletApiServer
     from edgesite.edge.edgehub.module import EdgeHub
     from edgesite.edge.edgestream.module import EdgeStream
+    from edgesite.edge.eventbus.module import EventBus
     from edgesite.edge.metamanager.module import MetaManager
     from edgesite.edge.taskmanager.module import EdgeTasks
 
-    return [Edged, EdgeHub, EdgeStream, EdgeTasks, KubeletApiServer, MetaManager]
+    modules: list[type[Module]] = [
+        DeviceTwin,
+        Dmi,
+        Edged,
+        EdgeHub,
+        EdgeStream,
+        EdgeTasks,
+        EventBus,
+        KubeletApiServer,
+        MetaManager,
+    ]
+    if any(_serves_api(one) for one in settings.edges):
+        from edgesite.edge.metaserver.module import MetaServer
+
+        modules.append(MetaServer)
+    return modules
+
+
+def _serves_api(settings: Section) -> bool:
+    manager = settings.get("modules", {}).get("metaManager") or {}
+    return bool((manager.get("metaServer") or {}).get("enable"))
 
 
 @impl

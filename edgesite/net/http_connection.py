@@ -192,6 +192,8 @@ class ServerConnection(Intake):
         if writer is None:
             self._respond(request, result or self._server.failed(request, TypeError("the handler gave no answer")))
         elif result is None:
+            if writer.outlives and not writer.closed:
+                return
             writer.close()
         else:
             self.abort()  # failed half-way: the client must see that the body is incomplete

@@ -198,7 +198,7 @@ class Frame:
 class BodyWriter:
     """The body of a streamed answer."""
 
-    __slots__ = ("_chunked", "_connection", "_empty", "closed", "on_close", "on_drain")
+    __slots__ = ("_chunked", "_connection", "_empty", "closed", "on_close", "on_drain", "outlives")
 
     def __init__(
         self,
@@ -213,6 +213,7 @@ class BodyWriter:
         self._chunked = chunked
         self._empty = empty  # answer to HEAD
         self.closed = False  #: ended by us or by the client
+        self.outlives = False  #: whether it stays open when the task of its handler has ended
         self.on_close = on_close
         self.on_drain = on_drain
 

@@ -25,7 +25,7 @@ from edgesite.context import Section, Settings
 
 if TYPE_CHECKING:
     from edgesite.context import Module
-    from edgesite.hookspecs import Admission, Command, ConfigSection, RuntimeFactory
+    from edgesite.hookspecs import Admission, Command, ConfigSection, MetaServerExtension, RuntimeFactory
     from edgesite.kube.resources import Resource
 
 __all__ = [
@@ -172,6 +172,9 @@ class PluginHost:
 
     def resources(self) -> list[Resource]:
         return self._joined("edgesite_resources", None)
+
+    def metaserver(self, settings: Section) -> list[MetaServerExtension]:
+        return self._joined("edgesite_metaserver", None, settings=settings)
 
     def runtime(self, name: str, config: Section) -> RuntimeFactory | None:
         """The maker of a pod runtime; vendors are asked before us."""

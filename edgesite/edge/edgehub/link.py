@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["CONNECTED", "DISCONNECTED", "Link"]
+__all__ = ["CONNECTED", "DISCONNECTED", "GREETED", "Link"]
 
 CONNECTED = "cloud_connected"  #: content of the ``connect`` message to groups meta, twin and bus
 DISCONNECTED = "cloud_disconnected"
+GREETED = "cloud_greeted"  #: to group metaserver, after CONNECTED: the cloud is one of ours
 
 
 class Link(Protocol):

@@ -16,6 +16,7 @@ Source  KubeEdge v1.12.7, edge/pkg/edgehub (groups, headers, limits).
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
@@ -27,7 +28,7 @@ from edgesite.edge.edgehub.certificates import Certificates, JoinError
 from edgesite.edge.edgehub.cloudtime import CloudTime
 from edgesite.edge.edgehub.connection import Connection
 from edgesite.edge.edgehub.dialling import MEM_ADDRESS, CloudRefused, Dialler
-from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
+from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, GREETED, Link
 from edgesite.edge.edgehub.renewal import Renewal
 from edgesite.edge.edgehub.routing import target_of
 from edgesite.edge.metamanager.meta import Holdings
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEM_ADDRESS", "EdgeHub"]
 
-_GROUPS: Final = ("meta", "twin", "bus", "edgestream")
+_GROUPS: Final = ("meta", "twin", "bus", "edgestream", "metaserver")
 _IN_PROCESS_WAIT_S: Final = (0.02, 0.5)  #: first and longest wait within one process, where a try costs nothing
 _DEFAULT_QPS: Final = 30.0  #: KubeEdge's limit, for KubeEdge's cloud; one that was chosen holds for ours too
 _EXPECTS_ANSWER: Final = frozenset({"query", "insert", "update", "patch", "delete", "null"})
@@ -254,8 +255,11 @@ class _Run:
         )
 
     async def _announce(self, content: str) -> None:
+        await self._tell(_GROUPS, content)
+
+    async def _tell(self, groups: Iterable[str], content: str) -> None:
         message = self._maker.make("edgehub", "resource", Operation.CONNECT, "node/connection", content)
-        for group in _GROUPS:
+        for group in groups:
             await self._ctx.bus.send_group(group, message)
 
     # -- what the session tells ----------------------------------------------------------------------------------
@@ -268,6 +272,7 @@ class _Run:
                 if not self._ctx.bus.respond(message):
                     self._ctx.log.debug("an answer came too late: resource=%s", message.resource)
             case Greeted(features=features) if HOLDINGS in features:
+                await self._tell(("metaserver",), GREETED)
                 holdings = self._ctx.services.find(Holdings)  # type: ignore[type-abstract]
                 connection = self._connection
                 if holdings is not None and connection is not None:

@@ -11,7 +11,7 @@ Source  KubeEdge v1.12.7, edge/pkg/metamanager/process.go.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 from msgspec.structs import replace
@@ -34,6 +34,9 @@ from edgesite.wire import resource
 from edgesite.wire.delta import DELTA, NoDelta, apply_delta
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, busy, error_content
 from edgesite.wire.newer import Verdict
+
+if TYPE_CHECKING:
+    from edgesite.edge.metamanager.replica import Replica
 
 __all__ = ["MetaManager", "database_path"]
 
@@ -74,10 +77,16 @@ class MetaManager:
                 ctx.log.error("the database was damaged: what it held is asked from the cloud again")
             store = EdgeStore(database, worker)
             await store.load()
+            replica = None
+            if (ctx.config.get("metaServer") or {}).get("enable"):
+                from edgesite.edge.metamanager.replica import Replica  # most nodes are without
+
+                replica = Replica(store, ctx.clock, ctx.log)
+                await replica.load()
             outbox = Outbox()
             outbox.load(await worker.submit(database.query, outbox_rows.LOAD))
             self._metrics = self._metrics or _Metrics(ctx.metrics)
-            await _Run(ctx, store, outbox, self._metrics).run()
+            await _Run(ctx, store, outbox, self._metrics, replica).run()
         finally:
             with anyio.CancelScope(shield=True):
                 await worker.submit(database.close)
@@ -97,7 +106,10 @@ class _Metrics:
 class _Run:
     """One run of the module: an inbox, a batch of arrivals, the delivery of reports."""
 
-    def __init__(self, ctx: Context, store: EdgeStore, outbox: Outbox, metrics: _Metrics) -> None:
+    def __init__(
+        self, ctx: Context, store: EdgeStore, outbox: Outbox, metrics: _Metrics, replica: Replica | None
+    ) -> None:
+        self._replica = replica
         self._ctx = ctx
         self._store = store
         self._outbox = outbox
@@ -121,6 +133,9 @@ class _Run:
             try:
                 tasks.start_soon(self._store_arrivals)
                 tasks.start_soon(delivery.run)
+                if self._replica is not None:
+                    tasks.start_soon(self._replica.run)
+                    ctx.services.provide(type(self._replica), self._replica)
                 ctx.services.provide(Meta, self._service)  # type: ignore[type-abstract]
                 ctx.services.provide(Holdings, self._service)  # type: ignore[type-abstract]
                 ctx.ready()
@@ -145,6 +160,11 @@ class _Run:
                 await self._service.save_outbox()
             except StoreError as exc:
                 self._ctx.log.error("reports are lost at the end of the run: %s", exc)
+            try:
+                if self._replica is not None:
+                    await self._replica.flush()
+            except StoreError as exc:
+                self._ctx.log.error("what was read from the API last is not on disk: %s", exc)
 
     async def _take(self, message: Message) -> None:
         if message.operation == Operation.CONNECT:
@@ -233,6 +253,8 @@ class _Run:
             ended = replace(message, operation=Operation.DELETE.value, content={"metadata": metadata})
             await self._ctx.bus.send_group(group, ended)
         await self._ctx.bus.send_group(group, message)
+        if self._replica is not None:
+            await self._ctx.bus.send_group("metaserver", message)
 
     async def _to_hub(self, message: Message) -> None:
         try:

@@ -7,6 +7,8 @@ leave them alone.
     meta_v2            key "/core/v1/pods/default/web-0", for the MetaServer
     edgesite_outbox    reports that wait for a link, oldest first
     edgesite_ended     uids of objects that were deleted: no late message brings them back
+    edgesite_scopes    what programs here have listed or watched, and up to which revision (`Replica`)
+    edgesite_documents discovery and OpenAPI as read from the API
 
 Source  KubeEdge v1.12.7, edge/pkg/metamanager/dao and its v2, edge/pkg/common/dbm; and what its edgecore left in a database.
 """
@@ -34,6 +36,10 @@ TABLES: Final = (
     " `object` text NOT NULL, `message` text NOT NULL)",
     "CREATE TABLE IF NOT EXISTS `edgesite_ended` (`seq` integer PRIMARY KEY AUTOINCREMENT, `uid` text NOT NULL UNIQUE)",
     "CREATE TABLE IF NOT EXISTS `edgesite_forgotten` (`key` text NOT NULL PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS `edgesite_scopes` (`key` text NOT NULL PRIMARY KEY, `revision` integer NOT NULL,"
+    " `used` integer NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS `edgesite_documents` (`key` text NOT NULL PRIMARY KEY, `used` integer NOT NULL,"
+    " `headers` text NOT NULL, `body` blob NOT NULL)",
 )
 
 

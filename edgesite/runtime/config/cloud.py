@@ -248,6 +248,9 @@ class SyncController(Model):
 
 class DynamicController(Model):
     enable: bool = False
+    impersonateNodes: bool = Field(
+        False, description="act with the rights of the asking node, not with our own, for requests that carry no token"
+    )
 
 
 class CloudStream(Model):

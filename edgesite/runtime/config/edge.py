@@ -26,9 +26,7 @@ IGNORED = frozenset(
         "modules.edged.reportEvent",
         "modules.taskManager",
         "modules.metaManager.metaServer.serviceAccountIssuers",
-        "modules.metaManager.metaServer.apiAudiences",
         "modules.metaManager.metaServer.serviceAccountKeyFiles",
-        "modules.metaManager.metaServer.dummyServer",
     }
 )
 
@@ -341,6 +339,23 @@ class MetaServer(Model):
     tlsCaFile: str = CA
     tlsCertFile: str = CERT
     tlsPrivateKeyFile: str = KEY
+    apiAudiences: list[str] = Field([], description="audiences of which a token must have one; none: those of the API")
+    dummyServer: str = Field(
+        "169.254.30.10:10550", description="served beside server with requireAuthorization, on dummyInterface"
+    )
+    dummyInterface: str = Field(
+        "edge-dummy0",
+        description="interface that is given the address of dummyServer; empty: the address is there already",
+    )
+    offlineTokenMinutes: float = Field(
+        0,
+        ge=0,
+        description="how long before the link was lost a token may have been reviewed to be taken without one; 0: refused",
+    )
+    podServer: str = Field(
+        "",
+        description="address of MetaServer that pods are told as that of the API; empty: pods are told the cluster's",
+    )
 
 
 class MetaManager(Model):
@@ -362,7 +377,13 @@ class DeviceTwin(Model):
     enable: bool = True
     dmiSockPath: str = Field(
         "/etc/kubeedge/",
-        description="folder of dmi.sock, or its path; in the data directory where /etc/kubeedge is missing",
+        description="folder of dmi.sock, or its path; edgesite: in the data directory",
+    )
+    dmiReportsPerSecond: int = Field(
+        5000,
+        ge=1,
+        le=1_000_000,
+        description="ours: calls by which mappers report; KubeEdge takes one a second after the first hundred",
     )
 
 

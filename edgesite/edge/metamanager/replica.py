@@ -1,0 +1,268 @@
+"""`Replica`: objects that programs of this node have read from the API, on disk beside those that the cloud has sent by itself.
+
+What is put is seen at once and written within `WRITTEN_S`, many objects in one transaction: flash wears, and a watch tells of the same object often. After a
+crash the newest of it may be lost, objects and revisions of scopes together, so that a watch goes on from what is there.
+
+    scopes       what was listed whole or is watched, and at which revision: JSON text of a kind, namespace and selectors
+    documents    discovery, OpenAPI and the like, by request
+
+An older state never takes the place of a newer one.
+
+Units   Revisions are numbers; values are JSON bytes.
+Errors  StoreError when the disk refuses.
+State   What is not written yet; the scopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from edgesite.edge.metamanager.store import EdgeStore, StoreError
+from edgesite.wire.resource import NO_NAMESPACE
+
+if TYPE_CHECKING:
+    import logging
+
+    from edgesite.context import Clock
+    from edgesite.edge.metamanager.database import Statement
+
+    Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+__all__ = ["Document", "KindKey", "Replica", "Stored"]
+
+WRITTEN_S: Final = 1.0
+WAITING_MOST: Final = 2048  #: objects that wait to be written; then the disk is waited for
+SCOPES_KEPT: Final = 512
+DOCUMENTS_KEPT: Final = 256
+DOCUMENT_BYTES: Final = 8 * 1024 * 1024
+_PUT: Final = (
+    "INSERT INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, resourceversion = excluded.resourceversion"
+    " WHERE excluded.resourceversion >= meta_v2.resourceversion"
+)
+_DROP: Final = "DELETE FROM meta_v2 WHERE key = ? AND resourceversion <= ?"
+_GET: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key = ?"
+_LIST: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key >= ? AND key < ? ORDER BY key"
+_SCOPES: Final = "SELECT key, revision FROM edgesite_scopes ORDER BY used"
+_PUT_SCOPE: Final = "REPLACE INTO edgesite_scopes (key, revision, used) VALUES (?, ?, ?)"
+_DROP_SCOPE: Final = "DELETE FROM edgesite_scopes WHERE key = ?"
+_PUT_DOCUMENT: Final = "REPLACE INTO edgesite_documents (key, used, headers, body) VALUES (?, ?, ?, ?)"
+_GET_DOCUMENT: Final = "SELECT headers, body FROM edgesite_documents WHERE key = ?"
+_TRIM_DOCUMENTS: Final = (
+    "DELETE FROM edgesite_documents WHERE key NOT IN"
+    f" (SELECT key FROM edgesite_documents ORDER BY used DESC LIMIT {DOCUMENTS_KEPT})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KindKey:
+    """A kind by its place in the API."""
+
+    group: str
+    version: str
+    resource: str
+
+    @property
+    def column(self) -> str:
+        """As KubeEdge's table has it."""
+        return f"{self.group}/{self.version}, Resource={self.resource}"
+
+    def key(self, namespace: str = "", name: str = "") -> str:
+        """The key of an object; without a name, what the keys of its namespace begin with; without a namespace, those of all."""
+        start = f"/{self.group or 'core'}/{self.version}/{self.resource}/"
+        if not namespace and not name:
+            return start
+        return f"{start}{namespace or NO_NAMESPACE}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object. ``value`` None: it is gone (inside of `Replica` only)."""
+
+    namespace: str
+    name: str
+    revision: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    headers: str  #: JSON
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    kind: KindKey
+    stored: Stored
+    gone: bool
+
+
+class Replica:
+    """`run` must run for what is put to be written. Provided by module metamanager."""
+
+    def __init__(self, store: EdgeStore, clock: Clock, log: Log) -> None:
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._waiting: dict[str, _Change] = {}
+        self._writing: dict[str, _Change] = {}
+        self._scopes: dict[str, int] = {}
+        self._moved: dict[str, None] = {}  # scopes whose revision is not written
+        self._dropped: dict[str, None] = {}
+        self._changed = anyio.Event()
+        self._flushing = anyio.Lock()
+        self._used = 0
+
+    async def load(self) -> None:
+        """Raises StoreError."""
+        self._scopes = dict(await self._store.query(_SCOPES))
+        self._used = len(self._scopes)
+
+    async def run(self) -> None:
+        """Write what was put, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await self._clock.sleep(WRITTEN_S)
+            try:
+                await self.flush()
+            except StoreError as exc:
+                self._log.error("what was read from the API cannot be written down: %s", exc)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def put(self, kind: KindKey, stored: Stored) -> None:
+        """Keep an object, unless a newer state is held."""
+        self._change(kind, stored, gone=False)
+
+    def drop(self, kind: KindKey, namespace: str, name: str, revision: int) -> None:
+        """Forget an object that was deleted at this revision, unless a newer state is held."""
+        self._change(kind, Stored(namespace, name, revision, b""), gone=True)
+
+    def _change(self, kind: KindKey, stored: Stored, *, gone: bool) -> None:
+        key = kind.key(stored.namespace, stored.name)
+        for held in (self._waiting.get(key), self._writing.get(key)):
+            if held is not None and held.stored.revision > stored.revision:
+                return
+        self._waiting[key] = _Change(kind, stored, gone)
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Wait while too much waits to be written. Raises StoreError."""
+        if len(self._waiting) >= WAITING_MOST:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that waits. Raises StoreError; then it waits on."""
+        async with self._flushing:
+            self._changed = anyio.Event()
+            self._writing, self._waiting = self._waiting, {}
+            moved, self._moved = self._moved, {}
+            dropped, self._dropped = self._dropped, {}
+            statements = [_statement(key, one) for key, one in self._writing.items()]
+            for key in moved:
+                self._used += 1
+                statements.append((_PUT_SCOPE, (key, self._scopes[key], self._used)))
+            statements += [(_DROP_SCOPE, (key,)) for key in dropped if key not in self._scopes]
+            try:
+                if statements:
+                    with anyio.CancelScope(shield=True):
+                        await self._store.write(statements)
+            except BaseException:
+                self._waiting = {**self._writing, **self._waiting}
+                self._moved = {**moved, **self._moved}
+                self._dropped = {**dropped, **self._dropped}
+                self._changed.set()
+                raise
+            finally:
+                self._writing = {}
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, kind: KindKey, namespace: str, name: str) -> Stored | None:
+        """Raises StoreError."""
+        key = kind.key(namespace, name)
+        change = self._waiting.get(key) or self._writing.get(key)
+        if change is None:
+            rows = await self._store.query(_GET, (key,))
+            found = next((_stored(row) for row in rows), None)
+            change = self._waiting.get(key) or self._writing.get(key)
+            if change is None:
+                return found
+        return None if change.gone else change.stored
+
+    async def list(self, kind: KindKey, namespace: str = "") -> Sequence[Stored]:
+        """All objects of a kind, of one namespace if given, in order of their keys. Raises StoreError."""
+        start = kind.key(namespace)
+        rows = await self._store.query(_LIST, (start, start[:-1] + "0"))  # "0" follows "/"
+        changes = {
+            key: one
+            for changed in (self._writing, self._waiting)
+            for key, one in changed.items()
+            if key.startswith(start)
+        }
+        if not changes:
+            return [_stored(row) for row in rows]
+        found = {kind.key(row[0], row[1]): _stored(row) for row in rows}
+        for key, change in changes.items():
+            if change.gone:
+                found.pop(key, None)
+            else:
+                found[key] = change.stored
+        return [found[key] for key in sorted(found)]
+
+    # -- scopes --------------------------------------------------------------------------------------------------
+
+    def scope(self, key: str) -> int | None:
+        """The revision at which a scope was read whole, or up to which it was watched; None: never."""
+        return self._scopes.get(key)
+
+    def scopes(self) -> Iterable[str]:
+        return self._scopes
+
+    def set_scope(self, key: str, revision: int) -> None:
+        """A scope is as of this revision."""
+        if self._scopes.get(key) == revision:
+            return
+        self._scopes.pop(key, None)
+        self._scopes[key] = revision
+        self._moved[key] = None
+        while len(self._scopes) > SCOPES_KEPT:
+            oldest = next(iter(self._scopes))
+            del self._scopes[oldest]
+            self._moved.pop(oldest, None)
+            self._dropped[oldest] = None
+        self._changed.set()
+
+    # -- documents -----------------------------------------------------------------------------------------------
+
+    async def document(self, key: str) -> Document | None:
+        """Raises StoreError."""
+        rows = await self._store.query(_GET_DOCUMENT, (key,))
+        return next((Document(headers, bytes(body)) for headers, body in rows), None)
+
+    async def put_document(self, key: str, document: Document) -> None:
+        """Keep a document, unless it is too large or the same as before. Raises StoreError."""
+        if len(document.body) > DOCUMENT_BYTES or await self.document(key) == document:
+            return
+        self._used += 1
+        put: Statement = (_PUT_DOCUMENT, (key, self._used, document.headers, document.body))
+        await self._store.write([put, (_TRIM_DOCUMENTS, ())])
+
+
+def _statement(key: str, change: _Change) -> Statement:
+    stored = change.stored
+    if change.gone:
+        return _DROP, (key, stored.revision)
+    text = stored.value.decode()
+    text = text if text.endswith("\n") else text + "\n"
+    return _PUT, (key, change.kind.column, stored.namespace, stored.name, stored.revision, text)
+
+
+def _stored(row: tuple[str, str, int, str]) -> Stored:
+    namespace, name, revision, value = row
+    return Stored(namespace, name, revision, value.encode())

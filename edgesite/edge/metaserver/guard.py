@@ -1,0 +1,271 @@
+"""Who may do what at the MetaServer, where feature gate ``requireAuthorization`` is on: bearer tokens, reviewed by the cloud.
+
+Each token is reviewed (TokenReview) and each kind of request decided (SubjectAccessReview) through the cloud; answers are kept for `KEPT_S`, so that is how
+long a token works on after its pod was deleted. Nobody is anonymous, and client certificates prove nothing here.
+
+Without a link requests are refused, unless ``offlineTokenMinutes`` is set: then a token that was reviewed at most that long before the link was lost, and has not
+expired, is taken on, and decided by the ServiceAccountAccess objects stored here, or as the cloud decided in that time.
+
+Units   Seconds of the monotonic clock, but where "epoch" is said.
+Errors  ApiError: 401, 403, 503 when the cloud cannot be asked, 429 when too many tokens wait for their review.
+State   Reviews and decisions, bounded; tokens are held as digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import anyio
+
+from edgesite.edge.access.access import Access, Identity, TokenReviewer
+from edgesite.edge.metaserver.scopekey import ScopeKey
+from edgesite.kube import json
+from edgesite.kube.errors import ApiError, unauthorized, unavailable
+from edgesite.kube.rbac import Attributes, Verdict
+from edgesite.kube.requestinfo import RequestInfo
+from edgesite.net.http import Request
+
+if TYPE_CHECKING:
+    from edgesite.context import Context
+    from edgesite.edge.metaserver.cloudlink import CloudLink
+
+__all__ = ["Guard", "Open", "TokenGuard"]
+
+T = TypeVar("T")
+KEPT_S: Final = 10.0
+REFUSED_KEPT_S: Final = 5.0
+TOKENS: Final = 1024
+DECISIONS: Final = 8192
+REVIEWS_AT_ONCE: Final = 32
+TOKEN_BYTES: Final = 16 * 1024
+
+
+class Guard:
+    """What the front asks."""
+
+    async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
+        """Return with which Authorization header the request goes on, and as whom. Raises ApiError."""
+        raise NotImplementedError
+
+    async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:
+        """Why a watch may not go on; None if it may."""
+        raise NotImplementedError
+
+
+class Open(Guard):
+    """Lets everybody through: whoever reaches the address acts with the rights that the cloud gives this node."""
+
+    async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
+        return "", None
+
+    async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:
+        return None
+
+
+@dataclass(slots=True)
+class _Kept(Generic[T]):
+    """An answer, or why there was none, since ``at``."""
+
+    value: T | None
+    error: ApiError | None
+    at: float
+
+
+class _Answers(Generic[T]):
+    """Answers of the cloud for a while; who asks the same at the same time waits for one answer."""
+
+    def __init__(self, most: int, now: Callable[[], float]) -> None:
+        self._most = most
+        self._now = now
+        self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
+        self._asking: dict[Hashable, anyio.Event] = {}
+
+    def last(self, key: Hashable) -> _Kept[T] | None:
+        return self._kept.get(key)
+
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """Raises ApiError."""
+        while True:
+            kept = self._kept.get(key)
+            if kept is not None and self._now() - kept.at < (KEPT_S if kept.error is None else REFUSED_KEPT_S):
+                if kept.error is not None:
+                    raise kept.error
+                assert kept.value is not None
+                return kept.value
+            waiting = self._asking.get(key)
+            if waiting is None:
+                break
+            await waiting.wait()
+        if len(self._asking) >= REVIEWS_AT_ONCE:
+            raise ApiError(429, "TooManyRequests", "too many tokens wait for their review", None, 1)
+        done = self._asking[key] = anyio.Event()
+        try:
+            value = await ask()
+        except ApiError as exc:
+            if exc.code in (401, 403):
+                self._keep(key, _Kept(None, exc, self._now()))
+            raise
+        else:
+            self._keep(key, _Kept(value, None, self._now()))
+            return value
+        finally:
+            del self._asking[key]
+            done.set()
+
+    def _keep(self, key: Hashable, kept: _Kept[T]) -> None:
+        self._kept.pop(key, None)
+        self._kept[key] = kept
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+class TokenGuard(Guard):
+    """Demands a bearer token that the cloud knows, and its leave."""
+
+    def __init__(self, ctx: Context, link: CloudLink, *, audiences: tuple[str, ...], offline_s: float) -> None:
+        self._ctx = ctx
+        self._link = link
+        self._audiences = audiences
+        self._offline_s = offline_s
+        now = ctx.clock.monotonic
+        self._identities: _Answers[Identity] = _Answers(TOKENS, now)
+        self._verdicts: _Answers[Verdict] = _Answers(DECISIONS, now)
+
+    async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
+        header = request.headers.get("authorization") or ""
+        scheme, _, token = header.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > TOKEN_BYTES:
+            raise unauthorized()
+        user = await self._user(token)
+        route = info.route
+        selector = request.query.get("fieldSelector", [""])[0] if request.raw_query else ""
+        wanted = Attributes(
+            verb=info.verb,
+            path=route.path,
+            group=route.group,
+            version=route.version,
+            resource=route.resource,
+            subresource=route.subresource,
+            namespace=route.namespace,
+            name=route.name,
+            field_selector=selector,
+        )
+        await self._decide(token, user, wanted)
+        return f"Bearer {token}", user
+
+    async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:
+        if not self._link.connected:
+            return None  # nothing comes of it until the link is back
+        token = token.partition(" ")[2]
+        kind = key.kind
+        wanted = Attributes(
+            "watch", group=kind.group, version=kind.version, resource=kind.resource, namespace=key.namespace
+        )
+        try:
+            await self._decide(token, await self._user(token), wanted)
+        except ApiError as exc:
+            return exc if exc.code in (401, 403) else None
+        return None
+
+    # -- whose token ---------------------------------------------------------------------------------------------
+
+    async def _user(self, token: str) -> Identity:
+        """Raises ApiError."""
+        digest = _digest(token)
+        if not self._link.connected:
+            return self._user_offline(token, digest)
+
+        async def ask() -> Identity:
+            reviewer = self._ctx.services.find(TokenReviewer)  # type: ignore[type-abstract]
+            if reviewer is None:
+                raise unavailable("nobody reviews tokens on this node")
+            return await reviewer.review(token, self._audiences)
+
+        if _expiry(token) <= self._ctx.clock.time():
+            raise unauthorized("the token has expired")
+        return await self._identities.get(digest, ask)
+
+    def _user_offline(self, token: str, digest: bytes) -> Identity:
+        kept = self._identities.last(digest)
+        if kept is not None and kept.error is not None:
+            raise kept.error
+        if not self._was_in_time(kept) or kept is None or kept.value is None:
+            raise unavailable(f"node {self._ctx.node_name} is offline: tokens cannot be reviewed")
+        if _expiry(token) <= self._ctx.clock.time():
+            raise unauthorized("the token has expired")
+        return kept.value
+
+    def _was_in_time(self, kept: _Kept[Any] | None) -> bool:
+        """Whether an answer was given so shortly before the link was lost that it holds on."""
+        if kept is None or not self._offline_s:
+            return False
+        return self._link.lost_at - kept.at <= self._offline_s
+
+    # -- what they may do ----------------------------------------------------------------------------------------
+
+    async def _decide(self, token: str, user: Identity, wanted: Attributes) -> None:
+        """Raises ApiError."""
+        key = (_digest(token), wanted)
+        if self._link.connected:
+
+            async def ask() -> Verdict:
+                access = self._ctx.services.find(Access)  # type: ignore[type-abstract]
+                if access is None:
+                    raise unavailable("nobody decides on requests on this node")
+                return await access.decide(user, wanted)
+
+            verdict = await self._verdicts.get(key, ask)
+        else:
+            verdict = await self._decide_offline(key, user, wanted)
+        if not verdict.allowed:
+            raise _forbidden(user, wanted, verdict.reason)
+
+    async def _decide_offline(self, key: Hashable, user: Identity, wanted: Attributes) -> Verdict:
+        """Raises ApiError."""
+        access = self._ctx.services.find(Access)  # type: ignore[type-abstract]
+        here = await access.decide_here(user, wanted) if access is not None else None
+        if here is not None:
+            return here
+        kept = self._verdicts.last(key)
+        if kept is None or kept.value is None or not self._was_in_time(kept):
+            raise unavailable(f"node {self._ctx.node_name} is offline: it cannot be decided whether this is allowed")
+        return kept.value
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _expiry(token: str) -> float:
+    """When a JSON Web Token ends by its own words, in seconds since the epoch; infinity for one without, or of another form."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return float("inf")
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        expiry = claims.get("exp") if isinstance(claims, dict) else None
+    except (binascii.Error, ValueError):
+        return float("inf")
+    return float(expiry) if isinstance(expiry, int | float) and not isinstance(expiry, bool) else float("inf")
+
+
+def _forbidden(user: Identity, wanted: Attributes, reason: str) -> ApiError:
+    """Worded as an API server does."""
+    if not wanted.is_resource:
+        text = f'forbidden: User "{user.name}" cannot {wanted.verb} path "{wanted.path}"'
+        return ApiError(403, "Forbidden", text + (f": {reason}" if reason else ""))
+    resource = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
+    where = f' in the namespace "{wanted.namespace}"' if wanted.namespace else " at the cluster scope"
+    text = f'User "{user.name}" cannot {wanted.verb} resource "{resource}" in API group "{wanted.group}"{where}'
+    what = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
+    head = f'{what} "{wanted.name}"' if wanted.name else what
+    details = {"name": wanted.name, "group": wanted.group, "kind": wanted.resource}
+    text = f"{head} is forbidden: {text}" + (f": {reason}" if reason else "")
+    return ApiError(403, "Forbidden", text, {name: value for name, value in details.items() if value})

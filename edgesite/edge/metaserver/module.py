@@ -1,0 +1,135 @@
+"""The module ``metaserver``: serves the Kubernetes API to programs on this node.
+
+    http://127.0.0.1:10550                 KubeEdge's default: no authentication, so that every local process may do what the cloud lets this node do
+    https://, on that and ``dummyServer``  with feature gate requireAuthorization: bearer tokens (`guard`)
+
+Ready without a link: what is kept on disk is served then.
+
+Source  KubeEdge v1.12.7, edge/pkg/metamanager/metaserver (address, gate); v1.17 (dummyServer).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import anyio
+
+from edgesite.edge.metamanager.replica import KindKey, Replica
+from edgesite.edge.metamanager.schema import meta_v2_key
+from edgesite.edge.metaserver.cloudlink import CloudLink, Phase
+from edgesite.edge.metaserver.documents import Documents
+from edgesite.edge.metaserver.guard import Guard, Open, TokenGuard
+from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
+from edgesite.edge.metaserver.listeners import serve
+from edgesite.edge.metaserver.reads import Reads
+from edgesite.edge.metaserver.scopes import Scopes
+from edgesite.edge.metaserver.server import MetaApi
+from edgesite.edge.metaserver.upstream import Upstream
+from edgesite.edge.metaserver.views import Views
+from edgesite.kube.errors import ApiError
+from edgesite.net.http import HttpServer, Limits
+from edgesite.wire.message import InvalidMessage, Message, Operation
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Inbox, Section
+
+__all__ = ["GATE", "MetaServer"]
+
+GATE: Final = "requireAuthorization"
+_LIMITS: Final = Limits(
+    connections=512, pipelined=32, header_bytes=32 * 1024, head_timeout_s=10.0, idle_timeout_s=90.0, body_timeout_s=20.0
+)
+_FETCH_AGAIN_S: Final = 3600.0
+_RETRY_S: Final = 5.0
+
+
+class MetaServer:
+    """See the module docstring."""
+
+    name: ClassVar[str] = "metaserver"
+    roles: ClassVar[frozenset[str]] = frozenset({"edge"})
+    needs: ClassVar[frozenset[str]] = frozenset({"metamanager", "edgehub"})
+    section: ClassVar[str] = "modules.metaManager.metaServer"
+
+    def enabled(self, settings: Section) -> bool:
+        manager = settings.get("modules", {}).get("metaManager") or {}
+        return bool(manager.get("enable", True) and (manager.get("metaServer") or {}).get("enable"))
+
+    async def run(self, ctx: Context) -> None:
+        replica = ctx.services.get(Replica)
+        secure = bool((ctx.settings.get("featureGates") or {}).get(GATE))
+        if not secure:
+            ctx.log.warning("feature gate %s is off: every process that reaches %s may act", GATE, ctx.config["server"])
+        inbox = ctx.bus.join("metaserver", "metaserver", size=4096)
+        link = CloudLink(ctx)
+        kubeedge = KubeEdgeCloud(ctx, link)
+        upstream, views = Upstream(ctx, link, kubeedge), Views(ctx.clock)
+        reads = Reads(ctx, replica, link, upstream, views)
+        extensions = ctx.hooks.metaserver(ctx.settings)
+        rows = [row for one in extensions for row in one.resources()]
+        documents = Documents(ctx, replica, link, upstream, rows)
+        async with anyio.create_task_group() as tasks:
+            reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
+            guard = _guard(ctx, link, secure=secure)
+            api = MetaApi(ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, extensions)
+            server = HttpServer(
+                api.handle,
+                _LIMITS,
+                clock=ctx.clock,
+                threads=ctx.threads,
+                log=ctx.log,
+                on_reject=api.rejected,
+                on_failure=api.failed,
+            )
+            tasks.start_soon(_take, ctx, inbox, link, reads.scopes)
+            async with server:
+                tasks.start_soon(serve, ctx, server, secure)
+                tasks.start_soon(api.run)
+                tasks.start_soon(_keep_documents, ctx, link, documents)
+                await anyio.sleep_forever()
+
+
+def _guard(ctx: Context, link: CloudLink, *, secure: bool) -> Guard:
+    if not secure:
+        return Open()
+    audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
+    offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
+    return TokenGuard(ctx, link, audiences=audiences, offline_s=offline_s)
+
+
+async def _take(ctx: Context, inbox: Inbox, link: CloudLink, scopes: Scopes) -> None:
+    """Take what the hub and metamanager tell."""
+    async for message in inbox:
+        if not link.take(message):
+            try:
+                _stored(message, scopes)
+            except (InvalidMessage, ValueError) as exc:
+                ctx.log.debug("left alone: resource=%s: %s", message.resource, exc)
+
+
+def _stored(message: Message, scopes: Scopes) -> None:
+    """Metamanager has stored an object. Raises InvalidMessage, ValueError."""
+    if message.content is None or not len(scopes):
+        return
+    obj = message.object()
+    place = meta_v2_key(obj)
+    if place is not None:
+        _, group, version, resource, _, _ = place.key.split("/")
+        kind = KindKey("" if group == "core" else group, version, resource)
+        scopes.arrived(kind, obj, is_delete=message.operation == Operation.DELETE)
+
+
+async def _keep_documents(ctx: Context, link: CloudLink, documents: Documents) -> None:
+    """Fetch discovery whenever there is a link, and now and then, so that clients find their way when there is none."""
+    while True:
+        phase = await link.wait_connected()
+        fetched = phase is not Phase.OWN
+        if phase is Phase.OWN:
+            try:
+                await documents.fetch_all()
+                fetched = True
+            except ApiError as exc:
+                ctx.log.debug("discovery is not on hand: %s", exc)
+        with anyio.move_on_after((_FETCH_AGAIN_S if fetched else _RETRY_S) * (0.8 + 0.4 * ctx.random.random())):
+            while link.phase is phase and link.connected:
+                await link.wait_change()

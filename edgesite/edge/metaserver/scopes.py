@@ -1,0 +1,367 @@
+"""What programs here watch: each scope is followed once at the cloud, kept on disk, and told to all its watchers.
+
+    cloud ──> Scope.run ──> Replica (disk)
+                       └──> history ──> Watcher, Watcher, …
+
+A scope goes on from its revision after a lost link or a restart, so that its watchers see each event once. Where the cloud no longer knows what happened
+since (410), all is listed and the differences are told as events.
+
+A scope without watchers is followed for `LINGER_S` more: clients that list and watch again find it.
+
+Units   Revisions are numbers; times are seconds.
+Errors  ApiError to who begins a watch.
+State   The scopes that are followed: which objects are in them, and their last events.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+
+from edgesite.edge.metamanager.replica import Replica, Stored
+from edgesite.edge.metamanager.store import StoreError
+from edgesite.edge.metaserver.cloudlink import CloudLink, LinkLost, Phase
+from edgesite.edge.metaserver.scopekey import ScopeKey, read_meta
+from edgesite.kube import json
+from edgesite.kube.errors import ApiError
+from edgesite.wire.metaserver import LEFT, SEEN_OR_NEW, Events
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from edgesite.context import Context
+    from edgesite.edge.metamanager.replica import KindKey
+    from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
+
+__all__ = ["Change", "Lister", "Scope", "Scopes", "Subscriber"]
+
+LINGER_S: Final = 60.0
+HISTORY_EVENTS: Final = 1024
+HISTORY_BYTES: Final = 1024 * 1024
+SCOPES: Final = 256
+_FIRST_WAIT_S: Final = 0.2
+_MOST_WAIT_S: Final = 15.0
+
+
+@dataclass(slots=True)
+class Change:
+    """One event as watchers see it. ``memo`` is for its encoded forms, which watchers share."""
+
+    type: str
+    revision: int
+    value: bytes
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+
+class Subscriber(Protocol):
+    """Who is told of a scope."""
+
+    token: str
+
+    def changed(self, change: Change) -> None: ...
+
+    def failed(self, error: ApiError) -> None:
+        """The scope cannot be followed."""
+        ...
+
+
+class Lister(Protocol):
+    """Lists at the cloud."""
+
+    async def list_scope(self, key: ScopeKey, token: str) -> tuple[list[Stored], int]:
+        """All of a scope, and its revision. Raises ApiError."""
+        ...
+
+
+class Scope:
+    """One scope that is followed. ``revision`` None: its watchers have not been told anything yet."""
+
+    def __init__(self, key: ScopeKey, replica: Replica, revision: int | None) -> None:
+        self.key = key
+        self.revision = revision
+        self.floor = revision or 0  #: later events are all in the history
+        self.members: dict[tuple[str, str], int] = {}
+        self.subscribers: dict[Subscriber, None] = {}
+        self.ready = anyio.Event()  #: its state is on hand: it was listed, or is taken from disk
+        self.failure: ApiError | None = None
+        self.scope = anyio.CancelScope()
+        self._replica = replica
+        self._history: deque[Change] = deque()
+        self._size = 0
+
+    @property
+    def token(self) -> str:
+        """With whose rights it is followed: those of one of its watchers."""
+        return next((one.token for one in reversed(self.subscribers)), "")
+
+    def since(self, revision: int) -> list[Change]:
+        """The events after a revision that is not below the floor."""
+        return [one for one in self._history if one.revision > revision]
+
+    # -- what comes from the cloud -------------------------------------------------------------------------------
+
+    def apply(self, events: Events) -> None:
+        """Take what a watch told. Raises json.InvalidJson."""
+        for type_, revision, text in events.events:
+            if self.revision is None or revision > self.revision:
+                self._take(type_, revision, text.encode())
+                self.revision = revision
+        self.reach(events.revision)
+
+    def reach(self, revision: int) -> None:
+        """Nothing happened up to this revision but what was told."""
+        self.revision = max(self.revision or 0, revision)
+        self._replica.set_scope(str(self.key), self.revision)
+
+    def _take(self, type_: str, revision: int, value: bytes) -> None:
+        meta = read_meta(value)
+        member = (meta.namespace, meta.name)
+        held = member in self.members
+        if type_ == "DELETED":
+            self._replica.drop(self.key.kind, *member, revision)
+        else:
+            self._replica.put(self.key.kind, Stored(*member, revision, value))
+        if type_ in ("DELETED", LEFT):
+            self.members.pop(member, None)
+            if not held and not self.key.is_whole:
+                return
+            type_ = "DELETED"
+        else:
+            self.members[member] = revision
+            if type_ == SEEN_OR_NEW:
+                type_ = "MODIFIED" if held else "ADDED"
+        self._tell(Change(type_, revision, value))
+
+    def arrived(self, obj: dict[str, Any], *, is_delete: bool) -> None:
+        """Take an object that came by itself, in any order. Raises json.InvalidJson."""
+        value = json.dumps(obj)
+        meta = read_meta(value)
+        if self.key.namespace and meta.namespace != self.key.namespace:
+            return
+        member = (meta.namespace, meta.name)
+        held = self.members.get(member)
+        if not is_delete and held is not None and held >= meta.revision:
+            return
+        matches = self.key.matcher()
+        inside = not is_delete and (matches is None or matches(Stored(*member, meta.revision, value)))
+        # What comes late has an older revision than its watchers have seen of others; they must be told all the same.
+        revision = max(meta.revision, (self.revision or 0) + 1)
+        if inside:
+            self.members[member] = meta.revision
+            self._tell(Change("ADDED" if held is None else "MODIFIED", revision, value))
+        elif held is not None:
+            del self.members[member]
+            self._tell(Change("DELETED", revision, value))
+        self.reach(meta.revision)
+
+    def _tell(self, change: Change) -> None:
+        self._history.append(change)
+        self._size += len(change.value)
+        while len(self._history) > HISTORY_EVENTS or (self._size > HISTORY_BYTES and len(self._history) > 1):
+            oldest = self._history.popleft()
+            self._size -= len(oldest.value)
+            self.floor = oldest.revision
+        for one in tuple(self.subscribers):
+            one.changed(change)
+
+    async def load(self) -> list[Stored]:
+        """Take what is on disk for the state; returns it. Raises StoreError."""
+        rows = await self._replica.list(self.key.kind, self.key.namespace)
+        matches = self.key.matcher()
+        found = [one for one in rows if matches is None or matches(one)]
+        self.members = {(one.namespace, one.name): one.revision for one in found}
+        return found
+
+    async def become(self, objects: list[Stored], revision: int) -> None:
+        """Take a whole list for the state, and tell what is different as events, oldest first. Raises StoreError."""
+        before = dict(self.members)
+        changes: list[Change] = []
+        now = {(one.namespace, one.name): one for one in objects}
+        for member, one in now.items():
+            await self._replica.room()
+            self._replica.put(self.key.kind, one)
+            if member not in before:
+                changes.append(Change("ADDED", one.revision, one.value))
+            elif before[member] < one.revision:
+                changes.append(Change("MODIFIED", one.revision, one.value))
+        for member in before:
+            if member not in now:
+                gone = await self._replica.get(self.key.kind, *member)
+                if gone is not None:
+                    changes.append(Change("DELETED", revision, _at(gone.value, revision)))
+                if self.key.is_whole:
+                    self._replica.drop(self.key.kind, *member, revision)
+        self.members = {member: one.revision for member, one in now.items()}
+        first = self.revision is None
+        for change in sorted(changes, key=lambda one: one.revision):
+            if not first:
+                # Each client resumes by the last revision that it saw: what a list brings late must not be below it.
+                change.revision = max(change.revision, (self.revision or 0) + 1)
+                self._tell(change)
+        if first:
+            self.floor = revision
+        self.reach(revision)
+
+
+class Scopes:
+    """All scopes that are followed; `run` is the task that does it."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        replica: Replica,
+        link: CloudLink,
+        lister: Lister,
+        kubeedge: KubeEdgeCloud,
+        tasks: TaskGroup,
+    ) -> None:
+        self._kubeedge = kubeedge
+        self._ctx = ctx
+        self._replica = replica
+        self._link = link
+        self._lister = lister
+        self._tasks = tasks
+        self._scopes: dict[ScopeKey, Scope] = {}
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    def find(self, key: ScopeKey) -> Scope | None:
+        return self._scopes.get(key)
+
+    def followed(self) -> list[Scope]:
+        return list(self._scopes.values())
+
+    def open(self, key: ScopeKey, since: int | None) -> Scope:
+        """The scope, followed from now on; ``since``: what a new one's first watcher has seen. Raises ApiError."""
+        found = self._scopes.get(key)
+        if found is not None:
+            return found
+        if len(self._scopes) >= SCOPES:
+            raise ApiError(429, "TooManyRequests", f"{SCOPES} different watches are open on this node", None, 1)
+        stored = self._replica.scope(str(key))
+        # What is on disk may be older than what the watcher has listed elsewhere: nothing between must be missed on disk.
+        start = since if stored is None else stored if since is None else min(stored, since)
+        made = self._scopes[key] = Scope(key, self._replica, start if since is not None else None)
+        self._tasks.start_soon(self._run, made)
+        return made
+
+    def subscribe(self, scope: Scope, subscriber: Subscriber) -> None:
+        scope.subscribers[subscriber] = None
+
+    def unsubscribe(self, scope: Scope, subscriber: Subscriber) -> None:
+        """Idempotent."""
+        if scope.subscribers.pop(subscriber, subscriber) is None and not scope.subscribers:
+            self._tasks.start_soon(self._linger, scope)
+
+    async def _linger(self, scope: Scope) -> None:
+        await self._ctx.clock.sleep(LINGER_S)
+        if not scope.subscribers:
+            scope.scope.cancel()
+
+    def end_all(self) -> None:
+        for scope in list(self._scopes.values()):
+            scope.scope.cancel()
+
+    # -- following -----------------------------------------------------------------------------------------------
+
+    async def _run(self, scope: Scope) -> None:
+        try:
+            with scope.scope:
+                await self._prepare(scope)
+                await self._follow(scope)
+        finally:
+            if self._scopes.get(scope.key) is scope:
+                del self._scopes[scope.key]
+            scope.ready.set()
+
+    async def _prepare(self, scope: Scope) -> None:
+        """Have the state on hand: without a link, and for a watcher that knows it already, from disk."""
+        try:
+            if scope.revision is None and self._link.connected:
+                try:
+                    await scope.become(*await self._lister.list_scope(scope.key, scope.token))
+                except ApiError as exc:
+                    if exc.code not in (503, 504):
+                        self._fail(scope, exc)
+                        return
+            if scope.revision is None:
+                rows = await scope.load()
+                stored = self._replica.scope(str(scope.key))
+                scope.revision = stored if stored is not None else max((one.revision for one in rows), default=0)
+                scope.floor = scope.revision
+            elif not scope.members:
+                await scope.load()
+        except StoreError as exc:
+            self._fail(scope, ApiError(500, "InternalError", f"what is stored here cannot be read: {exc}"))
+        scope.ready.set()
+
+    def _fail(self, scope: Scope, error: ApiError) -> None:
+        scope.failure = error
+        scope.ready.set()
+        for one in tuple(scope.subscribers):
+            one.failed(error)
+        scope.scope.cancel()
+
+    async def _follow(self, scope: Scope) -> None:
+        wait_s = _FIRST_WAIT_S
+        lists = scope.revision == 0 and self._replica.scope(str(scope.key)) is None
+        while True:
+            phase = await self._link.wait_connected()
+            began = self._ctx.clock.monotonic()
+            try:
+                if lists:
+                    await scope.become(*await self._lister.list_scope(scope.key, scope.token))
+                    lists = False
+                if phase is Phase.OWN:
+                    await self._follow_own(scope)
+                else:
+                    await self._follow_kubeedge(scope)
+            except LinkLost:
+                wait_s = _FIRST_WAIT_S
+                continue
+            except ApiError as exc:
+                if exc.code in (400, 401, 403, 404, 405):
+                    self._fail(scope, exc)
+                    return
+                lists = lists or exc.code == 410
+                self._ctx.log.info("a watch of %s broke: %s", scope.key.kind.resource, exc)
+            except (StoreError, json.InvalidJson) as exc:
+                self._ctx.log.error("a watch of %s broke: %s", scope.key.kind.resource, exc)
+            if self._ctx.clock.monotonic() - began > _MOST_WAIT_S:
+                wait_s = _FIRST_WAIT_S
+            await self._ctx.clock.sleep(wait_s * (0.5 + self._ctx.random.random()))
+            wait_s = min(wait_s * 2, _MOST_WAIT_S)
+
+    async def _follow_own(self, scope: Scope) -> None:
+        """Raises ApiError, LinkLost, StoreError, json.InvalidJson."""
+        async with self._link.watch(scope.key, scope.revision or 0, scope.token) as stream:
+            while True:
+                events = await stream.next()
+                scope.apply(events)
+                await self._replica.room()
+                await stream.credit()
+
+    async def _follow_kubeedge(self, scope: Scope) -> None:
+        """KubeEdge's cloud sends objects of its own accord once it was asked to watch: see `arrived`. Raises ApiError, LinkLost."""
+        await self._kubeedge.watch(scope.key, scope.token)
+        await scope.become(*await self._lister.list_scope(scope.key, scope.token))
+        await self._kubeedge.until_listed_again()
+
+    def arrived(self, kind: KindKey, obj: dict[str, Any], *, is_delete: bool) -> None:
+        """Metamanager has stored an object that the cloud has sent, or its end."""
+        if self._link.phase is Phase.OWN:
+            return  # watches tell of it, in order
+        for scope in tuple(self._scopes.values()):
+            if scope.key.kind == kind and scope.ready.is_set():
+                scope.arrived(obj, is_delete=is_delete)
+
+
+def _at(value: bytes, revision: int) -> bytes:
+    """An object as of the revision at which it was missing."""
+    obj = json.loads(value)
+    obj["metadata"]["resourceVersion"] = str(revision)
+    return json.dumps(obj)

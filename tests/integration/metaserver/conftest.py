@@ -1,0 +1,1 @@
+"""What the tests of MetaServer stand on is in `metaserver_site`."""

@@ -1,0 +1,87 @@
+"""Programs of a node read, write and watch the API through MetaServer, with both roles in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+from metaserver_site import OBJECTS, meta_site
+
+from edgesite.kube.resources import CONFIG_MAPS
+
+pytestmark = pytest.mark.anyio
+
+
+def config_map(name: str, labels: dict[str, str] | None = None, **data: str) -> dict[str, object]:
+    metadata = {"name": name, "namespace": "default", **({"labels": labels} if labels else {})}
+    return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": data}
+
+
+async def test_a_program_reads_and_writes(tmp_path: Path) -> None:
+    async with meta_site(tmp_path) as site, site.both() as program:
+        made = await program.ask("POST", OBJECTS, config_map("a", x="1"))
+        assert made.status == 201, made.body
+        again = await program.ask("POST", OBJECTS, config_map("a", x="1"))
+        assert again.status == 409
+        assert (await program.get(f"{OBJECTS}/a"))["data"] == {"x": "1"}
+        patched = await program.ask(
+            "PATCH", f"{OBJECTS}/a", {"data": {"x": "2"}}, content_type="application/merge-patch+json"
+        )
+        assert patched.status == 200
+        found = await program.get(OBJECTS)
+        assert found["kind"] == "ConfigMapList"
+        assert [one["data"] for one in found["items"] if one["metadata"]["name"] == "a"] == [{"x": "2"}]
+        missing = await program.ask("GET", f"{OBJECTS}/none")
+        assert missing.status == 404
+        gone = await program.ask("DELETE", f"{OBJECTS}/a")
+        assert gone.status == 200
+        assert (await program.ask("GET", f"{OBJECTS}/a")).status == 404
+        assert (await program.get("/version"))["gitVersion"]
+        assert (await program.ask("GET", "/healthz")).body == b"ok"
+
+
+async def test_a_watch_tells_what_happens_and_resumes(tmp_path: Path) -> None:
+    async with meta_site(tmp_path) as site, site.both() as program:
+        client = site.client
+        await client.create(CONFIG_MAPS, config_map("a", x="1"))
+        found = await program.get(OBJECTS)
+        since = found["metadata"]["resourceVersion"]
+        async with program.watch(f"{OBJECTS}?watch=true&resourceVersion={since}") as lines:
+            await client.create(CONFIG_MAPS, config_map("b", x="1"))
+            await client.update(CONFIG_MAPS, config_map("b", x="2"))
+            await client.delete(CONFIG_MAPS, "b", "default")
+            seen = [await lines.seen() for _ in range(3)]
+        assert [one[:2] for one in seen] == [("ADDED", "b"), ("MODIFIED", "b"), ("DELETED", "b")]
+        async with program.watch(f"{OBJECTS}?watch=true&resourceVersion={seen[0][2]}") as lines:
+            assert [await lines.seen() for _ in range(2)] == seen[1:]
+        async with program.watch(f"{OBJECTS}?watch=true&labelSelector=app%3Dweb") as lines:
+            await client.create(CONFIG_MAPS, config_map("c", x="1"))
+            await client.update(CONFIG_MAPS, config_map("c", {"app": "web"}, x="1"))
+            await client.update(CONFIG_MAPS, config_map("c", x="3"))
+            assert [(await lines.seen())[:2] for _ in range(2)] == [("ADDED", "c"), ("DELETED", "c")]
+
+
+async def test_without_a_link_what_was_read_is_served(tmp_path: Path) -> None:
+    async with meta_site(tmp_path) as site:
+        async with site.edge():
+            async with site.cloud() as client:
+                program = site.program
+                await client.create(CONFIG_MAPS, config_map("a", x="1"))
+                with anyio.fail_after(10):
+                    while (await program.ask("GET", OBJECTS)).status != 200:
+                        await anyio.sleep(0.05)
+            with anyio.fail_after(10):
+                while "x-edgesite-served-from" not in (answer := await program.ask("GET", OBJECTS)).headers:
+                    await anyio.sleep(0.02)
+            assert answer.status == 200
+            assert b'"x":"1"' in answer.body
+            assert "offline" in (answer.headers.get("warning") or "")
+            refused = await program.ask("POST", OBJECTS, config_map("b"))
+            assert refused.status == 503
+            assert b"edge-1 is offline" in refused.body
+            unknown = await program.ask("GET", "/api/v1/services")
+            assert unknown.status == 503
+        async with site.edge():  # a restart without the cloud
+            found = await site.program.get(f"{OBJECTS}/a")
+            assert found["data"] == {"x": "1"}
