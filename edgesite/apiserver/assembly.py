@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from edgesite.apiserver import usage
+from edgesite.apiserver.accountadmission import ServiceAccounts
 from edgesite.apiserver.accountkeys import JWKS_PATH, AccountKeys, add_discovery
 from edgesite.apiserver.accounttokens import AccountTokens, TokenSettings
 from edgesite.apiserver.admission import Admissions
@@ -27,7 +28,7 @@ from edgesite.apiserver.logs import NodeRoads
 from edgesite.apiserver.metrics import ApiMetrics
 from edgesite.apiserver.nodeauth import NodeAuthorizer, NodeRestriction
 from edgesite.apiserver.openapi import OpenApi
-from edgesite.apiserver.plugins import DefaultTolerations, Priorities, RuntimeClasses, ServiceAccounts
+from edgesite.apiserver.plugins import DefaultTolerations, Priorities, RuntimeClasses
 from edgesite.apiserver.rbac import EscalationGuard, Rbac
 from edgesite.apiserver.reads import Reads
 from edgesite.apiserver.registry import Registry
@@ -131,7 +132,7 @@ def assemble(
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
     rbac = Rbac(store, kinds)
     guard = EscalationGuard(rbac, lambda user, wanted: server.allowed(user, wanted))
-    admissions = Admissions([*_builtin_admission(store, kinds), guard], plugins)
+    admissions = Admissions([*_builtin_admission(store, kinds, random), guard], plugins)
     registry = Registry(store, kinds, Scheme(schemas), admissions, clock, random)
     _load_allocators(store, kinds)
     views = Views(clock)
@@ -172,9 +173,9 @@ def assemble(
     return Assembly(server, registry, watches, documents, metrics, custom, static, accounts)
 
 
-def _builtin_admission(store: Store, kinds: Kinds) -> list[Admission]:
+def _builtin_admission(store: Store, kinds: Kinds, random: random.Random) -> list[Admission]:
     return [
-        ServiceAccounts(store, kinds),
+        ServiceAccounts(store, kinds, random),
         Priorities(store, kinds),
         DefaultTolerations(store, kinds),
         RuntimeClasses(store, kinds),

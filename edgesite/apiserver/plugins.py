@@ -1,26 +1,25 @@
-"""Built-in admission: service accounts, priorities, tolerations and runtime classes of pods.
+"""Built-in admission: priorities, tolerations and runtime classes of pods.
 
 Errors  ApiError Forbidden.
 State   None; looks into the store.
-Source  Kubernetes: Admission control (ServiceAccount, Priority, DefaultTolerationSeconds, RuntimeClass).
+Source  Kubernetes: Admission control (Priority, DefaultTolerationSeconds, RuntimeClass).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from edgesite.kube import defaults, errors, json
-from edgesite.kube.resources import PRIORITY_CLASSES, RUNTIME_CLASSES, SERVICE_ACCOUNTS, Resource
+from edgesite.kube.resources import PRIORITY_CLASSES, RUNTIME_CLASSES, Resource
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kinds
     from edgesite.hookspecs import AdmissionRequest
     from edgesite.store.store import Store
 
-__all__ = ["DefaultTolerations", "Priorities", "RuntimeClasses", "ServiceAccounts"]
+__all__ = ["DefaultTolerations", "Priorities", "RuntimeClasses"]
 
 Object = dict[str, Any]
-DEFAULT_ACCOUNT: Final = "default"
 
 
 class _NewPods:
@@ -38,29 +37,6 @@ class _NewPods:
     def _get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         row = self._store.latest(self._kinds.of(resource).key(namespace, name))
         return None if row is None else json.loads(row.value)
-
-
-class ServiceAccounts(_NewPods):
-    """Every pod runs as a service account of its namespace; "default" is made by a controller and may still be on its way."""
-
-    name = "ServiceAccount"
-
-    def admit(self, request: AdmissionRequest) -> None:
-        """Raises ApiError (Forbidden)."""
-        pod: Object = request.object or {}
-        spec = pod.setdefault("spec", {})
-        if "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {}):
-            return
-        name = spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT_ACCOUNT
-        spec["serviceAccountName"] = spec["serviceAccount"] = name
-        account = self._get(SERVICE_ACCOUNTS, request.namespace, name)
-        if account is None:
-            if name != DEFAULT_ACCOUNT:
-                why = f'error looking up service account {request.namespace}/{name}: serviceaccount "{name}" not found'
-                raise errors.forbidden("pods", request.name, why)
-            return
-        if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
-            spec["imagePullSecrets"] = account["imagePullSecrets"]
 
 
 class Priorities(_NewPods):
