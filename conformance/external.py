@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cluster import Cluster, Programs
-from conformance.external_site import ADDRESS, Cloud, Site, deployment
+from conformance.external_site import ADDRESS, Cloud, Edge, Site, deployment
 from conformance.programs import Failed, eventually
 
 
@@ -234,6 +234,68 @@ def moves(site: Site) -> None:
     eventually(lambda: not site.pods("wander"), "the end of the pods", 60)
 
 
+def restore(site: Site) -> None:
+    """etcd is restored from an older snapshot, under a cloud that runs and under one that starts later: edges hold what the API says."""
+    cloud = site.cloud()
+    edge = site.edge("edge-1", cloud)
+    for starts_later in (False, True):
+        _make(site, "early", "kept", "changed", "deleted", "replaced")
+        backup = site.folder / f"backup-{starts_later}.db"
+        site.cluster.snapshot(backup)
+        site.kubectl("delete", "pod/deleted", "pod/replaced", "--grace-period=1")
+        _make(site, "late", "replaced", "new")
+        site.kubectl("label", "pod/changed", "late=yes")
+        for _ in range(30):  # the API has to go far before it says what it has said already
+            site.kubectl("annotate", "--overwrite", "configmap/kept", f"count={time.monotonic()}")
+        eventually(lambda: "late" in edge.stored("configmap", "new")["data"]["word"], "the late state at the edge", 60)
+        assert cloud.program is not None
+        if starts_later:
+            cloud.program.kill()
+        site.cluster.restore(backup)
+        if starts_later:
+            cloud.start()
+        site.ready("edge-1", timeout_s=120)
+        eventually(lambda: not _differs(site, edge), "API and edge are equal", 120)
+        site.kubectl("patch", "configmap/kept", "--patch", '{"data":{"word":"again"}}')
+        eventually(lambda: edge.stored("configmap", "kept")["data"]["word"] == "again", "a change after it", 60)
+        site.kubectl("delete", "pod,configmap", "-l", "app=past", "--grace-period=1", timeout_s=120)
+        backup.unlink()
+
+
+def _make(site: Site, word: str, *names: str) -> None:
+    """Pods on edge-1, each with a ConfigMap of its name; they run on return. Raises Failed."""
+    for name in names:
+        metadata = {"name": name, "labels": {"app": "past"}}
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"word": word}}
+        pod = deployment(name, "edge-1", 1)["spec"]["template"]["spec"]
+        pod["containers"][0]["envFrom"] = [{"configMapRef": {"name": name}}]
+        site.kubectl.apply(config, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+    for name in names:
+        site.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout_s=90)
+
+
+def _differs(site: Site, edge: Edge) -> list[str]:
+    """What the edge stores otherwise than the API has it, and pods that do not run. Raises Failed."""
+    found = []
+    pods = site.kubectl.json("get", "pods", "-l", "app=past")["items"]
+    for pod in pods:
+        name, held = pod["metadata"]["name"], edge.stored("pod", pod["metadata"]["name"])
+        if (
+            held.get("metadata", {}).get("uid") != pod["metadata"]["uid"]
+            or held["metadata"].get("labels") != pod["metadata"]["labels"]
+        ):
+            found.append(f"pod {name}")
+        if not any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())):
+            found.append(f"pod {name} is not ready")
+        config = site.kubectl.json("get", "configmap", name)
+        if edge.stored("configmap", name).get("data") != config["data"]:
+            found.append(f"configmap {name}")
+    names = {pod["metadata"]["name"] for pod in pods}
+    if names != {"kept", "changed", "deleted", "replaced"}:
+        found.append(f"the API has {sorted(names)}")
+    return found + [f"pod {name} is gone" for name in edge.all_stored("pod") if name not in names]
+
+
 def _has_connected(cloud: Cloud, node: str) -> Callable[[], bool]:
     return lambda: f"node {node} connected" in cloud.log.read_text()
 
@@ -290,7 +352,8 @@ def main() -> int:
         outage(site, arguments.outage)
 
     scenarios: dict[str, Callable[[Site], None]] = {
-        one.__name__: one for one in (join, deploy, streams, records, drain, restarts, two_clouds, moves, in_cluster)
+        one.__name__: one
+        for one in (join, deploy, streams, records, drain, restarts, two_clouds, moves, in_cluster, restore)
     }
     scenarios["outage"] = ride
     failed = 0

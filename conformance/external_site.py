@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from conformance.cluster import Cluster
 from conformance.programs import EDGESITE, Failed, Kubectl, Program, eventually, free_ports
 
-__all__ = ["ADDRESS", "Cloud", "Edge", "Site", "deployment"]
+__all__ = ["ADDRESS", "Cloud", "Edge", "Site", "deployment", "kill_pods"]
 
 _RIGHTS: Final = Path(__file__).resolve().parent.parent / "packaging" / "kubernetes" / "cloud-rbac.yaml"
 ADDRESS: Final = "10.201.0.1"
@@ -171,15 +172,31 @@ class Edge:
         path.write_text(json.dumps(config))  # JSON is YAML
         return path
 
+    def stored(self, type_: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        """An object in its database; {} if there is none."""
+        return self.all_stored(type_, namespace).get(name, {})
+
+    def all_stored(self, type_: str, namespace: str = "default") -> dict[str, dict[str, Any]]:
+        """The objects of a type in its database, by name."""
+        path, prefix = self.data / "edge" / "edgecore.db", f"{namespace}/{type_}/"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
+            rows = database.execute("SELECT key, value FROM meta WHERE type = ?", (type_,)).fetchall()
+        return {key.removeprefix(prefix): json.loads(value) for key, value in rows if key.startswith(prefix)}
+
     def close(self) -> None:
         if self.program is not None:
             self.program.kill()
-        mark = f"{self.data}/".encode()
-        supervisors = [one for one in _processes() if b"supervisor.py" in one[2] and mark in one[2]]
-        parents = {one[0] for one in supervisors}
-        for pid, _, _ in [*(one for one in _processes() if one[1] in parents), *supervisors]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_pods(self.data)
+
+
+def kill_pods(data: Path) -> None:
+    """End the host processes of an edge's pods, and what supervises them; both outlive the edge."""
+    mark = f"{data}/".encode()
+    supervisors = [one for one in _processes() if b"supervisor.py" in one[2] and mark in one[2]]
+    parents = {one[0] for one in supervisors}
+    for pid, _, _ in [*(one for one in _processes() if one[1] in parents), *supervisors]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _processes() -> list[tuple[int, int, bytes]]:

@@ -14,7 +14,7 @@ Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/session and /dispatcher.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -93,6 +93,15 @@ class Deliveries:
             return False
         have = self._version_at_edge(ref.uid)
         return have is not None and 0 < ref.version <= have
+
+    def has_ended(self, ref: ObjectRef) -> bool:
+        """Whether the edge has confirmed the object's end on this connection."""
+        return self._endings.has_ended(ref.uid)
+
+    def forget(self, uids: Iterable[str]) -> None:
+        """What the edge was told of these objects no longer counts."""
+        for uid in uids:
+            self._endings.forget(uid)
 
     def put(self, message: Message, ref: ObjectRef) -> None:
         """Queue a state of an object."""

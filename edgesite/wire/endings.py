@@ -53,8 +53,18 @@ class Endings:
         if len(self._unreadable) > _KEPT:
             del self._unreadable[next(iter(self._unreadable))]
 
+    def has_ended(self, uid: str) -> bool:
+        """Whether the edge has confirmed its delete."""
+        return self._deleted is not None and uid in self._deleted
+
+    def forget(self, uid: str) -> None:
+        """The API is another one than it was: what was told of this object no longer counts."""
+        for known in (self._deleted, self._unreadable):
+            if known is not None:
+                known.pop(uid, None)
+
     def is_useless(self, ref: ObjectRef) -> bool:
         """Whether sending this version cannot help."""
-        if self._deleted is not None and ref.uid in self._deleted:
+        if self.has_ended(ref.uid):
             return True
         return self._unreadable is not None and 0 < ref.version <= self._unreadable.get(ref.uid, 0)

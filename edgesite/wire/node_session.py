@@ -31,7 +31,7 @@ from edgesite.wire import frames, greeting, resource
 from edgesite.wire.deliveries import Deliveries
 from edgesite.wire.delivery import ObjectRef, is_node_removal, needs_ack, object_of
 from edgesite.wire.delta import DELTA, Bases
-from edgesite.wire.events import Answer, Closed, Delivered, Event, Greeted, Holdings, Opened, Received, Refused
+from edgesite.wire.events import Answer, Closed, Delivered, Denied, Event, Greeted, Holdings, Opened, Received, Refused
 from edgesite.wire.fifo import Fifo
 from edgesite.wire.frames import Frame, Lane
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation, too_large
@@ -128,6 +128,8 @@ class NodeSession:
         deliveries = self._deliveries = self._deliveries or self._make_deliveries()
         if deliveries.is_stale(message, ref, is_held=self._hold_until is not None):
             self.counts.stale += 1
+            if message.operation != Operation.DELETE and deliveries.has_ended(ref):
+                self.events.append(Denied(ref))  # objects do not come back, unless the API has lost its past
         else:
             deliveries.put(message, ref)
 
@@ -313,10 +315,14 @@ class NodeSession:
         self.events.extend((Holdings(told), Opened()))
 
     def forget(self, uids: Iterable[str]) -> bool:
-        """Ask the edge to take these objects whatever it knows of them: it then tells again what it holds. False if it cannot."""
+        """Ask the edge to take these objects whatever it knows of them: it then tells again what it holds. False if it cannot; they
+        may be sent to it all the same."""
+        uids = list(uids)
+        if self._deliveries is not None:
+            self._deliveries.forget(uids)
         if self.closed or greeting.FORGET not in self._agreed:
             return False
-        content = {greeting.FORGET: list(uids)}
+        content = {greeting.FORGET: uids}
         self._once.append(self._maker.make("cloudhub", "resource", greeting.HOLDINGS, "node", content))
         return True
 

@@ -36,9 +36,9 @@ class LostPast:
         self._client = client
         self._records = records
 
-    async def look(self, node: str, objects: EdgeObjects, denied: Iterable[ObjectRef]) -> bool:
-        """Put right what this node could not be told otherwise; True if it will tell again what it holds. ``denied``: what it
-        says has ended. Raises ApiError."""
+    async def look(self, node: str, objects: EdgeObjects, denied: Iterable[ObjectRef]) -> set[str] | None:
+        """Put right what this node could not be told otherwise; None if it will tell again what it holds. ``denied``: what it
+        says has ended; returns the uids of those that have. Raises ApiError."""
         lost = []
         for ref in self._records.of(node):
             if ref.type == "node" or not objects.manages(ref.type):
@@ -48,10 +48,13 @@ class LostPast:
                 version = await self._version_now(ref, objects)
                 if version is not None and version < ref.version:
                     lost.append(ref)
+        ended = set()
         for ref in denied:
             if objects.manages(ref.type) and await self._version_now(ref, objects) is not None:
                 lost.append(ref)
-        return bool(lost) and self._put_right(node, lost)
+            else:
+                ended.add(ref.uid)
+        return None if lost and self._put_right(node, lost) else ended
 
     async def _version_now(self, ref: ObjectRef, objects: EdgeObjects) -> int | None:
         """The version that the API has at this moment, for the cache may be behind; None if this object is gone."""

@@ -153,9 +153,12 @@ class _Proof:
         """Send what the node lacks, and the end of what it should no longer have."""
         objects = await service(self._ctx, EdgeObjects)
         denied = self._records.take_denied(node)
+        seen = {ref.uid for ref in denied}
         try:
-            if await self._past.look(node, objects, denied):
+            ended = await self._past.look(node, objects, denied)
+            if ended is None:
                 return  # it tells what it holds, and is compared again
+            seen = ended
         except ApiError as exc:
             self._ctx.log.warning("node %s may know more than the API, which does not answer: %s", node, exc)
         sent = 0
@@ -173,7 +176,6 @@ class _Proof:
                     sent += 1
                     self._records.on_its_way(node, one.uid)
                     await self._send(object_message(self._maker, node, Operation.UPDATE, one, word))
-        seen = {ref.uid for ref in denied}
         for one in objects.desired(node):
             if one.uid in seen:
                 continue
