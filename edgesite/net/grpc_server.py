@@ -15,6 +15,7 @@ Source  grpc.io: "gRPC over HTTP2".
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -199,6 +200,10 @@ class GrpcServer:
             listener = await net.listen(lambda: _Peer(self), address)
             self._listeners.append(listener)
         return listener
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol of one more connection, for whoever listens by themselves."""
+        return _Peer(self)
 
     # For connections
 

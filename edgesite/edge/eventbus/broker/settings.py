@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from edgesite.edge.eventbus.address import address_of
 from edgesite.net import tls
 from edgesite.wire.mqtt.access import AccessError, Acl, Password, parse_passwords
 from edgesite.wire.mqtt.session import Limits
@@ -22,16 +23,8 @@ if TYPE_CHECKING:
 
     from edgesite.context import Section
 
-__all__ = ["BrokerSettings", "Who", "address_of", "read_settings"]
+__all__ = ["BrokerSettings", "Who", "read_settings"]
 
-_SCHEMES: Final = {
-    "tcp": False,
-    "mqtt": False,
-    "ssl": True,
-    "tls": True,
-    "mqtts": True,
-}
-_PORTS: Final = {False: 1883, True: 8883}
 FILE_BYTES: Final = 4 << 20
 
 
@@ -56,22 +49,6 @@ class BrokerSettings:
     who: Who
     acl: Acl | None = None
     tls: ssl.SSLContext | None = None
-
-
-def address_of(url: str) -> tuple[str, bool]:
-    """Return the address of a broker's URL, and whether it wants TLS. Raises ValueError."""
-    scheme, mark, rest = url.partition("://")
-    if scheme == "unix":
-        return url, False
-    if not mark or scheme not in _SCHEMES or not rest:
-        raise ValueError(f"{url!r} is no address of an MQTT broker: tcp://host:port, ssl://host:port or unix:///path")
-    is_tls, rest = _SCHEMES[scheme], rest.rstrip("/")
-    host, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit() or rest.endswith("]"):
-        host, port = rest, str(_PORTS[is_tls])
-    if ":" in host and not host.startswith("["):
-        raise ValueError(f"{url!r}: an IPv6 address goes in brackets")
-    return f"{host}:{port}", is_tls
 
 
 def read_settings(section: Section) -> BrokerSettings:

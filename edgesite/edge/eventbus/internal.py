@@ -1,0 +1,113 @@
+"""The embedded broker as EventBus has it: started with its file, subscribed to for the host.
+
+Errors  ValueError, OSError from `InternalBroker.run` for settings and addresses that cannot be used.
+Source  KubeEdge v1.12.7, edge/pkg/eventbus/mqtt/server.go (what of the clients' reaches edgecore; nothing of edgecore's own does).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from edgesite.edge.eventbus.broker.journal import SqliteJournal
+from edgesite.edge.eventbus.broker.server import BrokerServer
+from edgesite.edge.eventbus.broker.settings import read_settings
+from edgesite.wire.mqtt.broker import Broker
+from edgesite.wire.mqtt.messages import Message
+from edgesite.wire.mqtt.session import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgesite.context import Context
+    from edgesite.edge.eventbus.incoming import Incoming
+
+__all__ = ["InternalBroker"]
+
+_NAME: Final = "edgecore"  #: the host, among those who subscribe
+
+
+class InternalBroker:
+    """Serves between the start and the end of `run`."""
+
+    def __init__(self, ctx: Context, incoming: Incoming) -> None:
+        self._ctx = ctx
+        self._incoming = incoming
+        self._qos = int(ctx.config["mqttQOS"])
+        self._retain = bool(ctx.config["mqttRetain"])
+        self._broker: Broker | None = None
+        self._server: BrokerServer | None = None
+        self.address = ""
+
+    async def run(self, topics: Iterable[str], started: anyio.Event) -> None:
+        """Serve until cancelled; ``topics`` are those of the host."""
+        ctx = self._ctx
+        settings = await ctx.threads.run(read_settings, ctx.config)
+        worker = ctx.threads.worker("mqtt")
+        journal = SqliteJournal(ctx.disk, ctx.data_dir / "mqtt.db", worker, ctx.clock)
+        try:
+            await journal.open()
+            broker = Broker(settings.limits, ctx.random.getrandbits, journal=journal, acl=settings.acl)
+            await journal.load(broker)
+            for topic in topics:
+                broker.subscribe_local(_NAME, topic, self)
+            server = BrokerServer(
+                broker,
+                settings.who,
+                clock=ctx.clock,
+                threads=ctx.threads,
+                journal=journal,
+                host_is_full=lambda: self._incoming.is_full,
+            )
+            async with server:
+                listener = await server.listen(ctx.net, settings.address, settings.tls)
+                try:
+                    self._broker, self._server, self.address = broker, server, listener.address
+                    self._incoming.on_room = server.go_on
+                    ctx.log.info("the MQTT broker serves at %s", listener.address)
+                    started.set()
+                    await server.run()
+                finally:
+                    self._broker = self._server = None
+                    server.close()
+                    with anyio.CancelScope(shield=True):
+                        await listener.close()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await journal.close()
+                await worker.close()
+
+    @property
+    def counts(self) -> Counts | None:
+        return None if self._broker is None else self._broker.counts
+
+    @property
+    def clients(self) -> int:
+        return 0 if self._broker is None else len(self._broker.connections)
+
+    def deliver(self, message: Message, qos: int, retain: bool, ids: tuple[int, ...], now: float) -> bool:
+        """A client published something that the host has subscribed to."""
+        self._incoming.put(message.topic, message.payload)
+        return True
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish to the clients; `flush` after the last of several. Without a broker nothing happens."""
+        if self._broker is not None:
+            self._broker.publish(topic, payload, self._qos, self._retain, self._ctx.clock.monotonic(), self)
+
+    def flush(self) -> None:
+        if self._server is not None:
+            self._server.flush()
+
+    def subscribe(self, topic: str) -> None:
+        if self._broker is not None:
+            self._broker.subscribe_local(_NAME, topic, self)
+
+    def unsubscribe(self, topic: str) -> None:
+        if self._broker is not None:
+            self._broker.unsubscribe_local(_NAME, topic)
+
+    def wanted(self, topic: str) -> bool:
+        """Whether a client would get it."""
+        return self._broker is not None and (self._retain or self._broker.has_readers(topic, self))
