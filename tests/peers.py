@@ -28,6 +28,7 @@ PROGRAMS = {
     "containerd": "containerd",
     "runc": "runc",
     "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
     "iptables": "iptables",
     "ip": "iproute2",
     "createrepo_c": "createrepo-c",

@@ -97,5 +97,6 @@ def edge_defaults(data_dir: Path, *, kubeedge_paths: bool, node_name: str, cloud
             "tlsTunnelPrivateKeyFile": str(pki / "server.key"),
         }
         edged |= {"rootDirectory": str(data_dir / "edged"), "seccompProfileRoot": str(data_dir / "edged" / "seccomp")}
+        defaults["modules"]["deviceTwin"] = {"dmiSockPath": str(data_dir)}
         defaults["database"] = {"dataSource": str(data_dir / "edgecore.db")}
     return defaults
