@@ -177,7 +177,7 @@ class Reflector:
             timeout_s=timeout_s,
             metadata_only=selection.metadata_only,
         )
-        with anyio.move_on_after(timeout_s + SILENCE_S):
+        with anyio.move_on_after(timeout_s + SILENCE_S) as limit:
             async with watch as events:
                 if self.fresh_since is None:
                     self.fresh_since = self._clock.monotonic()
@@ -185,7 +185,7 @@ class Reflector:
                     seen = True
                     self._take(event)
         lasted_s = self._clock.monotonic() - began
-        self._in_doubt = lasted_s < timeout_s - 1
+        self._in_doubt = limit.cancelled_caught or lasted_s < timeout_s - 1
         if not seen and lasted_s < 1.0:
             raise ApiError(500, "InternalError", "the watch ended at once")
 

@@ -8,7 +8,18 @@ import pytest
 from edgesite.wire import greeting
 from edgesite.wire.delivery import ObjectRef, needs_ack, object_of, version_number
 from edgesite.wire.edge_session import EdgeLimits, EdgeSession
-from edgesite.wire.events import Answer, Closed, Delivered, Greeted, Holdings, Opened, Received, Refused, Removed
+from edgesite.wire.events import (
+    Answer,
+    Closed,
+    Delivered,
+    Denied,
+    Greeted,
+    Holdings,
+    Opened,
+    Received,
+    Refused,
+    Removed,
+)
 from edgesite.wire.message import Message, MessageMaker, Operation, busy, busy_for
 from edgesite.wire.node_session import NodeSession, SessionLimits
 
@@ -177,6 +188,21 @@ def test_deletes_go_before_the_bulk_and_end_the_object() -> None:
     ]
     cloud.session.send(pod("z", 10), 0.0)
     assert cloud.out(0.0) == []
+
+
+def test_what_comes_back_after_its_end_is_denied_and_sent_once_that_is_forgotten() -> None:
+    """As from an API that was restored from a backup; the edge is asked to forget, too, where it can."""
+    for greet in ("go", "own"):
+        cloud = Cloud(greet=greet)
+        cloud.session.send(pod("z", 9, "delete"), 0.0)
+        cloud.receive(MAKER.ack(cloud.out(0.0)[0]), 0.0)
+        cloud.session.send(pod("z", 5), 0.0)
+        assert cloud.out(0.0) == []
+        assert [one.ref.uid for one in cloud.seen if isinstance(one, Denied)] == ["uid-z"]
+        assert cloud.session.forget(["uid-z"]) is (greet == "own")
+        assert [one.operation for one in cloud.out(0.0)] == ["holdings"] * (greet == "own")
+        cloud.session.send(pod("z", 5), 0.0)
+        assert names(cloud.out(0.0)) == ["update default/pod/z"]
 
 
 def test_an_insert_under_a_name_being_deleted_goes_as_update() -> None:
