@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from edgesite.apiserver import accountkeys
 from edgesite.apiserver import credentials as creds
-from edgesite.apiserver.accounttokens import TokenSettings
+from edgesite.apiserver.accounttokens import AccountTokens, TokenSettings
 from edgesite.apiserver.assembly import Assembly, Ranges, assemble, serve_kinds
 from edgesite.apiserver.authn import User, read_token_file
 from edgesite.apiserver.bootstrap import bootstrap
@@ -148,6 +148,7 @@ class ApiServerModule:
             ctx.services.provide(Client, client)
             ctx.services.provide(SharedInformers, informers)
             ctx.services.provide(CallerTransport, CallerTransport(InProcessTransport(made.server, None)))
+            ctx.services.provide(AccountTokens, made.accounts)
             ctx.services.provide(Revisions, store)  # type: ignore[type-abstract]
             tasks.start_soon(informers.run)
             tasks.start_soon(store.run)

@@ -76,14 +76,15 @@ class Rbac:
 
     def _learn(self, kind: Kind, key: str, value: bytes | None) -> None:
         namespace, name = kind.names_of(key)
-        obj = None if value is None else json.loads(value)
         if kind.resource in _BINDINGS:
             try:
-                self._index.set_binding(namespace, name, obj)
+                self._index.set_binding(namespace, name, None if value is None else json.loads(value))
             except InvalidRules as exc:
                 logger.warning("%s %s gives nothing: %s", kind.resource.plural, key, exc)
         else:
-            self._index.set_role(namespace, name, None if obj is None else obj.get("rules") or ())
+            self._index.set_role(
+                namespace, name, None if value is None else lambda: json.loads(value).get("rules") or ()
+            )
 
     def authorize(self, user: User, wanted: Attributes) -> tuple[Decision, str]:
         """Return the decision and why."""

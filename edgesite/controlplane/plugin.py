@@ -24,6 +24,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         return [KubeApiModule]
     from edgesite.controlplane.certificates.module import CertificatesModule
     from edgesite.controlplane.cluster import InformersModule
+    from edgesite.controlplane.clusterroles import ClusterRoleModule
     from edgesite.controlplane.daemonset.module import DaemonSetModule
     from edgesite.controlplane.deployment.module import DeploymentModule
     from edgesite.controlplane.endpoints.module import EndpointSliceModule, EndpointsModule
@@ -37,6 +38,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.controlplane.replicaset.module import ReplicaSetModule, ReplicationControllerModule
     from edgesite.controlplane.scheduler.module import SchedulerModule
     from edgesite.controlplane.serviceaccounts import ServiceAccountModule
+    from edgesite.controlplane.serviceaccounttokens import TokenSecretModule
     from edgesite.controlplane.statefulset.module import StatefulSetModule
     from edgesite.controlplane.volumeattachments.module import AttachModule
 
@@ -53,6 +55,8 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         EndpointSliceModule,
         NodeLifecycleModule,
         ServiceAccountModule,
+        TokenSecretModule,
+        ClusterRoleModule,
         NamespaceModule,
         PersistentVolumeModule,
         EphemeralVolumeModule,

@@ -14,7 +14,7 @@ Source  rbac.authorization.k8s.io/v1; Kubernetes documentation "Using RBAC Autho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -177,20 +177,20 @@ class Index:
     """Roles and bindings, found by subject. Namespaces are "" for ClusterRoles and ClusterRoleBindings."""
 
     def __init__(self) -> None:
-        self._rules: dict[tuple[str, str], Sequence[Rule]] = {}
+        self._rules: dict[tuple[str, str], Callable[[], Sequence[Rule]]] = {}
         self._roles: dict[tuple[str, str], Role] = {}
         self._users: _Grants = {}
         self._groups: _Grants = {}
         self._subjects: dict[tuple[str, str], list[tuple[_Grants, str]]] = {}  # where a binding stands
 
-    def set_role(self, namespace: str, name: str, rules: Sequence[Rule] | None) -> None:
-        """Put a role in place of the one there was; None takes it away."""
+    def set_role(self, namespace: str, name: str, rules: Sequence[Rule] | Callable[[], Sequence[Rule]] | None) -> None:
+        """Put a role in place of the one there was; None takes it away. Rules may be read when they are needed."""
         key = (namespace, name)
         self._roles.pop(key, None)
         if rules is None:
             self._rules.pop(key, None)
         else:
-            self._rules[key] = rules
+            self._rules[key] = rules if callable(rules) else lambda: rules
 
     def set_binding(self, namespace: str, name: str, binding: Mapping[str, Any] | None) -> None:
         """Put a binding in place of the one there was; None takes it away. Raises InvalidRules, and then it is away."""
@@ -221,7 +221,7 @@ class Index:
         found = self._roles.get(key)
         if found is None and key in self._rules:
             try:
-                found = Role(self._rules[key])
+                found = Role(self._rules[key]())
             except InvalidRules:
                 found = Role(())
             self._roles[key] = found
@@ -265,7 +265,8 @@ class Index:
 
     def rules_at(self, namespace: str, name: str) -> Sequence[Rule] | None:
         """The rules of a role as they were set, or None."""
-        return self._rules.get((namespace, name))
+        rules = self._rules.get((namespace, name))
+        return None if rules is None else rules()
 
 
 def _role_of(namespace: str, binding: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 from prometheus_client import CollectorRegistry
 
+from edgesite.apiserver.accountkeys import AccountKeys
+from edgesite.apiserver.accounttokens import AccountTokens
 from edgesite.apiserver.assembly import assemble, serve_kinds
 from edgesite.apiserver.authn import User
 from edgesite.apiserver.bootstrap import bootstrap
@@ -25,9 +27,11 @@ from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import LEASES, NODES, PODS, Resource
 from edgesite.kube.times import format_micro, format_time
 from edgesite.net.real import RealClock, RealDisk
+from edgesite.net.rsa import PrivateKey
 from edgesite.net.threads import RealThreads
 from edgesite.runtime.services import LocalServices
 from edgesite.store import Store
+from edgesite.testing.simulator.pki import SimPki
 
 SCHEMAS = schema.load()
 USER = User("system:edgesite", ("system:masters",))
@@ -149,11 +153,16 @@ async def site_at(path: Path) -> AsyncIterator[Site]:
     (path / "pki" / "ca.crt").write_text("a certificate\n")
     store = await Store.open(path / "state.db", clock=clock, threads=threads, disk=RealDisk(), index=indexer(kinds))
     async with store:
-        made = assemble(store, kinds, SCHEMAS, clock=clock, random=random.Random(3), threads=threads, version="0.1.0")
+        signing = await SimPki(random.Random(7), clock).make_signing_key()
+        keys = AccountKeys.of(PrivateKey.load(signing))
+        made = assemble(
+            store, kinds, SCHEMAS, clock=clock, random=random.Random(3), threads=threads, version="0.1.0", keys=keys
+        )
         await bootstrap(made.registry, service_ip="10.96.0.1", address="127.0.0.1", port=6443)
         client = Client(InProcessTransport(made.server, USER), component="test")
         services = LocalServices()
         services.provide(Client, client)
+        services.provide(AccountTokens, made.accounts)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.run)
             tasks.start_soon(made.watches.run)
