@@ -317,6 +317,10 @@ class Broker:
         """Publish for the host; ``origin`` does not get it back. Raises ProtocolError for a topic that is none."""
         self._spread(Message(topic, payload, qos, retain), origin, now)
 
+    def has_readers(self, topic: str, origin: LocalSubscriber) -> bool:
+        """Whether anybody but ``origin`` has subscribed to a topic."""
+        return any(isinstance(one, Share) or one.target is not origin for one in self._tree.find(topic))
+
     def _spread(self, message: Message, origin: Target | None, now: float) -> Reason:
         if message.retain:
             self._retain(message)
