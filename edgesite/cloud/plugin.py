@@ -18,10 +18,11 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         return []
     from edgesite.cloud.cloudhub.module import CloudHub
     from edgesite.cloud.cloudstream.module import CloudStream
+    from edgesite.cloud.devicecontroller.module import DeviceController
     from edgesite.cloud.edgecontroller.module import EdgeController
     from edgesite.cloud.synccontroller.module import SyncController
 
-    modules: list[type[Module]] = [CloudHub, CloudStream, EdgeController, SyncController]
+    modules: list[type[Module]] = [CloudHub, CloudStream, DeviceController, EdgeController, SyncController]
     if settings.api is None or not settings.api.get("enable", True):
         from edgesite.cloud.iptablesmanager.module import IptablesManager
 

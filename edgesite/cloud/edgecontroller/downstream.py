@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.cloud.cloudhub.identities import is_barred
-from edgesite.cloud.edgecontroller.objects import EdgeObject, EdgeObjects, typed, wants_node
+from edgesite.cloud.edgecontroller.objects import DEVICE_TYPES, EdgeObject, EdgeObjects, typed, wants_node
 from edgesite.kube.resources import NODES, PODS
 from edgesite.wire import resource
 from edgesite.wire.delivery import version_number
@@ -40,7 +40,7 @@ STATUS_S: Final = 2.0  #: how long a change of nothing but a pod's status waits 
 def object_message(maker: MessageMaker, node: str, operation: str, one: EdgeObject, word: str = "") -> Message:
     """Return the message that brings an object to a node. ``word`` is the namespace word if it is not the namespace."""
     return maker.make(
-        SOURCE,
+        _source(one.type),
         GROUP,
         operation,
         resource.build(word or one.namespace, one.type, one.name, node=node),
@@ -55,7 +55,12 @@ def removal_message(
     """Return the message that ends an object of which no more is known."""
     metadata = {"namespace": namespace, "name": name, "uid": uid}
     path = resource.build(word or namespace, type_, name, node=node)
-    return maker.make(SOURCE, GROUP, Operation.DELETE, path, {"metadata": metadata})
+    return maker.make(_source(type_), GROUP, Operation.DELETE, path, {"metadata": metadata})
+
+
+def _source(type_: str) -> str:
+    """An edge of KubeEdge gives devices to its DeviceTwin only if they come from there."""
+    return "devicecontroller" if type_ in DEVICE_TYPES else SOURCE
 
 
 @dataclass(slots=True)

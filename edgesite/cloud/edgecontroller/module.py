@@ -14,6 +14,7 @@ import anyio
 from edgesite.client import Client, SharedInformers
 from edgesite.cloud.cloudhub.records import LEASES, ConnectedNodes, DeliveryRecords
 from edgesite.cloud.cloudhub.waiting import service, while_provided
+from edgesite.cloud.devicecontroller.objects import DeviceObjects
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
 from edgesite.cloud.edgecontroller.inorder import InOrder
@@ -89,7 +90,7 @@ class EdgeController:
             else:
                 informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
                 tasks.start_soon(informers.run)
-            objects = EdgeObjects(informers)
+            objects = EdgeObjects(informers, lambda: ctx.services.find(DeviceObjects))
             await objects.wait_synced()
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way, went_back).run)
             ctx.services.provide(EdgeObjects, objects)

@@ -1,5 +1,6 @@
 """What each edge should hold: pods bound to it, and the ConfigMaps and Secrets that they refer to.
 
+Devices and their models are devicecontroller's (`DeviceObjects`), as long as it is there.
 Volumes, claims and attachments are never sent unasked, but an edge that has asked for one keeps it: it hears of their changes
 and of their end (``followed``). A KubeEdge edge of v1.23 or later is also sent its Node, which it no longer asks for.
 
@@ -11,7 +12,7 @@ State   Informers of pods, ConfigMaps, Secrets, nodes and volumes, shared with t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,11 +31,13 @@ from edgesite.wire.delivery import version_number
 
 if TYPE_CHECKING:
     from edgesite.client import Informer, SharedInformers
+    from edgesite.cloud.devicecontroller.objects import DeviceObjects
     from edgesite.kube.resources import Resource
 
-__all__ = ["EdgeObject", "EdgeObjects", "takes_errors", "typed", "wants_node"]
+__all__ = ["DEVICE_TYPES", "EdgeObject", "EdgeObjects", "takes_errors", "typed", "wants_node"]
 
 Object = dict[str, Any]
+DEVICE_TYPES: Final = frozenset({"device", "devicemodel"})
 _BY_NODE: Final = "edge-node"
 _BY_REFERENCE: Final = "edge-reference"
 _BY_CLAIM: Final = "edge-claim"
@@ -110,7 +113,8 @@ def _claims(pod: Object) -> Iterator[str]:
 class EdgeObjects:
     """Read-only view of the caches."""
 
-    def __init__(self, informers: SharedInformers) -> None:
+    def __init__(self, informers: SharedInformers, devices: Callable[[], DeviceObjects | None] = lambda: None) -> None:
+        self._devices = devices
         self.pods: Informer = informers.of(PODS)
         self.nodes: Informer = informers.of(NODES)
         self.configs: dict[str, tuple[Informer, Resource]] = {
@@ -165,16 +169,21 @@ class EdgeObjects:
 
     def get(self, type_: str, namespace: str, name: str) -> EdgeObject | None:
         """An object of one of the types that `manages` knows, from the cache."""
+        if type_ in DEVICE_TYPES:
+            devices = self._devices()
+            obj = None if devices is None else devices.get(type_, namespace, name)
+            return None if obj is None else EdgeObject(type_, obj)
         informer, resource = self._caches[type_]
         obj = informer.get(name, namespace)
         return None if obj is None else EdgeObject(type_, typed(obj, resource))
 
     def kind_of(self, type_: str) -> Resource:
         """The kind behind a type word that `manages` knows."""
-        return self._caches[type_][1]
+        devices = self._devices() if type_ in DEVICE_TYPES else None
+        return self._caches[type_][1] if devices is None else devices.kinds[type_]
 
     def manages(self, type_: str) -> bool:
-        return type_ in self._caches
+        return type_ in self._caches or (type_ in DEVICE_TYPES and self._devices() is not None)
 
     def word(self, node: str, type_: str, namespace: str) -> str:
         """The namespace word under which this edge keeps an object: before v1.23 edges ask for volumes below "default"."""
@@ -194,10 +203,16 @@ class EdgeObjects:
         own = self.nodes.get(node)
         if own is not None and wants_node(own):
             yield EdgeObject("node", typed(own, NODES))
+        devices = self._devices()
+        if devices is not None:
+            yield from (EdgeObject(type_, obj) for type_, obj in devices.desired(node))
 
     def is_gone(self, type_: str, namespace: str, name: str, uid: str, node: str) -> bool:
         """Whether an edge that holds this object must drop it: it was deleted, or the pod is bound elsewhere."""
         found = self.get(type_, namespace, name)
         if found is None or found.uid != uid:
             return True
+        devices = self._devices() if type_ in DEVICE_TYPES else None
+        if devices is not None:
+            return not devices.belongs(type_, namespace, name, node)
         return type_ == "pod" and node not in _node_of(found.obj)

@@ -64,6 +64,9 @@ _QUERIED: Final[Mapping[str, Resource]] = {
     "csidriver": resources.CSI_DRIVERS,
     "csinode": resources.CSI_NODES,
 }
+_REVIEWED: Final[Mapping[str, Resource]] = {
+    one.singular_name: one for one in resources.BUILTIN if one.plural in ("tokenreviews", "subjectaccessreviews")
+}
 _AS_OBJECT_RESP: Final = frozenset(
     {
         ("node", "insert"),
@@ -86,6 +89,8 @@ _JUDGED_BY_WORK: Final = frozenset(
         ("certificatesigningrequest", "insert"),
         ("certificatesigningrequest", "query"),
         ("ca.crt", "query"),
+        ("tokenreview", "query"),
+        ("subjectaccessreview", "query"),
     }
 )
 _RENEWAL_WRITTEN_S: Final = 15.0  #: of our edges' renewals, every 10 s, the API sees every second one
@@ -142,6 +147,8 @@ class Upstream:
             ("certificatesigningrequest", "insert"): self._create_signing_request,
             ("certificatesigningrequest", "query"): self._query_signing_request,
             ("ca.crt", "query"): self._query_ca,
+            ("tokenreview", "query"): self._review,
+            ("subjectaccessreview", "query"): self._review,
             ("servicelist", "query"): self._query_services,
             ("csinode", "insert"): self._create_csi_node,
             ("csinode", "update"): self._update_csi_node,
@@ -380,6 +387,13 @@ class Upstream:
         return await self._client.create(
             resources.SERVICE_ACCOUNTS, request, path.object_namespace, name=path.name, subresource="token"
         )
+
+    async def _review(self, path: ResourcePath, message: Message) -> Object:
+        """Whose token it is, or whether somebody may do something: as nodes of Kubernetes may, edges ask about anybody."""
+        kind = _REVIEWED[path.type]
+        asked = {"kind": kind.kind, "apiVersion": kind.api_version, "spec": message.object().get("spec") or {}}
+        found = await self._client.create(kind, asked)
+        return {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}, "status": found.get("status") or {}}
 
     async def _write_event(self, path: ResourcePath, message: Message) -> str:
         await write_event(self._client, path.object_namespace, path.name, message)

@@ -28,6 +28,8 @@ Object = dict[str, Any]
 #: type word -> (apiVersion, kind) of what edges tell by its type word alone
 _KINDS: Final = {
     "configmap": ("v1", "ConfigMap"),
+    "device": ("devices.kubeedge.io/v1beta1", "Device"),
+    "devicemodel": ("devices.kubeedge.io/v1beta1", "DeviceModel"),
     "node": ("v1", "Node"),
     "persistentvolume": ("v1", "PersistentVolume"),
     "persistentvolumeclaim": ("v1", "PersistentVolumeClaim"),
