@@ -1,7 +1,7 @@
 """Requests to the API through the cloud, and watches there, over the link of this node.
 
     phase      OFFLINE    no link
-               UNKNOWN    a link, and the other end has not said yet whether it is one of ours
+               UNKNOWN    a link, and nothing heard yet of the other end
                OWN        a cloud of ours: requests go up whole, watches come as numbered events
                KUBEEDGE   KubeEdge's: requests go up as Applications
 
@@ -27,6 +27,7 @@ import anyio
 from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, GREETED, Link
 from edgesite.kube.errors import ApiError, unavailable
 from edgesite.wire import metaserver
+from edgesite.wire.application import ASKED, Application
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, error_status
 from edgesite.wire.metaserver import ApiAnswer, ApiRequest, Events, WatchRef, WatchRequest
 
@@ -135,6 +136,7 @@ class CloudLink:
         self._numbers = 0
         self._places = anyio.CapacityLimiter(AT_ONCE)
         self._deadline = 0.0
+        self._probing = False
         link = ctx.services.find(Link)  # type: ignore[type-abstract]
         if link is not None and link.connected:
             self._connected(own=link.own_peer)
@@ -194,23 +196,43 @@ class CloudLink:
         self._changed = anyio.Event()
 
     async def settled(self) -> Phase:
-        """Wait until it is known who is at the other end, if anybody is."""
+        """Wait until it is known who is at the other end, if anybody is; UNKNOWN if nothing is heard for long."""
         while self.phase is Phase.UNKNOWN:
             left_s = self._deadline - self._ctx.clock.monotonic()
             if left_s <= 0:
-                self._become(Phase.KUBEEDGE)
-                break
+                if self._probing or not await self._probe():
+                    break
+                continue
             with anyio.move_on_after(left_s):
                 await self._changed.wait()
         return self.phase
+
+    async def _probe(self) -> bool:
+        """Ask what both kinds of clouds answer: one of ours has greeted before that. Returns whether there was an answer."""
+        asked = Application(self._ctx.node_name, "/version", "get", b"{}").content()
+        request = self.maker.make(metaserver.SOURCE_EDGE, metaserver.SOURCE_CLOUD, ASKED, ASKED, asked)
+        link_id, self._probing = self._link_id, True
+        try:
+            await self.exchange(request, ANSWER_S)
+        except ApiError as exc:
+            if exc.code in (503, 504):
+                return False
+        finally:
+            self._probing = False
+            self._deadline = self._ctx.clock.monotonic() + GREETING_S
+        if self.phase is Phase.UNKNOWN and self._link_id == link_id:
+            self._become(Phase.KUBEEDGE)
+        return True
 
     async def wait_connected(self) -> Phase:
         """Wait for a link, and who is at its other end."""
         while True:
             while not self.connected:
                 await self._changed.wait()
-            if (phase := await self.settled()) is not Phase.OFFLINE:
+            if (phase := await self.settled()) not in (Phase.OFFLINE, Phase.UNKNOWN):
                 return phase
+            with anyio.move_on_after(GREETING_S):
+                await self._changed.wait()
 
     async def wait_change(self) -> None:
         """Wait until the phase changes."""

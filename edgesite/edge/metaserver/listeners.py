@@ -41,7 +41,7 @@ async def serve(ctx: Context, server: HttpServer, secure: bool) -> None:
         await _listen(ctx, server, _plain(str(ctx.config["server"])), context, tasks)
         ctx.ready()
         dummy = _plain(str(ctx.config.get("dummyServer") or ""))
-        if dummy and (secure or ctx.config.get("dummyInterface")):
+        if dummy and secure:  # as KubeEdge: pods are never led to an open door
             from edgesite.edge.metaserver.dummy import have_address
 
             await have_address(ctx, dummy)

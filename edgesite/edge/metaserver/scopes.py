@@ -88,6 +88,7 @@ class Scope:
         self.ready = anyio.Event()  #: its state is on hand: it was listed, or is taken from disk
         self.failure: ApiError | None = None
         self.scope = anyio.CancelScope()
+        self.idle_since = 0.0
         self._replica = replica
         self._history: deque[Change] = deque()
         self._size = 0
@@ -232,9 +233,6 @@ class Scopes:
     def find(self, key: ScopeKey) -> Scope | None:
         return self._scopes.get(key)
 
-    def followed(self) -> list[Scope]:
-        return list(self._scopes.values())
-
     def open(self, key: ScopeKey, since: int | None) -> Scope:
         """The scope, followed from now on; ``since``: what a new one's first watcher has seen. Raises ApiError."""
         found = self._scopes.get(key)
@@ -246,6 +244,7 @@ class Scopes:
         # What is on disk may be older than what the watcher has listed elsewhere: nothing between must be missed on disk.
         start = since if stored is None else stored if since is None else min(stored, since)
         made = self._scopes[key] = Scope(key, self._replica, start if since is not None else None)
+        made.idle_since = self._ctx.clock.monotonic()
         self._tasks.start_soon(self._run, made)
         return made
 
@@ -254,17 +253,16 @@ class Scopes:
 
     def unsubscribe(self, scope: Scope, subscriber: Subscriber) -> None:
         """Idempotent."""
-        if scope.subscribers.pop(subscriber, subscriber) is None and not scope.subscribers:
-            self._tasks.start_soon(self._linger, scope)
-
-    async def _linger(self, scope: Scope) -> None:
-        await self._ctx.clock.sleep(LINGER_S)
+        scope.subscribers.pop(subscriber, None)
         if not scope.subscribers:
-            scope.scope.cancel()
+            scope.idle_since = self._ctx.clock.monotonic()
 
-    def end_all(self) -> None:
-        for scope in list(self._scopes.values()):
-            scope.scope.cancel()
+    def sweep(self) -> None:
+        """Let go of what nobody has watched for a while."""
+        now = self._ctx.clock.monotonic()
+        for scope in tuple(self._scopes.values()):
+            if not scope.subscribers and now - scope.idle_since >= LINGER_S:
+                scope.scope.cancel()
 
     # -- following -----------------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ REQUESTS: Final = 256  #: under way at once
 WATCHES: Final = 1024
 BOOKMARK_S: Final = 30.0
 TIMEOUT_S: Final = 1800.0  #: of a watch that names none: one to two times this, as KubeEdge's and Kubernetes'
+LOOK_S: Final = 2.0  #: how often watches are looked at for their time
 STATE_S: Final = 60.0  #: until the state of a scope is on hand
 #: A GET of these makes a connection; it would not fit through the link.
 _CONNECTING: Final = frozenset({"exec", "attach", "portforward", "proxy"})
@@ -260,8 +261,9 @@ class MetaApi:
         """End watches whose time is up, and those whose token is worth nothing any more; send bookmarks. Until cancelled."""
         next_bookmark = self._ctx.clock.monotonic() + BOOKMARK_S
         while True:
-            await self._ctx.clock.sleep(1.0 if self._watchers else 2.0)
+            await self._ctx.clock.sleep(LOOK_S)
             now = self._ctx.clock.monotonic()
+            self._scopes.sweep()
             for watcher in tuple(self._watchers):
                 if watcher.deadline <= now:
                     watcher.end()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from edgesite.edge.metaserver.cloudlink import CloudLink, Phase, offline
+from edgesite.kube.errors import ApiError
 from edgesite.net.http import Request
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Upstream:
         phase = await self._link.settled()
         if phase is Phase.OFFLINE:
             raise offline(self._node)
+        if phase is Phase.UNKNOWN:
+            raise ApiError(504, "Timeout", "the cloud has not said anything yet")
         if phase is Phase.KUBEEDGE:
             return await self._kubeedge.request(method, target, headers, body)
         answer = await self._link.ask(method, target, headers, body)

@@ -3,7 +3,7 @@
     site      cloud and edges on machines of their own      together  the whole site in one process
     link      the same, with books kept of every message    offline   a node without its cloud
     restore   the cloud is restored from a backup           api       the cloud role alone
-    store     the store alone
+    store     the store alone                               metaserver  programs on a node, and their API
 
 Every tenth seed is run twice, in different processes, and must give the same trace. Exit codes: 0 all well, 1 a failure, 2 bad usage.
 """
@@ -26,7 +26,16 @@ from edgesite.testing.simulator.world import Outcome, run
 
 PACKAGE: Final = "edgesite.testing.simulator.worlds"
 #: World -> its share of the seeds.
-WORLDS: Final = {"site": 0.3, "link": 0.2, "restore": 0.1, "together": 0.1, "offline": 0.05, "api": 0.1, "store": 0.15}
+WORLDS: Final = {
+    "site": 0.3,
+    "link": 0.2,
+    "restore": 0.1,
+    "together": 0.1,
+    "offline": 0.05,
+    "api": 0.1,
+    "metaserver": 0.15,
+    "store": 0.15,
+}
 REPLAY_EVERY: Final = 10
 
 

@@ -28,9 +28,10 @@ from edgesite.testing.fakeruntime import FakeEngine, FakeRuntime
 from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.pki import SimPki
 
-__all__ = ["API_PORT", "cloud_main", "edge_main", "together_main"]
+__all__ = ["API_PORT", "META_PORT", "cloud_main", "edge_main", "together_main"]
 
 API_PORT = 6443
+META_PORT = 10550
 Took = Callable[[RoleHost], None]
 RUNTIME = "simulated"
 
@@ -133,11 +134,12 @@ def _api(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return api
 
 
-async def cloud_main(process: Process, took: Took) -> None:
-    """The cloud role, as ``edgesite cloud`` runs it."""
+async def cloud_main(process: Process, took: Took, *, metaserver: bool = False) -> None:
+    """The cloud role, as ``edgesite cloud`` runs it; with ``metaserver`` edges may ask it about the whole API."""
     folder = process.machine.data_dir
     values = _settings("", folder)
     api = _api(values, folder)
+    values["cloud"]["modules"]["dynamicController"]["enable"] = metaserver
     cloud = Section({**values["cloud"], "api": api})
     plugins = PluginHost(discover())
     modules = plugins.modules(Settings(api=Section(api), cloud=cloud))
@@ -147,11 +149,14 @@ async def cloud_main(process: Process, took: Took) -> None:
     await role.run()
 
 
-async def edge_main(process: Process, token: str, engines: Mapping[str, FakeEngine], took: Took) -> None:
-    """An edge role, as ``edgesite edge --cloud cloud --token TOKEN`` runs it."""
+async def edge_main(
+    process: Process, token: str, engines: Mapping[str, FakeEngine], took: Took, *, metaserver: bool = False
+) -> None:
+    """An edge role, as ``edgesite edge --cloud cloud --token TOKEN`` runs it; with ``metaserver`` it serves the API on `META_PORT`."""
     name, folder = process.machine.name, process.machine.data_dir
     values = _settings(name, folder)["edge"]
     values["modules"]["edgeHub"]["token"] = token
+    values["modules"]["metaManager"]["metaServer"] |= {"enable": metaserver, "server": f"0.0.0.0:{META_PORT}"}
     edge = Section(values)
     plugins = PluginHost(discover())
     plugins.register(_RuntimePlugin(engines), "simulator")

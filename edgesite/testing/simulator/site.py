@@ -25,7 +25,7 @@ from edgesite.testing.simulator.machine import Machine, Process
 from edgesite.testing.simulator.roles import cloud_main, edge_main, together_main
 from edgesite.testing.simulator.world import Violation, World
 
-__all__ = ["Host", "Role", "Site"]
+__all__ = ["STORAGE_FAILS", "Host", "Role", "Site"]
 
 STORAGE_FAILS: Final = "the storage does not accept writes"  #: the one 500 that may be: the cloud's disk is full
 CALL_S: Final = 20.0  #: deadline of one call of the administrator
@@ -80,14 +80,16 @@ class Role:
 class Site:
     """The cloud, edges by the name of their node, the administrator's machine "admin". Containers live in ``engines``, by node."""
 
-    def __init__(self, world: World, edges: int, *, together: bool = False) -> None:
-        """Each role has a machine of its own, "cloud", "edge-1" ..., or all of them are in one process on "cloud"."""
+    def __init__(self, world: World, edges: int, *, together: bool = False, metaserver: bool = False) -> None:
+        """Each role has a machine of its own, "cloud", "edge-1" ..., or all of them are in one process on "cloud". ``metaserver``: edges
+        serve the API."""
         self.world = world
         self.cloud = Role()
         self.edges = {f"edge-{n + 1}": Role() for n in range(edges)}
         self.engines: dict[str, FakeEngine] = {}
         self.starts: dict[str, StartWatcher] = {}
         self.together = together
+        self.metaserver = metaserver
         self.token = ""
         self._transports: dict[str, HttpTransport] = {}
         self._place()
@@ -105,12 +107,14 @@ class Site:
             for role in (self.cloud, *self.edges.values()):
                 role.host = shared
             return
-        self.cloud.host = Host(machine, "cloudcore", lambda process: cloud_main(process, self.cloud.took))
+        self.cloud.host = Host(
+            machine, "cloudcore", lambda process: cloud_main(process, self.cloud.took, metaserver=self.metaserver)
+        )
         for name, edge in self.edges.items():
             edge.host = Host(self.world.machine(name), "edgecore", functools.partial(self._edge_main, name))
 
     async def _edge_main(self, name: str, process: Process) -> None:
-        await edge_main(process, self.token, self.engines, self.edges[name].took)
+        await edge_main(process, self.token, self.engines, self.edges[name].took, metaserver=self.metaserver)
 
     @property
     def hosts(self) -> list[Host]:

@@ -1,0 +1,142 @@
+"""Programs on a node that watch and write the API through its MetaServer, under all faults of the site.
+
+Invariants: those of `CopyingWatcher`, of a program that resumes where it was: over every cut, crash and restart of either side it sees
+each change once and in order, and in the end what the cloud has. What a program wrote and was told is there stays; what it was
+told has failed is never applied after it has written something else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+
+from edgesite.client import Client
+from edgesite.client.http import HttpTransport
+from edgesite.client.kubeconfig import Access
+from edgesite.kube.errors import ApiError
+from edgesite.kube.resources import CONFIG_MAPS
+from edgesite.testing.simulator.faults import Faults
+from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter
+from edgesite.testing.simulator.roles import META_PORT
+from edgesite.testing.simulator.site import STORAGE_FAILS, Site
+from edgesite.testing.simulator.world import Scenario, Violation, World
+from edgesite.testing.simulator.worlds.api import serving
+from edgesite.testing.simulator.worlds.site import fetch_token, nodes_ready
+
+__all__ = ["lasting", "scenario"]
+
+EQUAL_S: Final = 200.0
+WRITTEN: Final = "written"
+
+
+class NodeApi:
+    """The site as programs on one node see it: its API is the MetaServer."""
+
+    def __init__(self, site: Site, node: str) -> None:
+        self.world = site.world
+        self._site = site
+        self._node = node
+        self._transports: dict[str, HttpTransport] = {}
+
+    @asynccontextmanager
+    async def client(self, component: str = "program") -> AsyncIterator[Client]:
+        if component not in self._transports:
+            access = Access(host=self._node, port=META_PORT, tls=False)
+            admin = self._site.admin
+            self._transports[component] = HttpTransport(admin.net, admin.machine.clock, access, answer_s=40.0)
+        yield Client(self._transports[component], component=component)
+
+
+class PatchingWriter:
+    """Writes 1, 2, 3 … without saying what it was before, so that what comes late would stand over what is newer."""
+
+    def __init__(self, site: Site, api: NodeApi, rng: random.Random) -> None:
+        self._site, self._api, self._rng = site, api, rng
+        self.attempted = self.acknowledged = 0
+
+    async def run(self) -> None:
+        async with self._api.client("writer") as client:
+            while True:
+                self.attempted += 1
+                try:
+                    await client.patch(CONFIG_MAPS, WRITTEN, {"data": {"n": str(self.attempted)}}, "default")
+                except ApiError as exc:
+                    self._site.world.count(f"writes refused {exc.code}")
+                    if exc.code == 500 and STORAGE_FAILS not in exc.message:
+                        raise Violation(f"the MetaServer answered 500: {exc.message}") from exc
+                else:
+                    self.acknowledged = self.attempted
+                    self._site.world.count("writes through MetaServer")
+                await anyio.sleep(self._rng.uniform(0.1, 3.0))
+
+    async def check(self) -> None:
+        """Look at the cloud again and again: what is there never goes back. Raises Violation."""
+        last = 0
+        async with self._site.client("checker") as client:
+            while True:
+                acknowledged = self.acknowledged
+                found = await self._site.call(lambda: client.get(CONFIG_MAPS, WRITTEN, "default"))
+                if found is not None:
+                    n = int(found["data"]["n"])
+                    if n < last or n < acknowledged or n > self.attempted:
+                        raise Violation(f"read {n} after {last}; acknowledged {acknowledged} of {self.attempted}")
+                    last = n
+                await anyio.sleep(self._rng.uniform(0.1, 2.0))
+
+
+def lasting(seconds: float) -> Scenario:
+    """The world for so long in its own time, or a little longer."""
+
+    async def scenario(world: World) -> None:
+        site = Site(world, edges=1, metaserver=True)
+        await _play(site, seconds)
+
+    return scenario
+
+
+scenario = lasting(120.0)
+
+
+async def _play(site: Site, seconds: float) -> None:
+    world, rng = site.world, site.world.rng
+    site.cloud.host.start()
+    await site.until("serving", lambda: serving(site), 60)
+    await site.until("token there", lambda: fetch_token(site), 60)
+    site.edges["edge-1"].host.start()
+    await site.until("nodes ready", lambda: nodes_ready(site), 60)
+    async with site.client() as client:
+        metadata = {"name": WRITTEN, "namespace": "default"}
+        obj: dict[str, Any] = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"n": "0"}}
+        await client.create(CONFIG_MAPS, obj)
+    api = NodeApi(site, "edge-1")
+    programs = [CopyingWatcher(api, CONFIG_MAPS) for _ in range(2)]  # type: ignore[arg-type]
+    writer = PatchingWriter(site, api, random.Random(f"{world.seed}/writer"))
+    others = CountingWriter(site, "others", random.Random(f"{world.seed}/others"))
+    async with anyio.create_task_group() as tasks:
+        for one in programs:
+            tasks.start_soon(one.run)
+        tasks.start_soon(writer.check)
+        while world.loop.time() < seconds:
+            async with anyio.create_task_group() as trouble:
+                pause_s, mend_s = rng.choice([3.0, 8.0, 20.0]), rng.choice([1.0, 8.0, 30.0])
+                trouble.start_soon(Faults(site, rng, pause_s=pause_s, mend_s=mend_s).run)
+                trouble.start_soon(writer.run)
+                trouble.start_soon(others.run)
+                await anyio.sleep(rng.uniform(40.0, 100.0))
+                trouble.cancel_scope.cancel()
+            site.mend()
+            await site.until("programs have what the cloud has", lambda: _equal(site, programs), EQUAL_S)
+            world.count("rounds that ended equal")
+        tasks.cancel_scope.cancel()
+
+
+async def _equal(site: Site, programs: list[CopyingWatcher]) -> str | None:
+    async with site.client() as client:
+        answer = await site.call(lambda: client.list(CONFIG_MAPS))
+    if answer is None:
+        return "the API does not answer"
+    return next((missing for one in programs if (missing := one.differs_from(answer))), None)
