@@ -38,9 +38,10 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         MetaManager,
     ]
     if any(_serves_api(one) for one in settings.edges):
+        from edgesite.edge.access.module import AccessModule
         from edgesite.edge.metaserver.module import MetaServer
 
-        modules.append(MetaServer)
+        modules += [AccessModule, MetaServer]
     return modules
 
 
