@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,8 @@ sys.path.insert(0, str(PROJECT / "tests" / "integration" / "cli"))
 from wheelmaker import ABI, make_wheel  # noqa: E402
 
 pytestmark = pytest.mark.timeout(400)
+#: Distributions of this repository that are plugins: the example, mappers, whatever comes.
+OURS = sorted(one.parent.name for one in (PROJECT / "plugins").glob("*/pyproject.toml"))
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 EXTENSION = """
 #include <Python.h>
@@ -47,7 +50,7 @@ def program(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plugin in C with a pure dependency beside it, and the example plugin, as vendors build them."""
+    """A plugin in C with a pure dependency beside it, and the plugins of this repository, as vendors build them."""
     place = tmp_path_factory.mktemp("wheels")
     source, built = place / "acme_native.c", place / "acme_native.so"
     source.write_text(EXTENSION)
@@ -58,14 +61,14 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {"acme/__init__.py": b"", "acme/plugin.py": PLUGIN, suffix: built.read_bytes()}
     make_wheel(place, files=files, tag=tag, requires=[ABI, "acme-pure>=1"])
     make_wheel(place, "acme-pure", files={"acme_pure.py": b"WORD = 'twice'\n"}, entry_points={}, requires=())
-    example = PROJECT / "plugins" / "edgesite-example"
-    subprocess.run(["cp", "-r", str(example), str(place / "source")], check=True)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run(
-        [*pip, "--wheel-dir", str(place), str(place / "source")],
-        check=True,
-        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-    )
+    for name in OURS:
+        source = shutil.copytree(PROJECT / "plugins" / name, place / "sources" / name)
+        subprocess.run(
+            [*pip, "--wheel-dir", str(place), str(source)],
+            check=True,
+            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        )
     return place
 
 
@@ -103,6 +106,17 @@ def test_a_plugin_in_c_brings_its_dependency(installed: Installed, wheels: Path)
     assert (rows["acme"]["state"], rows["acme"]["provides"]) == ("loaded", ["command twice"])
     assert installed("plugins", "remove", "acme").startswith("removed acme")
     assert installed.run("twice", "21").returncode == 2
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_plugin_of_ours_is_installed_and_loaded(installed: Installed, wheels: Path, name: str) -> None:
+    wheel = next(wheels.glob(f"{name.replace('-', '_')}-*.whl"))
+    installed("plugins", "install", wheel)
+    listed = json.loads(installed("plugins", "list", "-o", "json"))
+    rows = [one for one in listed if one["from"].startswith(f"{name} ")]
+    assert rows
+    assert {one["state"] for one in rows} == {"loaded"}
+    assert all(one["provides"] for one in rows)
 
 
 def test_the_example_is_installed_and_its_settings_are_checked(
