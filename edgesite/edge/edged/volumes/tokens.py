@@ -5,7 +5,7 @@ another can be had; without the cloud neither would open anything.
 
 Units   Seconds; times of expiry are of the wall clock, what is returned is from now on.
 Errors  VolumeError: the cloud refuses the token, or a pod that has never run cannot have one yet.
-Source  core/v1 ServiceAccountTokenProjection; kubelet renews at four fifths of a token's life.
+Source  core/v1 ServiceAccountTokenProjection; kubelet renews at four fifths of a token's life, and after a day.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ __all__ = ["Token", "get_token"]
 
 LIFE_S: Final = 3600
 SPARE: Final = 0.2  #: part of a token's life that is left when another is asked for
+MOST_S: Final = 24 * 3600.0  #: no token is kept for longer
+SPREAD: Final = 0.02  #: part of its life by which that may be later, so that not all pods of a node ask at once
 SOON_S: Final = 10.0
 
 
@@ -57,7 +59,8 @@ async def get_token(services: PodServices, state: PodState, source: Mapping[str,
         return Token(await services.threads.run(_held, file), SOON_S)
     status = answer.get("status") or {}
     left_s = _left_s(status, life_s, services.clock.time())
-    return Token(str(status.get("token", "")).encode(), max(left_s - life_s * SPARE, SOON_S))
+    due_s = min(left_s - life_s * SPARE, left_s - life_s + MOST_S) + services.random.random() * life_s * SPREAD
+    return Token(str(status.get("token", "")).encode(), max(due_s, SOON_S))
 
 
 def _has_run(state: PodState) -> bool:
