@@ -13,10 +13,12 @@ dev:
 run: env
 	@exec .venv/bin/edgesite up --demo $(ARGS)
 
+# In two processes, a file's tests always in one of them: `make test JOBS=0` runs all in one, and stops in pdb.
+JOBS ?= 2
 test: dev
 	@.venv/bin/python tests/peers.py
 	@scratch=$$(mktemp -d /tmp/edgesite-test.XXXXXX); \
-	.venv/bin/python -m pytest --basetemp="$$scratch/t" $(ARGS); code=$$?; \
+	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$scratch/t" $(ARGS); code=$$?; \
 	rm -rf "$$scratch"; exit $$code
 
 # Fast tests without I/O.
