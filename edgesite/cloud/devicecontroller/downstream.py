@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from edgesite.client.informer import ObjectKey, key_of
 from edgesite.cloud.devicecontroller import membership as words
 from edgesite.cloud.devicecontroller.objects import DEVICE, MODEL, DeviceObjects, unpacked
 from edgesite.kube.devices import to_v1beta1
@@ -51,7 +52,8 @@ class _Change:
 
 class Downstream:
     """`run` sends until cancelled. ``holders(uid)``: nodes that may hold an object; ``has(node, uid)``: whether one is known to;
-    ``on_its_way(node, uid)`` says that it soon may. ``changed(device)`` is told of each device that edges or mappers act upon."""
+    ``on_its_way(node, uid)`` says that it soon may. ``changed(device)`` is told of each device that edges or mappers act upon;
+    ``is_foreign(key, device)`` tells whether a status was written by others."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Downstream:
         has: Callable[[str, str], bool],
         on_its_way: Callable[[str, str], None],
         changed: Callable[[Object], None],
+        is_foreign: Callable[[ObjectKey, Object], bool],
     ) -> None:
         self._objects = objects
         self._bus = bus
@@ -70,6 +73,8 @@ class Downstream:
         self._has = has
         self._on_its_way = on_its_way
         self._changed = changed
+        self._is_foreign = is_foreign
+        self._asked: dict[str, dict[str, None]] = {}  # node -> devices that shall report anew
         self._waiting: dict[_Key, _Change] = {}
         self._filled = anyio.Event()
 
@@ -79,9 +84,12 @@ class Downstream:
             handlers.enter_context(models.add_handler(None, self._model_updated, self._model_deleted))
             handlers.enter_context(devices.add_handler(self._added, self._updated, self._deleted))
             while True:
-                if not self._waiting:
+                if not self._waiting and not self._asked:
                     self._filled = anyio.Event()
                     await self._filled.wait()
+                if self._asked:
+                    await self._ask_for_reports()
+                    continue
                 key = next(iter(self._waiting))
                 await self._send_change(key, self._waiting.pop(key))
 
@@ -110,6 +118,10 @@ class Downstream:
         self._add(one["node"], DEVICE, one)
 
     def _updated(self, old: Object, new: Object) -> None:
+        if old["reported"] != new["reported"] and new["node"] and self._is_foreign(key_of(new), new):
+            # A manifest was applied again, say, with values of the day on which it was written.
+            self._asked.setdefault(new["node"], {})[str(key_of(new))] = None
+            self._filled.set()
         if old["digest"] == new["digest"]:
             return
         if old["node"] != new["node"]:
@@ -208,6 +220,15 @@ class Downstream:
         elif alpha:
             content = words.twins_update(self._maker.new_id(), now_ms, obj, unpacked(last))
             await self._send_word(key.node, f"device/{key.name}/twin/cloud_updated", content)
+
+    async def _ask_for_reports(self) -> None:
+        """Have values reported anew that somebody has written over. KubeEdge's edges cannot be asked."""
+        asked, self._asked = self._asked, {}
+        for node, devices in asked.items():
+            if self._objects.is_own(node):
+                path = resource.add_node(node, "devices/report")
+                message = self._maker.make(SOURCE, "twin", Operation.QUERY, path, {"devices": list(devices)})
+                await self._send(message)
 
     async def tell_members(self, node: str) -> None:
         """Send all devices of a node, which it has asked for: so it hears of what has changed while it was away."""

@@ -133,10 +133,17 @@ class _Run:
         tasks.start_soon(objects.devices.run)
         tasks.start_soon(objects.models.run)
         profiles = Profiles(self._client, objects, ctx.clock, ctx.random, ctx.log)
-        downstream = Downstream(
-            objects, ctx.bus, self._maker, self._holders, self._has, self._on_its_way, profiles.changed
-        )
         statuses = Statuses(self._client, objects, lambda one: self._types_of(objects, one), ctx.clock, ctx.random)
+        downstream = Downstream(
+            objects,
+            ctx.bus,
+            self._maker,
+            self._holders,
+            self._has,
+            self._on_its_way,
+            profiles.changed,
+            statuses.is_foreign,
+        )
         self.upstream = Upstream(objects, statuses, ctx.bus, self._maker, downstream.tell_members, self._count, ctx.log)
         await objects.wait_synced()
         await self._nodes.wait_synced()

@@ -72,9 +72,14 @@ def pack(obj: Object) -> Object:
         "node": spec.get("nodeName") or "",
         "model": (spec.get("deviceModelRef") or {}).get("name") or "",
         "alpha": KEPT_ALPHA in annotations,
-        "digest": hashlib.blake2b(acted_upon, digest_size=8).digest(),
+        "digest": _digest(acted_upon),
+        "reported": _digest(json.dumps((beta.get("status") or {}).get("twins") or [])),
         "text": json.dumps(beta),
     }
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def _node(one: Object) -> Iterable[str]:

@@ -213,6 +213,13 @@ class Statuses:
             self._written[key] = pack(answer)
             return
 
+    def is_foreign(self, key: ObjectKey, one: Object) -> bool:
+        """Whether somebody else has written this state of a device, which the cache has just got."""
+        if key in self._busy:
+            return False  # our answer may be on its way; what is read next is merged into
+        written = self._written.get(key)
+        return written is None or _version(written) < _version(one)
+
     def _newest(self, key: ObjectKey) -> Object | None:
         """The device as last written or as cached, whichever is newer."""
         cached, written = self._objects.devices.by_key(key), self._written.get(key)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from edgesite.edge.devicetwin import texts, updates
-from edgesite.edge.devicetwin.payloads import InAttribute, InDevice, InMembership, Refused, read_update
+from edgesite.edge.devicetwin.payloads import InAttribute, InDevice, InMembership, InTwin, Refused, read_update
 from edgesite.edge.devicetwin.publishing import Publishing
 from edgesite.edge.devicetwin.state import Device, Registry
 from edgesite.edge.devicetwin.tables import attribute, attribute_statements, removal_statements
@@ -51,12 +51,14 @@ class Membership:
         count: Callable[[str], None],
         own_cloud: Callable[[], bool],
         gone: Callable[[Device], None],
+        restored: Callable[[Device], None],
     ) -> None:
         self._registry = registry
         self._publishing = publishing
         self._count = count
         self._own_cloud = own_cloud
         self._gone = gone
+        self._restored = restored  # the API has an older state than was here: it was restored from a backup
         self._models: dict[tuple[str, str], dict[str, PropertyRule]] = {}
 
     def rules(self, device: Device) -> Mapping[str, PropertyRule]:
@@ -111,6 +113,8 @@ class Membership:
             device = Device(self._registry.free_id(*place), place[1], place[0])
             self._add(turn, device)
         self._save(turn, device)
+        if known and 0 < version < device.version:
+            turn.after.append(lambda: self._restored(device))
         device.namespace, device.uid, device.version = place[0], uid, version
         device.model = (place[0], model)
         device.description = str((metadata.get("labels") or {}).get("description") or "")
@@ -142,8 +146,8 @@ class Membership:
         turn.on_undo(lambda: _do(self._registry.remove, device.id))
         turn.devices[device] = None
 
-    def _remove(self, turn: Turn, device: Device) -> None:
-        shown = texts.device_json(device, full=False, with_twins=True)
+    def _remove(self, turn: Turn, device: Device, *, shown: str = "") -> None:
+        shown = shown or texts.device_json(device, full=False, with_twins=True)
         self._registry.remove(device.id)
         turn.on_undo(lambda: self._registry.add(device))
         for twin in device.twins.values():
@@ -162,13 +166,13 @@ class Membership:
         for one in read.removed_devices or ():
             device = self._registry.find(one.id)
             if device is not None:
-                self._remove(turn, device)
+                self._remove(turn, device, shown=_as_given(one))
 
     def detail(self, turn: Turn, read: InMembership) -> None:
         """All devices that there are."""
         if read.devices is None:
             return
-        for one in read.devices:
+        for one in () if self._own_cloud() else read.devices:  # ours brings devices as objects
             self._added(turn, one)
         kept = {device.id for one in read.devices if (device := self._registry.find(one.id)) is not None}
         for device in list(self._registry):
@@ -189,10 +193,10 @@ class Membership:
             self._set_attributes(turn, device, given.attributes or {})
         changes = updates.cloud(turn, device, given.twin or {}, self.rules(device))
         turn.rejected += [(device, name, text) for name, text in changes.rejected.items()]
-        if changes.document or not new:
+        if changes.document or (not new and given.twin is not None):
             self._publishing.changed(turn, device, "", changes)
         if new:
-            self._publishing.membership(turn, added=texts.device_json(device, full=False, with_twins=True))
+            self._publishing.membership(turn, added=_as_given(given))
 
     def twins_told(self, turn: Turn, id_text: str, payload: bytes) -> None:
         """Take a cloud's twin update."""
@@ -262,6 +266,31 @@ class Membership:
 
 def _do(action: Callable[[str], object], id_: str) -> None:
     action(id_)
+
+
+def _as_given(given: InDevice) -> str:
+    """A device as the cloud has sent it, without versions: so KubeEdge passes it on."""
+    shown: Object = {"id": given.id, "name": given.name, "description": given.description, "state": given.state}
+    shown = {name: value for name, value in shown.items() if value}
+    twins = {name: None if one is None else _twin_as_given(one) for name, one in sorted((given.twin or {}).items())}
+    if twins:
+        shown["twin"] = twins
+    return go_json(shown, sort=False)
+
+
+def _twin_as_given(one: InTwin) -> Object | None:
+    if one.type == "deleted":
+        return None
+    shown: Object = {}
+    for name, side in (("expected", one.expected), ("actual", one.actual)):
+        if side is not None:
+            time = {"timestamp": side.timestamp} if side.timestamp else {}
+            shown[name] = {"value": side.value, "metadata": time}
+    if one.optional is not None:
+        shown["optional"] = one.optional
+    if one.type:
+        shown["metadata"] = {"type": one.type}
+    return shown
 
 
 def _want(one: Object) -> Want:

@@ -30,8 +30,10 @@ from edgesite.edge.devicetwin.tables import DeviceTables
 from edgesite.edge.devicetwin.turn import Publication, Turn
 from edgesite.edge.devicetwin.uplink import Uplink
 from edgesite.edge.edgehub.link import CONNECTED, Link
+from edgesite.edge.eventbus import Interest
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.edge.metamanager.rows import Rows
+from edgesite.kube import json
 from edgesite.wire import resource
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 
@@ -88,7 +90,7 @@ class _Run:
         self._meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
         self._rows = ctx.services.get(Rows)  # type: ignore[type-abstract]
         publishing = Publishing(ctx.node_name, registry, self._wanted, self._maker.new_id)
-        membership = Membership(registry, publishing, self._count, self._own_cloud, self._gone)
+        membership = Membership(registry, publishing, self._count, self._own_cloud, self._gone, self._restored)
         clients = Clients(registry, membership, publishing, self._count)
         tables = DeviceTables(self._rows)
         rate = 0.0 if ctx.site.get("single_process") else _bits_per_s(ctx.config) / 8
@@ -141,7 +143,8 @@ class _Run:
 
     async def _link_changed(self, connected: bool) -> None:
         self._uplink.set_connected(connected)
-        if connected:
+        strangers = any(not device.uid for device in self._engine.registry)
+        if connected and (strangers or not self._own_cloud()):
             await self._uplink.ask_for_members(self._ctx.node_name)
 
     async def _take_publication(self, message: Message) -> None:
@@ -202,6 +205,8 @@ class _Run:
             if "membership/detail" in about:
                 return lambda turn: membership.detail(turn, read)
             return lambda turn: membership.update(turn, read)
+        if about == "devices/report":
+            return lambda turn: self._report_anew(data)
         if not about.startswith("device/"):
             return None
         if about.endswith("/twin/cloud_updated"):
@@ -210,6 +215,17 @@ class _Run:
         if "updated" in message.operation:
             return lambda turn: membership.attributes_told(turn, about.removeprefix("device/"), data)
         return None
+
+    def _report_anew(self, data: bytes) -> None:
+        try:
+            named = json.loads(data).get("devices")
+        except (json.InvalidJson, AttributeError):
+            self._count("malformed")
+            return
+        for id_text in named if isinstance(named, list) else ():
+            device = self._engine.registry.find(str(id_text))
+            if device is not None:
+                self._uplink.report_anew(device)
 
     # -- to the bus ----------------------------------------------------------------------------------------------
 
@@ -223,7 +239,8 @@ class _Run:
             return  # nobody here speaks MQTT
 
     def _wanted(self, topic: str) -> bool:
-        return True
+        interest = self._ctx.services.find(Interest)  # type: ignore[type-abstract]
+        return interest is None or interest.wanted(topic)
 
     def _own_cloud(self) -> bool:
         link = self._ctx.services.find(Link)  # type: ignore[type-abstract]
@@ -231,6 +248,9 @@ class _Run:
 
     def _gone(self, device: Device) -> None:
         self._engine.gone(device)
+
+    def _restored(self, device: Device) -> None:
+        self._uplink.report_anew(device)
 
     def _count(self, what: str) -> None:
         self._metrics.left.labels(what).inc()

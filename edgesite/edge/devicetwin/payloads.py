@@ -54,8 +54,17 @@ class Refused(Exception):
         self.known = known
 
 
-class InValue(msgspec.Struct, gc=False):
+class InTime(msgspec.Struct, gc=False):
+    timestamp: int = 0
+
+
+class InValue(msgspec.Struct):
     value: str | None = None
+    metadata: InTime | None = None  #: only shown again; times are our own
+
+    @property
+    def timestamp(self) -> int:
+        return self.metadata.timestamp if self.metadata is not None else 0
 
 
 class InVersion(msgspec.Struct, gc=False):

@@ -160,8 +160,8 @@ def _delete_local(turn: Turn, device: Device, name: str, twin: Twin, changes: Ch
         return
     turn.keep(device, name)
     last = twin_json(twin)
-    twin.expected_edge += 1
-    twin.actual_edge += 1
+    twin.expected_edge += twin.expected is not None
+    twin.actual_edge += twin.actual is not None
     _clear(twin)
     turn.write(device, name, twin)
     turn.told.append((device, name, _BOTH))
@@ -339,7 +339,7 @@ def _add_wanted(turn: Turn, device: Device, name: str, value: str, type_: str, v
 def _change_wanted(
     turn: Turn, device: Device, name: str, twin: Twin, value: str | None, type_: str, version: int, changes: Changes
 ) -> None:
-    before, same = _cloud_value(device, name, twin), values.same_type(twin.type, type_)
+    before, same = _cloud_value(device, name, twin) or None, values.same_type(twin.type, type_)
     if value == before and same and twin.type != DELETED:
         return
     last = "null" if twin.type == DELETED else twin_json(twin)

@@ -6,7 +6,8 @@ A cloud of ours is told many devices at once, in one message that it answers whe
                                                    "observed": [[id, [name, value], ...], ...], "states": [[id, state, last online], ...]}
 
 ``id`` is namespace/name, ``name`` an index into names, ``age`` the milliseconds from base back to the report; a value of null ends
-the property. KubeEdge's clouds are told each device by itself, in their form, and confirm each; what they do not confirm is told
+the property. The cloud asks with ``devices/report | {"devices": [id, ...]}`` for devices of which others have changed what was reported.
+KubeEdge's clouds are told each device by itself, in their form, and confirm each; what they do not confirm is told
 again after a minute.
 
 Bounds  Bytes a second (``bytes_per_s``, 0: none; estimated as deflated), one message under way to ours, `_UNCONFIRMED` to KubeEdge's.
@@ -113,6 +114,13 @@ class Uplink:
             ((device, name, ACTUAL) for device in self._registry for name, one in device.twins.items() if one.actual),
             (device for device in self._registry if device.state),
         )
+
+    def report_anew(self, device: Device) -> None:
+        """The cloud no longer has what this device has reported."""
+        for twin in device.twins.values():
+            twin.sent = None
+        told = ((device, name, ACTUAL) for name, one in device.twins.items() if one.actual is not None)
+        self.note(told, (device,) if device.state else ())
 
     def forget(self, device: Device) -> None:
         self._waiting.pop(device, None)
