@@ -138,6 +138,7 @@ class _Run:
                     ctx.services.provide(type(self._replica), self._replica)
                 ctx.services.provide(Meta, self._service)  # type: ignore[type-abstract]
                 ctx.services.provide(Holdings, self._service)  # type: ignore[type-abstract]
+                ctx.services.provide(Rows, self._store)  # type: ignore[type-abstract]
                 ctx.ready()
                 async for message in inbox:
                     await self._take(message)
@@ -153,7 +154,6 @@ class _Run:
             await self._store.run()
 
     async def _save_at_end(self) -> None:
-                ctx.services.provide(Rows, self._store)  # type: ignore[type-abstract]
         """What was reported while there was a link may not have been answered."""
         with anyio.move_on_after(5.0, shield=True):
             try:
