@@ -27,7 +27,8 @@ class Cloud:
         self.api, self.hub, self.bootstrap, self.tunnel = (free_port() for _ in range(4))
         self.program: Program | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """``more`` are further arguments."""
         self.close()
         ports = (
             "--hub-port",
@@ -40,7 +41,7 @@ class Cloud:
         self.program = Program(
             self.folder / "cloud.log",
             *("cloud", "--data-dir", str(self.data), "--api-address", f"127.0.0.1:{self.api}"),
-            *("--advertise-address", "127.0.0.1", "-v", "2", *ports),
+            *("--advertise-address", "127.0.0.1", "-v", "2", *ports, *more),
         )
         self.program.wait_line("cloud role: ready after")
 

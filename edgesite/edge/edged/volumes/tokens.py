@@ -58,6 +58,7 @@ async def get_token(services: PodServices, state: PodState, source: Mapping[str,
         services.log.warning("pod=%s goes on without a fresh token: %s", pod.key, exc.message)
         return Token(await services.threads.run(_held, file), SOON_S)
     status = answer.get("status") or {}
+    life_s = float((answer.get("spec") or {}).get("expirationSeconds") or life_s)  # the cloud may give it a shorter one
     left_s = _left_s(status, life_s, services.clock.time())
     due_s = min(left_s - life_s * SPARE, left_s - life_s + MOST_S) + services.random.random() * life_s * SPREAD
     return Token(str(status.get("token", "")).encode(), max(due_s, SOON_S))
