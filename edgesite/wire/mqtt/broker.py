@@ -5,7 +5,7 @@
     connection.receive(data, now)                 …then for each of `broker.logins`: check, `admit` or `connection.refuse`
     broker.take_dirty()                           connections that have something to send, or are over
     broker.next_timer(), broker.handle_timer(now)
-    broker.stored(sequence)                       the journal has what was told to it up to there
+    broker.stored(sequence, now)                    the journal has what was told to it up to there
     broker.publish(...), broker.subscribe_local(...)      the host's own
 
 Units   ``now`` is monotonic seconds.
@@ -58,6 +58,7 @@ class Broker:
         self.acl = acl
         self.timers = Timers()
         self.stored_upto = 0
+        self.unstored: dict[Session, None] = {}
         self.dirty: dict[Connection, None] = {}
         self.logins: list[Connection] = []  #: have sent CONNECT; the driver takes them out
         self.connections: dict[Connection, None] = {}
@@ -93,12 +94,15 @@ class Broker:
     def handle_timer(self, now: float) -> None:
         self.timers.run(now)
 
-    def stored(self, sequence: int) -> None:
+    def stored(self, sequence: int, now: float) -> None:
         """The journal is on disk up to there: what was waiting for it is answered."""
         self.stored_upto = max(self.stored_upto, sequence)
         while self._deferred and self._deferred[0][0] <= self.stored_upto:
             _, connection, packet = self._deferred.popleft()
             connection.release(packet)
+        unstored, self.unstored = self.unstored, {}
+        for session in unstored:
+            session.pump(now)
 
     def close(self, now: float) -> None:
         """End all connections; durable sessions go on at the next start."""

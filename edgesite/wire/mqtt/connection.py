@@ -364,14 +364,14 @@ class Connection:
         if packet.kind != Kind.PUBREL:
             session.acknowledged(packet, now)
             return
-        sequence, code = 0, Reason.SUCCESS
+        code = Reason.SUCCESS
         if packet.packet_id in session.received:
             session.received.discard(packet.packet_id)
             session.journal.completed(session.client_id, packet.packet_id)
-            sequence = session.journal.sequence
         elif self.version == V5:
             code = Reason.ID_UNKNOWN
-        self.answer(Ack(Kind.PUBCOMP, packet.packet_id, int(code)), sequence)
+        # Of one that is not known the end may not be stored yet, and the client uses its id anew once it has this answer.
+        self.answer(Ack(Kind.PUBCOMP, packet.packet_id, int(code)), session.journal.sequence)
 
     def _disconnect(self, packet: Disconnect, session: Session, now: float) -> None:
         expiry = (packet.properties or {}).get(props.SESSION_EXPIRY)

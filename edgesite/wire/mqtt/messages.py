@@ -62,6 +62,7 @@ class Parcel(msgspec.Struct):
     packet_id: int = 0
     is_sent: bool = False
     is_released: bool = False  #: QoS 2: the client has it, PUBREL is next
+    sequence: int = 0  #: of the journal: the next step waits until that is stored
 
     def encoded(self, version: int, now: float) -> bytes:
         """Return the PUBLISH, with DUP if it was sent before."""

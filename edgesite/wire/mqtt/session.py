@@ -2,8 +2,8 @@
 
     deliver ──> waiting ──> sent ──> (QoS 2: released) ──> acknowledged
 
-Packet ids are given when a message is queued, not when it is sent: so a restart sends it under the same id, and a client that has it
-already knows it (QoS 2). What a durable session holds is told to the `Journal` at once.
+Packet ids are given when a message is queued, not when it is sent, and one of QoS 2 is sent only once it is stored: so a restart sends it under the
+same id, and a client that has it already knows it. What a durable session holds is told to the `Journal` at once.
 
 Bounds  `Limits.queued` messages (`Limits.queued_offline` without a connection) and `Limits.queued_bytes`; beyond, what comes is dropped and counted.
 Source  OASIS, MQTT Version 5.0, sections 4.1, 4.3, 4.4 and 4.9.
@@ -131,6 +131,8 @@ class Owner(Protocol):
     limits: Limits
     counts: Counts
     journal: Journal
+    stored_upto: int
+    unstored: dict[Session, None]  #: sessions whose next message is not stored yet
 
     def session_due(self, session: Session, now: float) -> None: ...
 
@@ -240,6 +242,8 @@ class Session:
         parcel = Parcel(message, qos, retain, ids, self._free_id())
         self.held[parcel.packet_id] = parcel
         self._journal.queued(self.client_id, parcel)
+        if qos == 2:
+            parcel.sequence = self._journal.sequence
         self._waiting.append(parcel)
         if connection is not None:
             self._drain(now)
@@ -271,6 +275,9 @@ class Session:
         while self._waiting and connection is not None and connection.has_room:
             parcel = self._waiting[0]
             if parcel.qos and self._sent >= connection.window:
+                return
+            if parcel.sequence > self._owner.stored_upto:
+                self._owner.unstored[self] = None
                 return
             self._waiting.popleft()
             if parcel.has_expired(now) and not parcel.is_sent:
@@ -319,12 +326,11 @@ class Session:
             self._sent -= 1
             self._end(parcel)
             return
-        sequence = 0
         if not parcel.is_released:
             parcel.is_released = True
             self._journal.released(self.client_id, parcel.packet_id)
-            sequence = self._journal.sequence
-        connection.answer(Ack(Kind.PUBREL, ack.packet_id), sequence)
+            parcel.sequence = self._journal.sequence
+        connection.answer(Ack(Kind.PUBREL, ack.packet_id), parcel.sequence)
 
     def _end(self, parcel: Parcel) -> None:
         self._count(-parcel.message.size)
@@ -354,7 +360,7 @@ class Session:
         for parcel in self.held.values():
             if parcel.is_released:
                 self._sent += 1
-                connection.answer(Ack(Kind.PUBREL, parcel.packet_id), 0)
+                connection.answer(Ack(Kind.PUBREL, parcel.packet_id), parcel.sequence)
             else:
                 self._waiting.append(parcel)
         self.pump(now)

@@ -221,7 +221,7 @@ class BrokerServer:
             self._moved.set()
 
     def _stored(self, sequence: int) -> None:
-        self._broker.stored(sequence)
+        self._broker.stored(sequence, self._clock.monotonic())
         self.flush()
         self.go_on()
 
