@@ -81,6 +81,10 @@ def check_pod_spec(causes: Causes, path: str, spec: Object) -> None:
     if "resources" in spec:
         check_resources(causes, f"{path}.resources", spec["resources"])
     _check_sysctls(causes, f"{path}.securityContext.sysctls", spec.get("securityContext", {}).get("sysctls", ()))
+    if spec.get("hostUsers") is False:
+        for field in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(field):
+                causes.forbidden(f"{path}.{field}", "when `hostUsers` is false")
     system = spec.get("os", {}).get("name")
     if "os" in spec:
         causes.choice(f"{path}.os.name", system, ("linux", "windows"))

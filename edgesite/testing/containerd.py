@@ -1,7 +1,8 @@
 """A containerd of one's own: its own root, state, socket, network and images, gone without a trace at the end.
 
 Needs root, containerd, runc or crun, ``ctr``, ``ip`` and CNI's plugins, as Debian packages them. The environment variable
-``EDGESITE_TEST_CONTAINERD`` names a folder with another containerd, its ``ctr`` and shim (``python tests/peers.py containerd``).
+``EDGESITE_TEST_CONTAINERD`` names a folder with another containerd, its ``ctr`` and shim (``python tests/peers.py containerd``); ``EDGESITE_TEST_OCI``
+another program that runs containers.
 
 Errors  RuntimeError when containerd does not come up; its log is in the message.
 """
@@ -91,7 +92,7 @@ class Containerd:
             BUSYBOX: build_image(),
             PAUSE: build_image(("/bin/busybox", "sleep", "2147483647"), ()),
         }
-        self.oci = oci or shutil.which(_oci_runtime()) or "runc"
+        self.oci = oci or os.environ.get("EDGESITE_TEST_OCI") or shutil.which(_oci_runtime()) or "runc"
         self._process: subprocess.Popen[bytes] | None = None
         other = os.environ.get("EDGESITE_TEST_CONTAINERD")  # its shim is found by the path, too
         self._environment = os.environ | ({"PATH": f"{other}:{os.environ['PATH']}"} if other else {})
@@ -290,6 +291,7 @@ def containerd(*, oci: str = "", store_mib: int = 0) -> Iterator[Containerd]:
     Raises RuntimeError.
     """
     root = Path(tempfile.mkdtemp(prefix="edgesite-cd-"))
+    root.chmod(0o711)  # containers with users of their own come through here
     daemon = Containerd(root, oci=oci)
     try:
         if store_mib:

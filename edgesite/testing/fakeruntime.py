@@ -66,6 +66,10 @@ class FakeRuntime:
         await self._call()
         return (RuntimeCondition("RuntimeReady", True), RuntimeCondition("NetworkReady", True))
 
+    async def user_namespaces(self, handler: str) -> bool:
+        await self._call()
+        return handler == "with-users"
+
     async def run_sandbox(self, config: SandboxConfig) -> str:
         await self._call()
         return self._engine.add_sandbox(config).id

@@ -38,6 +38,7 @@ from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.staticpods import StaticPods, partition
 from edgesite.edge.edged.upkeep import Upkeep
+from edgesite.edge.edged.userranges import UserRanges
 from edgesite.edge.edged.volumes.images import ImageVolumes
 from edgesite.edge.edged.volumes.subpaths import can_hold_read_only
 from edgesite.edge.edgehub.link import Link
@@ -249,6 +250,7 @@ def _pod_services(
             lambda: (one.pod for one in pods().states() if one.admitted and not one.finished),
             ctx.log,
         ),
+        users=UserRanges(paths, ctx.threads),
         paths=paths,
         clock=ctx.clock,
         random=ctx.random,

@@ -391,6 +391,10 @@ class Runtime(Streams, Protocol):
 
     async def status(self) -> Sequence[RuntimeCondition]: ...
 
+    async def user_namespaces(self, handler: str) -> bool:
+        """Whether pods run by that handler ("" for the default one) may have users of their own."""
+        ...
+
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Make and start a sandbox; return its id."""
         ...

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-__all__ = ["ORDINARY", "Capabilities", "ContainerSecurity", "NamespaceMode", "Namespaces", "SeccompProfile"]
+__all__ = [
+    "ORDINARY",
+    "Capabilities",
+    "ContainerSecurity",
+    "NamespaceMode",
+    "Namespaces",
+    "SeccompProfile",
+    "UserRange",
+]
 
 
 class NamespaceMode(Enum):
@@ -25,11 +33,20 @@ class NamespaceMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class UserRange:
+    """Ids of the host that stand for the first ``length`` ids inside."""
+
+    first: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Namespaces:
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
     target: str = ""  #: container id, where a mode is TARGET
+    users: UserRange | None = None  #: of a user namespace of the pod's own; None: the host's users
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from edgesite.edge.edged.resources import SwapRule, linux_resources
 from edgesite.edge.edged.runtime import DnsConfig, LinuxResources, Runtime
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.state import PodState
+from edgesite.edge.edged.userranges import UserRanges
 from edgesite.edge.edged.volumes.csi.volumes import CsiVolumes
 from edgesite.edge.edged.volumes.images import ImageVolumes
 
@@ -78,6 +79,7 @@ class PodServices:
     devices: DeviceManager
     image_volumes: ImageVolumes
     cgroups: PodGroups
+    users: UserRanges
     paths: Paths
     clock: Clock
     random: random.Random

@@ -256,6 +256,12 @@ def test_bad_objects_are_told_in_kubernetes_words(row: Resource, obj: Object, ex
     assert causes(row, obj) == expected
 
 
+def test_users_of_a_pods_own_exclude_namespaces_of_the_host() -> None:
+    shared = pod(hostUsers=False, hostNetwork=True, hostPID=True)
+    text = "Forbidden: when `hostUsers` is false"
+    assert causes(resources.PODS, shared) == [f"spec.hostNetwork: {text}", f"spec.hostPID: {text}"]
+
+
 def test_job_needs_a_restart_policy_of_its_own() -> None:
     row = resources.JOBS
     job = prepared(row, {"metadata": {"name": "j"}, "spec": {"template": pod()}})

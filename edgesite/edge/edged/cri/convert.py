@@ -25,6 +25,7 @@ from edgesite.edge.edged.runtime import (
     SandboxState,
     SandboxStatus,
 )
+from edgesite.edge.edged.security import UserRange
 from edgesite.kube import json
 
 __all__ = [
@@ -104,6 +105,7 @@ def sandbox_config(config: SandboxConfig) -> dict[str, Any]:
 
 def container_config(config: ContainerConfig) -> dict[str, Any]:
     """Return the ContainerConfig message."""
+    users = config.security.namespaces.users
     return {
         "metadata": {"name": config.name, "attempt": config.attempt},
         "image": {"image": config.image, "user_specified_image": config.user_image},
@@ -111,7 +113,7 @@ def container_config(config: ContainerConfig) -> dict[str, Any]:
         "args": list(config.args),
         "working_dir": config.working_dir,
         "envs": [{"key": name, "value": value.encode()} for name, value in config.envs],
-        "mounts": [_mount(one) for one in config.mounts],
+        "mounts": [_mount(one, users) for one in config.mounts],
         "devices": [
             {"container_path": one.container_path, "host_path": one.host_path, "permissions": one.permissions}
             for one in config.devices
@@ -149,7 +151,9 @@ def _page_size(size: str) -> str:
     return size.replace("i", "B") if size.endswith(("Ki", "Mi", "Gi")) else size
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, users: UserRange | None) -> dict[str, Any]:
+    """With ids of its own, a container sees files of the host's root as its root's, and leaves files of the ids that it knows."""
+    ids = _ids(users) if mount.host_path else []
     image = {"image": {"image": mount.image}, "image_sub_path": mount.image_sub_path} if mount.image else {}
     return {
         **image,
@@ -157,16 +161,23 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "host_path": mount.host_path,
         "readonly": mount.readonly,
         "propagation": _PROPAGATIONS[mount.propagation],
+        **({"uidMappings": ids, "gidMappings": ids} if ids else {}),
     }
 
 
 def _namespaces(namespaces: Namespaces) -> dict[str, Any]:
+    ids = _ids(namespaces.users)
     return {
         "network": _MODES[namespaces.network],
         "pid": _MODES[namespaces.pid],
         "ipc": _MODES[namespaces.ipc],
         "target_id": namespaces.target,
+        **({"userns_options": {"mode": _MODES[NamespaceMode.POD], "uids": ids, "gids": ids}} if ids else {}),
     }
+
+
+def _ids(users: UserRange | None) -> list[dict[str, int]]:
+    return [] if users is None else [{"host_id": users.first, "container_id": 0, "length": users.length}]
 
 
 def _number(value: int | None) -> dict[str, int] | None:

@@ -131,6 +131,11 @@ class CriRuntime:
             for one in answer.get("status", {}).get("conditions", ())
         ]
 
+    async def user_namespaces(self, handler: str) -> bool:
+        answer = await self._call("Status", {}, timeout_s=10.0)
+        features = {one.get("name", ""): one.get("features", {}) for one in answer.get("runtime_handlers", ())}
+        return bool(features.get(handler, {}).get("user_namespaces"))
+
     async def run_sandbox(self, config: SandboxConfig) -> str:
         body = {"config": convert.sandbox_config(config), "runtime_handler": config.runtime_handler}
         # Twice the usual deadline, as kubelet has it: the first sandbox may have to pull its own image.
@@ -152,6 +157,10 @@ class CriRuntime:
         return [convert.sandbox_info(one) for one in answer.get("items", ())]
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig, sandbox: SandboxConfig) -> str:
+        if (users := sandbox.security.namespaces.users) is not None:
+            security = config.security
+            namespaces = replace(security.namespaces, users=users)
+            config = replace(config, security=replace(security, namespaces=namespaces))
         body = {
             "pod_sandbox_id": sandbox_id,
             "config": convert.container_config(config),

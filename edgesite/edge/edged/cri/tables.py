@@ -58,6 +58,7 @@ FilesystemIdentifier: mountpoint string = 1
 FilesystemUsage: timestamp int64 = 1; fs_id FilesystemIdentifier = 2; used_bytes UInt64Value = 3; inodes_used UInt64Value = 4
 GetEventsRequest: (empty)
 HugepageLimit: page_size string = 1; limit uint64 = 2
+IDMapping: host_id uint32 = 1; container_id uint32 = 2; length uint32 = 3
 Image: id string = 1; repo_tags repeated string = 2; repo_digests repeated string = 3; size uint64 = 4; uid Int64Value = 5; username string = 6; spec ImageSpec = 7; pinned bool = 8
 ImageFilter: image ImageSpec = 1
 ImageFsInfoRequest: (empty)
@@ -83,9 +84,9 @@ ListImagesResponse: images repeated Image = 1
 ListPodSandboxRequest: filter PodSandboxFilter = 1
 ListPodSandboxResponse: items repeated PodSandbox = 1
 MemoryUsage: timestamp int64 = 1; working_set_bytes UInt64Value = 2; available_bytes UInt64Value = 3; usage_bytes UInt64Value = 4; rss_bytes UInt64Value = 5; page_faults UInt64Value = 6; major_page_faults UInt64Value = 7
-Mount: container_path string = 1; host_path string = 2; readonly bool = 3; selinux_relabel bool = 4; propagation MountPropagation = 5; recursive_read_only bool = 8; image ImageSpec = 9; image_sub_path string = 10
+Mount: container_path string = 1; host_path string = 2; readonly bool = 3; selinux_relabel bool = 4; propagation MountPropagation = 5; uidMappings repeated IDMapping = 6; gidMappings repeated IDMapping = 7; recursive_read_only bool = 8; image ImageSpec = 9; image_sub_path string = 10
 Namespace: options NamespaceOption = 2
-NamespaceOption: network NamespaceMode = 1; pid NamespaceMode = 2; ipc NamespaceMode = 3; target_id string = 4
+NamespaceOption: network NamespaceMode = 1; pid NamespaceMode = 2; ipc NamespaceMode = 3; target_id string = 4; userns_options UserNamespace = 5
 PodIP: ip string = 1
 PodSandbox: id string = 1; metadata PodSandboxMetadata = 2; state PodSandboxState = 3; created_at int64 = 4; labels map<string, string> = 5; annotations map<string, string> = 6; runtime_handler string = 7
 PodSandboxConfig: metadata PodSandboxMetadata = 1; hostname string = 2; log_directory string = 3; dns_config DNSConfig = 4; port_mappings repeated PortMapping = 5; labels map<string, string> = 6; annotations map<string, string> = 7; linux LinuxPodSandboxConfig = 8
@@ -132,6 +133,7 @@ StopPodSandboxResponse: (empty)
 UInt64Value: value uint64 = 1
 UpdateContainerResourcesRequest: container_id string = 1; linux LinuxContainerResources = 2; annotations map<string, string> = 4
 UpdateContainerResourcesResponse: (empty)
+UserNamespace: mode NamespaceMode = 1; uids repeated IDMapping = 2; gids repeated IDMapping = 3
 VersionRequest: version string = 1
 VersionResponse: version string = 1; runtime_name string = 2; runtime_version string = 3; runtime_api_version string = 4
 """

@@ -174,6 +174,9 @@ class ProcessRuntime:
             RuntimeCondition("NetworkReady", True),
         ]
 
+    async def user_namespaces(self, handler: str) -> bool:
+        return False
+
     def _ready(self) -> Host:
         if self._host is None:
             raise RuntimeUnavailable("the supervisor of host processes is not there yet")

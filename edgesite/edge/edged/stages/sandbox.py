@@ -16,6 +16,7 @@ from edgesite.edge.edged.specs import host_ports, sandbox_config
 from edgesite.edge.edged.stages.admission import ports_collide
 from edgesite.edge.edged.state import PodState, StageWait
 from edgesite.edge.edged.together import together
+from edgesite.edge.edged.userranges import NoRange, has_own_users
 
 __all__ = ["SandboxStage"]
 
@@ -38,7 +39,7 @@ class SandboxStage:
         if sandbox is None:
             await self._make(state)
         elif state.sandbox_config is None:  # found after a restart of edgesite
-            state.sandbox_config = self._config(state, sandbox.attempt)
+            state.sandbox_config = await self._config(state, sandbox.attempt)
             state.ips = (await self._services.runtime.sandbox_status(sandbox.id)).ips
             await self._write_hosts(state)
 
@@ -78,11 +79,10 @@ class SandboxStage:
                 "Pod sandbox changed, it will be killed and re-created.",
             )
             await self.stop(state)
-        config = replace(self._config(state, attempt), runtime_handler=await self._handler(state))
-        if state.pod.spec.get("hostUsers") is False:
-            raise self._failed(
-                state, ValueError("hostUsers: false needs user namespaces, which are not supported here")
-            )
+        handler = await self._handler(state)
+        if has_own_users(state.pod) and not await runtime.user_namespaces(handler):
+            raise self._failed(state, ValueError(f'runtime handler "{handler}" does not support user namespaces'))
+        config = replace(await self._config(state, attempt), runtime_handler=handler)
         if len(config.hostname) > dns.MAX_KERNEL_NAME:
             why = f"a name of {len(config.hostname)} characters is longer than the {dns.MAX_KERNEL_NAME} that the kernel takes"
             raise self._failed(state, ValueError(f"setHostnameAsFQDN: {config.hostname}: {why}"))
@@ -129,7 +129,19 @@ class SandboxStage:
             state.containers = {key: one for key, one in state.containers.items() if one.sandbox_id != sandbox.id}
             self._services.beside(self._services.runtime.remove_sandbox, sandbox.id)
 
-    def _config(self, state: PodState, attempt: int) -> SandboxConfig:
+    async def _config(self, state: PodState, attempt: int) -> SandboxConfig:
+        """Raises StageWait."""
+        config = self._config_of(state, attempt)
+        if not has_own_users(state.pod):
+            return config
+        try:
+            users = await self._services.users.give(state.pod.uid)
+        except (NoRange, OSError) as exc:
+            raise self._failed(state, exc) from exc
+        namespaces = replace(config.security.namespaces, users=users)
+        return replace(config, security=replace(config.security, namespaces=namespaces))
+
+    def _config_of(self, state: PodState, attempt: int) -> SandboxConfig:
         services, pod = self._services, state.pod
         settings = services.settings
         return sandbox_config(
