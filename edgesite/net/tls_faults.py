@@ -4,8 +4,8 @@ Certificates are good from one date to another, by the clock of who checks them.
 goes away once a clock is set: the text names that clock.
 
 Units   Wall-clock seconds.
-Source  OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID (9) and X509_V_ERR_CERT_HAS_EXPIRED (10); RFC 8446 section 6.2, alert 45. The alert
-        does not tell a certificate that is not valid yet from one that has expired.
+Source  OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID (9) and X509_V_ERR_CERT_HAS_EXPIRED (10); RFC 8446 section 6.2: alert 45
+        (certificate_expired), and 42 (bad_certificate), which is what OpenSSL sends for one that is not valid yet.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import Final
 
 from edgesite.kube import times
 
-__all__ = ["clock_fault", "is_refused_by_date"]
+__all__ = ["clock_fault", "is_refused_as_expired"]
 
 _NOT_YET: Final = 9
 _EXPIRED: Final = 10
-_ALERT: Final = "certificate expired"
+_ALERTS: Final = {
+    "alert certificate expired": "takes our certificate for expired by its clock",
+    "alert bad certificate": "refuses our certificate, which may be not valid yet by its clock",
+}
 
 
 def clock_fault(error: BaseException, now: float) -> str:
@@ -28,21 +31,17 @@ def clock_fault(error: BaseException, now: float) -> str:
     code = _verify_code(error)
     if code is not None:
         what = "is not valid yet" if code == _NOT_YET else "has expired"
-        return (
-            f"the peer's certificate {what} by this machine's clock, which says {times.format_time(now)[:10]}:"
-            " is the clock right? It is tried again until it is"
-        )
-    if is_refused_by_date(error):
-        return (
-            "the peer takes our certificate for expired or not valid yet by its clock; this machine's says"
-            f" {times.format_time(now)[:10]}"
-        )
+        day = times.format_time(now)[:10]
+        return f"the peer's certificate {what} by this machine's clock, which says {day}: is the clock right?"
+    for alert, text in _ALERTS.items():
+        if any(alert in str(one) for one in _chain(error)):
+            return f"the peer {text}; this machine's says {times.format_time(now)[:10]}"
     return ""
 
 
-def is_refused_by_date(error: BaseException) -> bool:
-    """Whether the peer has refused our certificate for its dates."""
-    return any(_ALERT in str(one) for one in _chain(error)) and _verify_code(error) is None
+def is_refused_as_expired(error: BaseException) -> bool:
+    """Whether the peer has refused our certificate because it has expired."""
+    return any("alert certificate expired" in str(one) for one in _chain(error))
 
 
 def _verify_code(error: BaseException) -> int | None:

@@ -17,16 +17,19 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from edgesite.net.tls_faults import clock_fault
 from edgesite.net.tls_transport import RECORD_BYTES, Handshake, TlsTransport
 
 __all__ = ["HandshakeLimits", "TlsListener", "bind"]
 
 logger = logging.getLogger(__name__)
+_TELL_S: Final = 60.0  #: between two words about this machine's clock
 _BREATH_S: Final = 0.5  #: when the system has no descriptors or memory left
 _REFUSED_S: Final = 1.0  #: for a peer that was refused to read why
 _REFUSED_BYTES: Final = 256 * 1024  #: taken from it meanwhile
@@ -112,6 +115,7 @@ class TlsListener:
         self._accepting = False
         self._closed = False
         self._again: asyncio.TimerHandle | None = None
+        self._told_at = -_TELL_S
 
     @property
     def under_way(self) -> int:
@@ -220,7 +224,7 @@ class TlsListener:
             TlsTransport(self._loop, one.sock, self._factory(), self._shared).start()
         else:
             self.failed += 1
-            logger.debug("%s: a TLS handshake failed: %s", self.address, error)
+            self._tell(error)
             if isinstance(error, ssl.SSLError) and not self._closed and len(self._refused) < self._limits.at_once:
                 raw = socket.socket(fileno=one.sock.detach())
                 self._refused[_Refused(self._loop, raw, lambda ended: self._refused.pop(ended, None))] = None
@@ -228,6 +232,15 @@ class TlsListener:
             if self._again is not None:
                 self._again.cancel()
             self.start()
+
+    def _tell(self, error: OSError) -> None:
+        """Log a failure: strangers may cause any number, but where this machine's clock may be the cause that is told once a minute."""
+        why = clock_fault(error, time.time())
+        if why and self._loop.time() - self._told_at >= _TELL_S:
+            self._told_at = self._loop.time()
+            logger.warning("%s: a TLS handshake failed: %s", self.address, why)
+        else:
+            logger.debug("%s: a TLS handshake failed: %s", self.address, error)
 
 
 def _has_left(sock: socket.socket) -> bool:

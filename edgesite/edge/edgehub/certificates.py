@@ -27,7 +27,7 @@ from edgesite.net.client import HttpClient
 from edgesite.net.errors import NetError
 from edgesite.net.pki import Pki, PkiError
 from edgesite.net.tls import client_context
-from edgesite.net.tls_faults import clock_fault, is_refused_by_date
+from edgesite.net.tls_faults import clock_fault, is_refused_as_expired
 
 if TYPE_CHECKING:
     import random
@@ -149,7 +149,7 @@ class Certificates:
         """Whether the cloud has refused our certificate because it has expired, which it has by ``now`` too: it cannot renew
         itself any more."""
         try:
-            return is_refused_by_date(error) and (await self._facts()).not_after < now
+            return is_refused_as_expired(error) and (await self._facts()).not_after < now
         except JoinError:
             return False
 
