@@ -31,13 +31,15 @@ class World:
         self.client = Client(self.api, component="test")
         self.services = LocalServices()
         self.services.provide(Client, self.client)
+        self.config = Section({})  #: of the modules that are started
+        self.modules = []  #: that run
 
     def context(self, name, ready):
         return Context(
             role="cloud",
             module=name,
             node_name="",
-            config=Section({}),
+            config=self.config,
             settings=Section({"api": {"enable": True}}),
             data_dir=Path("/nonexistent"),
             clock=self.clock,
@@ -63,7 +65,8 @@ class World:
             tasks.start_soon(informers.run)
             for kind in modules:
                 ready = anyio.Event()
-                tasks.start_soon(kind().run, self.context(kind.name, ready.set))
+                self.modules.append(kind())
+                tasks.start_soon(self.modules[-1].run, self.context(kind.name, ready.set))
                 await ready.wait()
             await settle()
             yield

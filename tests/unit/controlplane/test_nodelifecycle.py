@@ -1,6 +1,7 @@
 import anyio
 import pytest
 
+from edgesite.context import Section
 from edgesite.controlplane.nodelifecycle.module import NodeLifecycleModule
 from edgesite.kube.resources import LEASES, NODES, PODS
 from edgesite.testing.virtualtime import settle
@@ -81,6 +82,40 @@ async def test_silence_makes_a_node_unknown_after_forty_seconds(world):
         await world.client.patch(NODES, "n1", ready(), subresource="status")
         await settle()
         assert taints(world, "n1") == []
+
+
+async def test_another_grace_period_holds_from_the_start_or_while_it_runs(world):
+    await put_node(world, "n1")
+    world.config = Section({"monitorGracePeriod": 100})
+    async with world.running(NodeLifecycleModule):
+        await anyio.sleep(90)
+        assert taints(world, "n1") == []
+        world.modules[0].reload(Section({"monitorGracePeriod": 300}))
+        await anyio.sleep(200)
+        assert taints(world, "n1") == []
+        world.modules[0].reload(Section({"monitorGracePeriod": 60}))
+        await settle()
+        assert taints(world, "n1") == UNREACHABLE
+
+
+async def test_pods_of_edge_nodes_are_evicted_too_where_that_is_wanted(world):
+    await put_node(world, "well")
+    await put_node(world, "n1", edge=True)
+    await put_pod(world, "p1", "n1")
+    async with world.running(NodeLifecycleModule), anyio.create_task_group() as tasks:
+        tasks.start_soon(renew, world, "well")
+        await anyio.sleep(1000)
+        assert "p1" in world.all("pods")
+        world.modules[0].reload(Section({"evictEdgePods": True}))
+        await settle()
+        assert "p1" not in world.all("pods")
+        tasks.cancel_scope.cancel()
+
+
+def test_each_part_of_the_control_plane_has_a_switch():
+    for on in (True, False):
+        settings = Section({"api": {"enable": True}, "modules": {"nodeLifecycle": {"enable": on}}})
+        assert NodeLifecycleModule().enabled(settings) is on
 
 
 async def test_a_node_that_says_it_is_not_ready_is_tainted_so(world):
