@@ -3,6 +3,7 @@
     python -m benchmarks.linkfaults [--seconds 300] [--edges 2] [--seed N]
     python -m benchmarks.linkfaults --simulated 30m [--seed N]     in simulated time: see `linksim`
     python -m benchmarks.linkfaults --namespaces [--seconds …]     in network namespaces, with books kept: see `linkspaces`
+    python -m benchmarks.linkfaults --netem [--seconds …]          the same, where the kernel has netem
 
 The edges reach the cloud through a relay in this process, which cuts connections, lets them hang half-open, or delays them. While
 that happens ConfigMaps and the pods that refer to them are made, changed and deleted. At the end the faults stop, and what the API
@@ -91,6 +92,7 @@ class Site:
         self.ports = {name: rig.free_port() for name in ("api", "hub", "bootstrap", "tunnel")}
         self.relay = Relay(self.ports["hub"])
         self.token = ""
+        self.patience = 1.0  #: how much longer than usual things may take here
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
@@ -253,12 +255,12 @@ async def until(what: str, condition: Callable[[], bool], seconds: float) -> Non
 async def start(site: Site, load: Load) -> None:
     """Start all, and wait until pods can be made."""
     site.start("cloud")
-    await until("the cloud role", lambda: bool(_token(load, site)), 60)
+    await until("the cloud role", lambda: bool(_token(load, site)), 60 * site.patience)
     for name in site.names:
         site.start(name)
     nodes, account = "/api/v1/nodes", "/api/v1/namespaces/default/serviceaccounts/default"
-    await until("the nodes", lambda: len(load.call("GET", nodes)["items"]) == len(site.names), 60)
-    await until("the account", lambda: bool(load.call("GET", account)), 60)
+    await until("the nodes", lambda: len(load.call("GET", nodes)["items"]) == len(site.names), 60 * site.patience)
+    await until("the account", lambda: bool(load.call("GET", account)), 60 * site.patience)
 
 
 async def _run(folder: Path, seconds: float, edges: int, seed: int) -> int:
@@ -333,15 +335,19 @@ def main() -> int:
     parser.add_argument(
         "--namespaces", action="store_true", help="in network namespaces: packets lost, clocks that jump, full disks"
     )
+    parser.add_argument("--netem", action="store_true", help="the same, with packets lost by the kernel's netem")
+    parser.add_argument("--patience", type=float, default=1.0, help="on a slow machine: how many times longer to wait")
     options = parser.parse_args()
     if options.simulated:
         from benchmarks import linksim
 
         return linksim.play(options.simulated, options.seed)
-    if options.namespaces:
+    if options.namespaces or options.netem:
         from benchmarks import linkspaces
 
-        return linkspaces.play(options.seconds, options.edges, options.seed)
+        return linkspaces.play(
+            options.seconds, options.edges, options.seed, patience=options.patience, with_netem=options.netem
+        )
     print(f"seed {options.seed}", flush=True)
     with rig.folder() as folder:
         return asyncio.run(_run(folder, options.seconds, options.edges, options.seed))

@@ -1,6 +1,6 @@
 """A fault run of the link in real time, in network namespaces: ``python -m benchmarks.linkfaults --namespaces [--seconds 300]``.
 
-Cloud and edges are real processes in namespaces of their own; their packets go through `lossynet`. Edges run real host processes.
+Cloud and edges are real processes in namespaces of their own; their packets go through `lossynet`, or with ``--netem`` through the kernel's netem (`netemnet`). Edges run real host processes.
 Faults, several at a time: kill -9 of either end; an interface that goes down; half-open links (iptables drops what comes in,
 what goes out, or both, and nobody hears a reset); delay, loss, duplicates, reordering; wall clocks that jump; a full disk at an edge.
 
@@ -32,6 +32,7 @@ from typing import Any, Final
 
 from benchmarks import linkfaults, lossynet, rig
 from benchmarks.lossynet import INTERFACE, Impairment, LossyNet, in_namespace
+from benchmarks.netemnet import NetemNet
 
 __all__ = ["play"]
 
@@ -50,7 +51,7 @@ _PATHS: Final = {"in": ("INPUT",), "out": ("OUTPUT",), "both": ("INPUT", "OUTPUT
 class Spaces(linkfaults.Site):
     """The processes in their namespaces. What it makes in the file system is seen inside this process's mount namespace alone."""
 
-    def __init__(self, folder: Path, edges: int, net: LossyNet, prefix: str) -> None:
+    def __init__(self, folder: Path, edges: int, net: LossyNet | NetemNet, prefix: str) -> None:
         super().__init__(folder, edges)
         self.net = net
         self.spaces = {name: f"{prefix}{at}" for at, name in enumerate(["cloud", *self.names])}
@@ -245,13 +246,13 @@ def _fill(path: Path) -> None:
                     file.write(bytes(size))
 
 
-def play(seconds: float, edges: int, seed: int) -> int:
+def play(seconds: float, edges: int, seed: int, *, patience: float = 1.0, with_netem: bool = False) -> int:
     """Run; everything that it makes is gone afterwards. Returns the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made goes all the same
     if "LINKSPACES" not in os.environ:
         return _outside(edges)
     with rig.folder() as folder:
-        return asyncio.run(_inside(folder, seconds, edges, seed, os.environ["LINKSPACES"]))
+        return asyncio.run(_inside(folder, seconds, edges, seed, patience, with_netem))
 
 
 def _outside(edges: int) -> int:
@@ -272,9 +273,11 @@ def _outside(edges: int) -> int:
         lossynet.remove_namespaces(names)
 
 
-async def _inside(folder: Path, seconds: float, edges: int, seed: int, prefix: str) -> int:
+async def _inside(folder: Path, seconds: float, edges: int, seed: int, patience: float, with_netem: bool) -> int:
     draw = random.Random(seed)
-    site = Spaces(folder, edges, LossyNet(draw, _QUIET), prefix)
+    net = NetemNet(_QUIET) if with_netem else LossyNet(draw, _QUIET)
+    site = Spaces(folder, edges, net, os.environ["LINKSPACES"])
+    site.patience = patience
     load = linkfaults.Load(site, random.Random(seed + 1))
     site.connect()
     site.mount()
@@ -294,7 +297,7 @@ async def _inside(folder: Path, seconds: float, edges: int, seed: int, prefix: s
             site.jump(name, 0.0)
         started = time.monotonic()
         with contextlib.suppress(rig.BenchmarkFailed):
-            await linkfaults.until("agreement", lambda: not _wrong(load, site), _SETTLE_S)
+            await linkfaults.until("agreement", lambda: not _wrong(load, site), _SETTLE_S * patience)
         took = time.monotonic() - started
         wrong = _wrong(load, site)
         lost = trouble.lost + [one for name in site.names for one in site.lost(name)]

@@ -47,7 +47,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   restrict_oom_score_adj = true
   enable_selinux = false
   disable_apparmor = true
-  disable_hugetlb_controller = true
+  disable_hugetlb_controller = {no_hugetlb}
   tolerate_missing_hugetlb_controller = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
@@ -60,12 +60,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci.options]
         BinaryName = "{oci}"
-        SystemdCgroup = false
+        SystemdCgroup = {systemd}
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.test-handler]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.test-handler.options]
         BinaryName = "{oci}"
-        SystemdCgroup = false
+        SystemdCgroup = {systemd}
 """
 
 
@@ -80,8 +80,10 @@ def _oci_runtime() -> str:
 class Containerd:
     """Use it through `containerd`. ``endpoint`` is what CRI clients dial, ``oci`` what runs the containers; `restart` and `pause` are for fault tests."""
 
-    def __init__(self, root: Path, *, oci: str = "") -> None:
+    def __init__(self, root: Path, *, oci: str = "", systemd: bool = False) -> None:
+        """``systemd`` has it make cgroups, as it should on a host that it runs; huge pages are limited then, too."""
         self.root = root
+        self._systemd = systemd
         self.socket = root / "containerd.sock"
         self.endpoint = f"unix://{self.socket}"
         self.bridge = f"es{secrets.token_hex(4)}"
@@ -99,7 +101,8 @@ class Containerd:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError."""
-        config = _CONFIG.format(root=self.root, pause=PAUSE, cni_bin=CNI_BIN, oci=self.oci)
+        systemd = {"systemd": str(self._systemd).lower(), "no_hugetlb": str(not self._systemd).lower()}
+        config = _CONFIG.format(root=self.root, pause=PAUSE, cni_bin=CNI_BIN, oci=self.oci, **systemd)
         (self.root / "config.toml").write_text(config)
         (self.root / "net.d").mkdir(exist_ok=True)
         (self.root / "net.d" / "10-test.conflist").write_bytes(json.dumps(self._network()))
@@ -285,14 +288,14 @@ def _children(parents: list[int]) -> list[int]:
 
 
 @contextmanager
-def containerd(*, oci: str = "", store_mib: int = 0) -> Iterator[Containerd]:
+def containerd(*, oci: str = "", store_mib: int = 0, systemd: bool = False) -> Iterator[Containerd]:
     """Run a containerd with busybox loaded, and end it with all that it left; ``store_mib`` gives it a disk of its own, that large.
 
     Raises RuntimeError.
     """
     root = Path(tempfile.mkdtemp(prefix="edgesite-cd-"))
     root.chmod(0o711)  # containers with users of their own come through here
-    daemon = Containerd(root, oci=oci)
+    daemon = Containerd(root, oci=oci, systemd=systemd)
     try:
         if store_mib:
             (root / "root").mkdir()

@@ -1,0 +1,1 @@
+"""What only a whole machine shows: systemd, cgroup v2, huge pages, kernel modules, a shutdown. See `__main__`."""
