@@ -13,6 +13,7 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dtclient (five tries).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,11 +38,12 @@ __all__ = ["Engine", "Request"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Action = Callable[[Turn], None]
-_LINE: Final = 1024
-_TURN: Final = 256  #: items in one turn
+_LINE: Final = 256
+_PUBLICATIONS: Final = 512  #: or a few more in one turn
 _TRIES: Final = 5
 _PAUSE_S: Final = 1.0
 _LAZY_S: Final = 60.0
+_STOPPING: Final = "DeviceTwin is stopping"
 
 
 class Request:
@@ -85,6 +87,7 @@ class Engine:
         self._log = log
         self._line: Batch[Action | Request] = Batch(_LINE)
         self._lazy: dict[Twin, tuple[str, str]] = {}
+        self._items: deque[Action | Request] = deque()  # taken from the line, not worked on yet
         self._objects_lost = False
 
     async def add(self, item: Action | Request) -> None:
@@ -126,20 +129,22 @@ class Engine:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write_lazily)
                 while True:
-                    items = await self._line.take()
-                    for start in range(0, len(items), _TURN):
-                        await self._turn(items[start : start + _TURN])
+                    self._items.extend(await self._line.take())
+                    while self._items:
+                        await self._turn(self._items)
                     if self._objects_lost:
                         await self._recover()
         finally:
-            for item in self._line.close():
+            for item in (*self._items, *self._line.close()):
                 if isinstance(item, Request):
-                    item.finish(internal("DeviceTwin is stopping"))
+                    item.finish(internal(_STOPPING))
 
-    async def _turn(self, items: list[Action | Request]) -> None:
+    async def _turn(self, items: deque[Action | Request]) -> None:
+        """Take items as long as what is to be told of them stays small."""
         turn = self._new_turn()
         requests = []
-        for item in items:
+        while items and len(turn.published) < _PUBLICATIONS:
+            item = items.popleft()
             mark = turn.mark
             try:
                 (item.action if isinstance(item, Request) else item)(turn)
@@ -156,9 +161,12 @@ class Engine:
                 continue
             if isinstance(item, Request):
                 requests.append(item)
-        error = await self._commit(turn)
-        for request in requests:
-            request.finish(error)
+        error: ApiError | None = internal(_STOPPING)
+        try:
+            error = await self._commit(turn)
+        finally:
+            for request in requests:
+                request.finish(error)
 
     async def _commit(self, turn: Turn) -> ApiError | None:
         for left in reversed(range(_TRIES)):

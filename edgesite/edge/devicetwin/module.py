@@ -102,7 +102,7 @@ class _Run:
 
     async def run(self) -> None:
         ctx = self._ctx
-        inbox = ctx.bus.join("twin", "twin")
+        inbox = ctx.bus.join("twin", "twin", size=256)
         await self._engine.load()
         link = ctx.services.find(Link)  # type: ignore[type-abstract]
         self._uplink.set_connected(link is not None and link.connected)

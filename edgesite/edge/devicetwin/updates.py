@@ -315,6 +315,8 @@ def wanted(
             if value is not None and len(device.twins) < MOST_TWINS:
                 _add_wanted(turn, device, name, value, type_, version, changes)
         elif not (overtaken and twin.expected is not None and twin.expected_cloud > version):
+            if rule is None and not want.type and twin.type != DELETED:
+                type_ = twin.type
             _change_wanted(turn, device, name, twin, value, type_, version, changes)
     for name, twin in device.twins.items():
         if name not in wants and not twin.optional and twin.type != DELETED:
