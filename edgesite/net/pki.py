@@ -92,8 +92,15 @@ class Pki(Protocol):
         """Make a key and a certificate signed by ``ca``. Raises PkiError."""
         ...
 
-    async def make_csr(self, common_name: str, *, organizations: Sequence[str] = ()) -> Csr:
-        """Make a key and a request for a certificate."""
+    async def make_csr(
+        self,
+        common_name: str,
+        *,
+        organizations: Sequence[str] = (),
+        dns_names: Sequence[str] = (),
+        ips: Sequence[str] = (),
+    ) -> Csr:
+        """Make a key and a request for a certificate, perhaps for names and addresses. Raises PkiError."""
         ...
 
     async def sign_csr(
@@ -154,8 +161,16 @@ class _Requests:
             await self._ask("issue", **_ca(ca), common_name=common_name, usages=list(usages), days=days, **names)
         )
 
-    async def make_csr(self, common_name: str, *, organizations: Sequence[str] = ()) -> Csr:
-        made = await self._ask("make_csr", common_name=common_name, organizations=list(organizations))
+    async def make_csr(
+        self,
+        common_name: str,
+        *,
+        organizations: Sequence[str] = (),
+        dns_names: Sequence[str] = (),
+        ips: Sequence[str] = (),
+    ) -> Csr:
+        names = {"dns_names": list(dns_names), "ips": list(ips)}
+        made = await self._ask("make_csr", common_name=common_name, organizations=list(organizations), **names)
         return Csr(made["request"].encode(), made["key"].encode())
 
     async def sign_csr(

@@ -95,19 +95,27 @@ def _issue(
     days: int,
 ) -> dict[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
-    names: list[x509.GeneralName] = [x509.DNSName(one) for one in dns_names]
-    names += [x509.IPAddress(ipaddress.ip_address(one)) for one in ips]
+    names = _general_names(dns_names, ips)
     certificate = _sign(
         (ca_certificate, ca_key), key.public_key(), (common_name, organizations), names, usages, now, days
     )
     return {"certificate": certificate, "key": _key_pem(key)}
 
 
-def _make_csr(now: int, common_name: str, organizations: list[str]) -> dict[str, str]:
+def _make_csr(
+    now: int, common_name: str, organizations: list[str], dns_names: list[str], ips: list[str]
+) -> dict[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(_subject(common_name, organizations))
+    if names := _general_names(dns_names, ips):
+        csr = csr.add_extension(x509.SubjectAlternativeName(names), critical=False)
     made = csr.sign(key, hashes.SHA256())
     return {"request": made.public_bytes(serialization.Encoding.PEM).decode("ascii"), "key": _key_pem(key)}
+
+
+def _general_names(dns_names: list[str], ips: list[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = [x509.DNSName(one) for one in dns_names]
+    return names + [x509.IPAddress(ipaddress.ip_address(one)) for one in ips]
 
 
 def _sign_csr(

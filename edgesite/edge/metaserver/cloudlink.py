@@ -199,17 +199,19 @@ class CloudLink:
         """Wait until it is known who is at the other end, if anybody is; UNKNOWN if nothing is heard for long."""
         while self.phase is Phase.UNKNOWN:
             left_s = self._deadline - self._ctx.clock.monotonic()
-            if left_s <= 0:
-                if self._probing or not await self._probe():
+            if left_s <= 0 and not self._probing:
+                if not await self._probe():
                     break
                 continue
-            with anyio.move_on_after(left_s):
+            with anyio.move_on_after(left_s if left_s > 0 else ANSWER_S) as scope:
                 await self._changed.wait()
+            if scope.cancelled_caught and left_s <= 0:
+                break
         return self.phase
 
     async def _probe(self) -> bool:
         """Ask what both kinds of clouds answer: one of ours has greeted before that. Returns whether there was an answer."""
-        asked = Application(self._ctx.node_name, "/version", "get", b"{}").content()
+        asked = Application(self._ctx.node_name, "/core/v1/namespaces/null/default", "get", b"{}").content()
         request = self.maker.make(metaserver.SOURCE_EDGE, metaserver.SOURCE_CLOUD, ASKED, ASKED, asked)
         link_id, self._probing = self._link_id, True
         try:

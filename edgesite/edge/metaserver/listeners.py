@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.net.http import HttpServer
 
-__all__ = ["serve"]
+__all__ = ["plain", "serve"]
 
 _RETRY_S: Final = 1.0
 _RETRY_MOST_S: Final = 60.0
@@ -38,9 +38,9 @@ async def serve(ctx: Context, server: HttpServer, secure: bool) -> None:
             serving = ServingCertificate(ctx)
             context = await serving.context()  # of a new node it comes from the cloud
             tasks.start_soon(serving.keep, context)
-        await _listen(ctx, server, _plain(str(ctx.config["server"])), context, tasks)
+        await _listen(ctx, server, plain(str(ctx.config["server"])), context, tasks)
         ctx.ready()
-        dummy = _plain(str(ctx.config.get("dummyServer") or ""))
+        dummy = plain(str(ctx.config.get("dummyServer") or ""))
         if dummy and secure:  # as KubeEdge: pods are never led to an open door
             from edgesite.edge.metaserver.dummy import have_address
 
@@ -48,7 +48,7 @@ async def serve(ctx: Context, server: HttpServer, secure: bool) -> None:
             await _listen(ctx, server, dummy, context, tasks)
 
 
-def _plain(address: str) -> str:
+def plain(address: str) -> str:
     """Guides write the address with a scheme; the configuration has none."""
     return address.partition("://")[2] or address
 

@@ -33,7 +33,7 @@ from edgesite.wire.message import InvalidMessage, Message, Operation
 if TYPE_CHECKING:
     from edgesite.context import Context, Inbox, Section
 
-__all__ = ["GATE", "MetaServer"]
+__all__ = ["GATE", "MetaServer", "ProviderGone"]
 
 GATE: Final = "requireAuthorization"
 _LIMITS: Final = Limits(
@@ -86,6 +86,7 @@ class MetaServer:
                 tasks.start_soon(serve, ctx, server, secure)
                 tasks.start_soon(api.run)
                 tasks.start_soon(_keep_documents, ctx, link, documents)
+                tasks.start_soon(_while_provided, ctx, replica)
                 await anyio.sleep_forever()
 
 
@@ -95,6 +96,18 @@ def _guard(ctx: Context, link: CloudLink, *, secure: bool) -> Guard:
     audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
     offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
     return TokenGuard(ctx, link, audiences=audiences, offline_s=offline_s)
+
+
+class ProviderGone(RuntimeError):
+    """Metamanager is another one now: what it kept is served by the next one."""
+
+
+async def _while_provided(ctx: Context, replica: Replica) -> None:
+    """Raises ProviderGone."""
+    await ctx.services.replaced(Replica, replica)
+    with anyio.move_on_after(_RETRY_S):  # who begins anew needs the next one
+        await ctx.services.replaced(Replica, None)
+    raise ProviderGone("metamanager has ended; MetaServer goes on with the next one")
 
 
 async def _take(ctx: Context, inbox: Inbox, link: CloudLink, scopes: Scopes) -> None:

@@ -42,8 +42,8 @@ __all__ = ["Reads", "kind_of"]
 
 PAGE: Final = 500
 _FALL_BACK: Final = frozenset({503, 504})
-#: of what the cloud sends all that concerns this node
-_SENT: Final = frozenset({"pods"})
+#: of these the cloud sends what this node's pods need; others are a whole list, or none
+_SENT: Final = frozenset({"pods", "configmaps", "secrets"})
 
 
 class _Page(msgspec.Struct, gc=False):
@@ -138,9 +138,7 @@ class Reads:
         options = ListOptions.of(request.query if request.raw_query else {}, watch=False)
         key = ScopeKey.of(kind_of(route), route.namespace, str(options.labels or ""), str(options.fields or ""))
         if options.revision == 0 and not options.token and self._is_followed(key.kind, key.namespace):
-            scope = self.scopes.find(key) or self.scopes.find(ScopeKey(key.kind, key.namespace))
-            revision = scope.revision if scope is not None else None
-            return await self._list_here(request, key, view, revision or self._revision(key) or 0, b"")
+            return await self._list_here(request, key, view, self._revision(key) or 0, b"")
         if self._link.connected and await self._link.settled() is not Phase.OFFLINE:
             try:
                 return await self._list_above(request, key, options, token, view)
@@ -271,19 +269,16 @@ class Reads:
     # -- without the cloud ---------------------------------------------------------------------------------------
 
     async def _list_offline(self, request: Request, route: Route, key: ScopeKey, view: View) -> Response:
-        text = self._warning()
+        text, revision = self._warning(), self._revision(key)
         if not self._is_covered(key.kind, key.namespace) and self._replica.scope(str(key)) is None:
-            if route.resource not in _SENT and not await self._rows(ScopeKey(key.kind, key.namespace)):
+            if route.group or route.resource not in _SENT:
                 raise self._unknown(route)
             text += "; this list was not read here before and may lack objects"
-        return await self._list_here(request, key, view, self._revision(key), cached_headers(text))
+            revision = 0  # whoever watches on from here is told all of it, once it is known
+        return await self._list_here(request, key, view, revision or 0, cached_headers(text))
 
-    async def _list_here(
-        self, request: Request, key: ScopeKey, view: View, revision: int | None, headers: bytes
-    ) -> Response:
+    async def _list_here(self, request: Request, key: ScopeKey, view: View, revision: int, headers: bytes) -> Response:
         rows = await self._rows(key)
-        if revision is None:
-            revision = max((one.revision for one in rows), default=0)
         body = self._views.in_format(self._views.collection(key.kind, rows, revision, view), view)
         return respond(request, body, yaml=view.format is BodyFormat.YAML, headers=headers)
 
@@ -298,8 +293,7 @@ class Reads:
     def _revision(self, key: ScopeKey) -> int | None:
         """The revision that a list made here has: of the scope, or of one that holds it."""
         for one in (key, ScopeKey(key.kind, key.namespace), ScopeKey(key.kind)):
-            scope = self.scopes.find(one)
-            found = scope.revision if scope is not None else self._replica.scope(str(one))
+            found = self._replica.scope(str(one))
             if found is not None:
                 return found
         return None
@@ -307,7 +301,7 @@ class Reads:
     def _is_covered(self, kind: KindKey, namespace: str) -> bool:
         """Whether all of a namespace was read here."""
         keys = (ScopeKey(kind, namespace), ScopeKey(kind))
-        return any(self._replica.scope(str(one)) is not None or self.scopes.find(one) for one in keys)
+        return any(self._replica.scope(str(one)) is not None for one in keys)
 
     def _is_followed(self, kind: KindKey, namespace: str) -> bool:
         """Whether all of a namespace is followed at the moment."""
@@ -315,7 +309,7 @@ class Reads:
             return False
         for key in (ScopeKey(kind, namespace), ScopeKey(kind)):
             scope = self.scopes.find(key)
-            if scope is not None and scope.ready.is_set() and scope.failure is None:
+            if scope is not None and scope.whole.is_set() and scope.failure is None:
                 return True
         return False
 

@@ -26,7 +26,7 @@ from edgesite.edge.metamanager.store import StoreError
 from edgesite.edge.metaserver.cloudlink import CloudLink, LinkLost, Phase
 from edgesite.edge.metaserver.scopekey import ScopeKey, read_meta
 from edgesite.kube import json
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, expired
 from edgesite.wire.metaserver import LEFT, SEEN_OR_NEW, Events
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Subscriber(Protocol):
     """Who is told of a scope."""
 
     token: str
+    since: int  #: what it has seen when it came
 
     def changed(self, change: Change) -> None: ...
 
@@ -85,7 +86,9 @@ class Scope:
         self.floor = revision or 0  #: later events are all in the history
         self.members: dict[tuple[str, str], int] = {}
         self.subscribers: dict[Subscriber, None] = {}
-        self.ready = anyio.Event()  #: its state is on hand: it was listed, or is taken from disk
+        self.ready = anyio.Event()  #: it can be told what it is, though perhaps not all of it
+        self.whole = anyio.Event()  #: all of it is on disk, as of its revision
+        self.base: int | None = None  #: as of when all of it came to disk
         self.failure: ApiError | None = None
         self.scope = anyio.CancelScope()
         self.idle_since = 0.0
@@ -115,7 +118,9 @@ class Scope:
     def reach(self, revision: int) -> None:
         """Nothing happened up to this revision but what was told."""
         self.revision = max(self.revision or 0, revision)
-        self._replica.set_scope(str(self.key), self.revision)
+        if self.base is not None and self.revision >= self.base:
+            self._replica.set_scope(str(self.key), self.revision)
+            self.whole.set()
 
     def _take(self, type_: str, revision: int, value: bytes) -> None:
         meta = read_meta(value)
@@ -158,6 +163,12 @@ class Scope:
             self._tell(Change("DELETED", revision, value))
         self.reach(meta.revision)
 
+    def _lose_those_ahead(self) -> None:
+        """Who has seen more than what is here cannot be told the difference: it has to list again."""
+        for one in tuple(self.subscribers):
+            if one.since > (self.revision or 0) or (one.since and self.base is None):
+                one.failed(expired(f"too old resource version: {one.since}"))
+
     def _tell(self, change: Change) -> None:
         self._history.append(change)
         self._size += len(change.value)
@@ -175,6 +186,20 @@ class Scope:
         found = [one for one in rows if matches is None or matches(one)]
         self.members = {(one.namespace, one.name): one.revision for one in found}
         return found
+
+    async def fill(self, objects: list[Stored], revision: int) -> None:
+        """Have on disk what watchers know already: all of it as of ``revision``, up to which they are told of later. Raises StoreError."""
+        before = await self.load()
+        for one in objects:
+            await self._replica.room()
+            self._replica.put(self.key.kind, one)
+        self.members = {(one.namespace, one.name): one.revision for one in objects}
+        if self.key.is_whole:
+            for old in before:
+                if (old.namespace, old.name) not in self.members and old.revision <= revision:
+                    self._replica.drop(self.key.kind, old.namespace, old.name, revision)
+        self.base = revision
+        self.reach(self.revision or 0)
 
     async def become(self, objects: list[Stored], revision: int) -> None:
         """Take a whole list for the state, and tell what is different as events, oldest first. Raises StoreError."""
@@ -196,14 +221,13 @@ class Scope:
                 if self.key.is_whole:
                     self._replica.drop(self.key.kind, *member, revision)
         self.members = {member: one.revision for member, one in now.items()}
-        first = self.revision is None
-        for change in sorted(changes, key=lambda one: one.revision):
-            if not first:
-                # Each client resumes by the last revision that it saw: what a list brings late must not be below it.
-                change.revision = max(change.revision, (self.revision or 0) + 1)
-                self._tell(change)
-        if first:
+        if self.revision is None:
             self.floor = revision
+        else:
+            self._lose_those_ahead()
+            for change in sorted(changes, key=lambda one: one.revision):
+                self._tell(change)
+        self.base = revision
         self.reach(revision)
 
 
@@ -287,12 +311,14 @@ class Scopes:
                         self._fail(scope, exc)
                         return
             if scope.revision is None:
-                rows = await scope.load()
-                stored = self._replica.scope(str(scope.key))
-                scope.revision = stored if stored is not None else max((one.revision for one in rows), default=0)
-                scope.floor = scope.revision
-            elif not scope.members:
                 await scope.load()
+                scope.base = self._replica.scope(str(scope.key))
+                scope.floor = scope.base or 0
+                scope.reach(scope.floor)
+            elif scope.base is None:
+                await scope.load()
+                scope.base = self._replica.scope(str(scope.key))
+                scope.reach(scope.revision)
         except StoreError as exc:
             self._fail(scope, ApiError(500, "InternalError", f"what is stored here cannot be read: {exc}"))
         scope.ready.set()
@@ -306,7 +332,7 @@ class Scopes:
 
     async def _follow(self, scope: Scope) -> None:
         wait_s = _FIRST_WAIT_S
-        lists = scope.revision == 0 and self._replica.scope(str(scope.key)) is None
+        lists = scope.revision == 0 and scope.base is None
         while True:
             phase = await self._link.wait_connected()
             began = self._ctx.clock.monotonic()
@@ -314,6 +340,8 @@ class Scopes:
                 if lists:
                     await scope.become(*await self._lister.list_scope(scope.key, scope.token))
                     lists = False
+                elif scope.base is None:
+                    await scope.fill(*await self._lister.list_scope(scope.key, scope.token))
                 if phase is Phase.OWN:
                     await self._follow_own(scope)
                 else:

@@ -220,6 +220,9 @@ class MetaApi:
         try:
             with anyio.fail_after(STATE_S):
                 await scope.ready.wait()
+                while wants_state and not scope.whole.is_set() and scope.failure is None and self._link.connected:
+                    with anyio.move_on_after(1.0):  # it may fail, and the link be lost
+                        await scope.whole.wait()
         except TimeoutError:
             raise ApiError(504, "Timeout", "the state to begin with is not on hand in time") from None
         if scope.failure is not None:
@@ -235,7 +238,8 @@ class MetaApi:
                 raise errors.internal(str(exc)) from exc
             matches = scope.key.matcher()
             found = [one for one in rows if matches is None or matches(one)]
-            revision = scope.revision or 0
+            # Of what is not all here, everything else is told once it is known.
+            revision = (scope.revision or 0) if scope.whole.is_set() else 0
             end = self._views.bookmark(kind, revision, view, initial_end=True) if options.initial_events else b""
             initial = pieces((self._views.line(kind, "ADDED", one.value, view) for one in found), end)
         else:

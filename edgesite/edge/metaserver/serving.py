@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import base64
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.edge.durable import replace_file
 from edgesite.edge.edgehub.link import Link
+from edgesite.edge.metaserver.listeners import plain
 from edgesite.kube.errors import ApiError
+from edgesite.net import address as addresses
 from edgesite.net import pem, tls
 from edgesite.net.pki import Pki, PkiError, RealPki
 from edgesite.wire.message import InvalidMessage, MessageMaker, Operation, error_status
@@ -112,7 +115,9 @@ class ServingCertificate:
     async def _from_cloud(self, pki: Pki) -> dict[Path, bytes] | None:
         """A certificate of the cluster; None if there is none to be had. Raises PkiError."""
         node = self._ctx.node_name
-        asked = await pki.make_csr(f"system:node:{node}", organizations=["system:nodes"])
+        asked = await pki.make_csr(
+            f"system:node:{node}", organizations=["system:nodes"], dns_names=[node, "localhost"], ips=self._addresses()
+        )
         name = f"metaserver-{node}-{self._maker.new_id()[:8]}"
         spec = {
             "request": base64.b64encode(asked.request).decode(),
@@ -132,6 +137,18 @@ class ServingCertificate:
             self._ctx.log.info("the cloud gave no certificate to serve with: %s", exc)
         return None
 
+    def _addresses(self) -> list[str]:
+        """Where clients find us: the cluster signs for these everywhere, and for addresses of the node."""
+        found = {"127.0.0.1": None, "169.254.30.10": None}
+        for name in ("server", "podServer"):
+            host = addresses.parse(plain(str(self._ctx.config.get(name) or "")) or "127.0.0.1:1").host
+            try:
+                if not ip_address(host).is_unspecified:
+                    found[str(ip_address(host))] = None
+            except ValueError:
+                continue
+        return list(found)
+
     async def _call(self, operation: str, name: str, content: Any, timeout_s: float) -> dict[str, Any]:
         """Raises ApiError, InvalidMessage, TimeoutError, LookupError."""
         message = self._maker.make("edged", "meta", operation, f"default/{_WORD}/{name}", content)
@@ -150,8 +167,7 @@ class ServingCertificate:
     async def _own(self, pki: Pki) -> dict[Path, bytes]:
         """Raises PkiError."""
         node = self._ctx.node_name
-        node_ip = str(self._ctx.settings.get("modules", {}).get("edged", {}).get("nodeIP") or "")
-        ips = ["127.0.0.1", "169.254.30.10", *([node_ip] if node_ip else [])]
+        ips = self._addresses()
         async with pki.session() as maker:
             ca = await maker.make_ca(f"{node}-metaserver-ca", days=_DAYS)
             made = await maker.issue(ca, node, dns_names=[node, "localhost"], ips=ips, days=_DAYS)

@@ -69,9 +69,20 @@ class SimPki:
         names += [x509.IPAddress(ipaddress.ip_address(one)) for one in ips]
         return KeyPair(self._sign(ca, key.public_key(), _name(common_name, organizations), names, days), _key_pem(key))
 
-    async def make_csr(self, common_name: str, *, organizations: Sequence[str] = ()) -> Csr:
+    async def make_csr(
+        self,
+        common_name: str,
+        *,
+        organizations: Sequence[str] = (),
+        dns_names: Sequence[str] = (),
+        ips: Sequence[str] = (),
+    ) -> Csr:
         key = self._key()
         request = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name, organizations))
+        names: list[x509.GeneralName] = [x509.DNSName(one) for one in dns_names]
+        names += [x509.IPAddress(ipaddress.ip_address(one)) for one in ips]
+        if names:
+            request = request.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = request.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
         return Csr(made.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 

@@ -17,6 +17,7 @@ from link_site import DEADLINE_S, Edge, Site, free_ports, site_at
 
 from edgesite.client import Client
 from edgesite.cloud.dynamiccontroller.module import DynamicController
+from edgesite.context import Module
 from edgesite.edge.edgehub.link import Link
 from edgesite.edge.metaserver.module import MetaServer
 from edgesite.kube import json
@@ -102,13 +103,13 @@ class MetaSite:
         return self.programs[-1]
 
     @asynccontextmanager
-    async def cloud(self) -> AsyncIterator[Client]:
-        async with self.site.cloud(DynamicController) as client:
+    async def cloud(self, *more: type[Module]) -> AsyncIterator[Client]:
+        async with self.site.cloud(DynamicController, *more) as client:
             yield client
 
     @asynccontextmanager
-    async def edge(self) -> AsyncIterator[Edge]:
-        async with self.site.edge("edge-1", MetaServer) as edge:
+    async def edge(self, *more: type[Module]) -> AsyncIterator[Edge]:
+        async with self.site.edge("edge-1", MetaServer, *more) as edge:
             yield edge
 
     @asynccontextmanager

@@ -228,6 +228,8 @@ class MetaCloud(GoCloud):
 
     def _applied(self, asked: Json) -> Json:
         verb, (_, group, _, resource, namespace, name) = asked["Verb"], asked["Key"].split("/")
+        if resource == "namespaces":  # asked to find out who is here
+            return {**asked, "Status": "Approved", "RespBody": encoded({"kind": "Namespace", "metadata": {}})}
         assert (group, resource, namespace) == ("core", "configmaps", "default")
         path = f"default/configmap/{name}"
         result: Any = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from metaserver_site import OBJECTS, meta_site
+from metaserver_site import OBJECTS, connected, meta_site
 
 from edgesite.kube.resources import CONFIG_MAPS
 
@@ -64,13 +64,12 @@ async def test_a_watch_tells_what_happens_and_resumes(tmp_path: Path) -> None:
 
 async def test_without_a_link_what_was_read_is_served(tmp_path: Path) -> None:
     async with meta_site(tmp_path) as site:
-        async with site.edge():
+        async with site.edge() as edge:
             async with site.cloud() as client:
+                await connected(edge)
                 program = site.program
                 await client.create(CONFIG_MAPS, config_map("a", x="1"))
-                with anyio.fail_after(10):
-                    while (await program.ask("GET", OBJECTS)).status != 200:  # noqa: ASYNC110 - the link comes up by itself
-                        await anyio.sleep(0.05)
+                assert len((await program.get(OBJECTS))["items"]) == 1
             with anyio.fail_after(10):
                 while (answer := await program.ask("GET", OBJECTS)).headers.get("warning") is None:  # noqa: ASYNC110
                     await anyio.sleep(0.02)

@@ -1,0 +1,142 @@
+"""Authorisation at the node: HTTPS, bearer tokens of service accounts, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from metaserver_site import OBJECTS, MetaSite, Program, connected, meta_site
+
+# isort: split
+from link_site import node_object
+
+from edgesite.client import Client
+from edgesite.controlplane.certificates.module import CertificatesModule
+from edgesite.controlplane.cluster import InformersModule
+from edgesite.edge.access.module import AccessModule
+from edgesite.edge.metaserver import guard
+from edgesite.kube.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
+from edgesite.net import tls
+from edgesite.net.client import HttpClient
+from edgesite.net.real import RealNet
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Secured:
+    site: MetaSite
+    client: Client
+    ca: bytes
+
+    def program(self, token: str = "") -> Program:
+        made = self.site.program
+        made.http = HttpClient(
+            RealNet(),
+            made.address,
+            tls=tls.client_context(ca=self.ca),
+            server_hostname="127.0.0.1",
+            token=token or None,
+        )
+        return made
+
+    async def token(self, account: str, *, audiences: list[str] | None = None) -> str:
+        """A token of a service account, which is made if it is not there."""
+        metadata = {"name": account, "namespace": "default"}
+        found = await self.client.list(SERVICE_ACCOUNTS, "default", field_selector=f"metadata.name={account}")
+        if not found["items"]:
+            await self.client.create(
+                SERVICE_ACCOUNTS, {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": metadata}
+            )
+        request: Any = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata}
+        request["spec"] = {"expirationSeconds": 3600, **({"audiences": audiences} if audiences else {})}
+        made = await self.client.create(SERVICE_ACCOUNTS, request, name=account, subresource="token")
+        return str(made["status"]["token"])
+
+    async def let_view(self, account: str) -> None:
+        """Let an account read ConfigMaps in namespace default."""
+        api = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "metadata": {"name": f"{account}-view", "namespace": "default"},
+        }
+        rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
+        await self.client.create(ROLES, {"kind": "Role", **api, "rules": rules})
+        await self.client.create(
+            ROLE_BINDINGS,
+            {
+                "kind": "RoleBinding",
+                **api,
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": f"{account}-view"},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}],
+            },
+        )
+
+
+@asynccontextmanager
+async def secured(folder: Path, **settings: Any) -> AsyncIterator[Secured]:
+    async with (
+        meta_site(folder, gate=True, **settings) as site,
+        site.cloud(CertificatesModule, InformersModule) as client,
+    ):
+        await client.create(NODES, node_object("edge-1"))
+        async with site.edge(AccessModule) as edge:
+            await connected(edge)
+            made = Secured(site, client, (folder / "cloud" / "pki" / "ca.crt").read_bytes())
+            with anyio.fail_after(20):
+                while not await is_serving(made):  # noqa: ASYNC110 - its certificate comes from the cloud
+                    await anyio.sleep(0.05)
+            yield made
+
+
+async def is_serving(made: Secured) -> bool:
+    try:
+        return (await made.program().ask("GET", "/healthz")).status == 200
+    except OSError:
+        return False
+
+
+async def test_tokens_are_reviewed_and_each_request_is_decided(tmp_path: Path) -> None:
+    async with secured(tmp_path) as it:
+        await it.client.create(
+            CONFIG_MAPS, {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"}}
+        )
+        good = await it.token("viewer")
+        await it.let_view("viewer")
+        viewer = it.program(good)
+        assert (await viewer.get(f"{OBJECTS}/a"))["metadata"]["name"] == "a"
+        refused = await viewer.ask("POST", OBJECTS, {"metadata": {"name": "b"}})
+        assert refused.status == 403, refused.body
+        assert b'cannot create resource \\"configmaps\\"' in refused.body
+        assert (await viewer.ask("GET", "/api/v1/namespaces/default/secrets")).status == 403
+        assert (await viewer.ask("GET", "/api/v1/nodes")).status == 403
+        assert (await it.program().ask("GET", OBJECTS)).status == 401
+        assert (await it.program("no.such.token").ask("GET", OBJECTS)).status == 401
+        header, payload, signature = good.split(".")
+        forged = f"{header}.{payload}.{signature[:-6]}AAAAAA"
+        assert (await it.program(forged).ask("GET", OBJECTS)).status == 401
+        elsewhere = await it.token("viewer", audiences=["vault"])
+        assert (await it.program(elsewhere).ask("GET", OBJECTS)).status == 401
+        nobody = await it.token("nobody")
+        assert (await it.program(nobody).ask("GET", OBJECTS)).status == 403
+        async with viewer.watch(f"{OBJECTS}?watch=true") as lines:
+            assert (await lines.seen())[:2] == ("ADDED", "a")
+        refused = await it.program(nobody).ask("GET", f"{OBJECTS}?watch=true")
+        assert refused.status == 403
+
+
+async def test_a_revoked_token_is_refused_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    async with secured(tmp_path) as it:
+        token = await it.token("viewer")
+        await it.let_view("viewer")
+        program = it.program(token)
+        assert (await program.ask("GET", OBJECTS)).status == 200
+        await it.client.delete(SERVICE_ACCOUNTS, "viewer", "default")
+        with anyio.fail_after(10):
+            while (await program.ask("GET", OBJECTS)).status != 401:  # noqa: ASYNC110 - it is kept for a while
+                await anyio.sleep(0.05)
