@@ -32,6 +32,10 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         from edgesite.cloud.dynamiccontroller.module import DynamicController
 
         modules.append(DynamicController)
+    if (settings.cloud.get("featureGates") or {}).get("requireAuthorization"):
+        from edgesite.cloud.policycontroller.module import PolicyController
+
+        modules.append(PolicyController)
     if any((switches.get(name) or {}).get("enable") for name in ("nodeUpgradeJobController", "taskManager")):
         from edgesite.cloud.taskmanager.module import TaskManager
 

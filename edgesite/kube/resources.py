@@ -59,6 +59,7 @@ __all__ = [
     "SECRETS",
     "SERVICES",
     "SERVICE_ACCOUNTS",
+    "SERVICE_ACCOUNT_ACCESSES",
     "STATEFUL_SETS",
     "STORAGE_CLASSES",
     "SUBRESOURCES",
@@ -293,6 +294,11 @@ _OTHERS: Final = (
         _cluster("NodeUpgradeJob", "nodeupgradejobs", "", "status"),
     ),
     *_rows(
+        "policy.kubeedge.io",
+        "v1alpha1",
+        _row("ServiceAccountAccess", "serviceaccountaccesses", "saaccess", "status"),
+    ),
+    *_rows(
         "reliablesyncs.kubeedge.io",
         "v1alpha1",
         _cluster("ClusterObjectSync", "clusterobjectsyncs", "", "status"),
@@ -394,6 +400,7 @@ RUNTIME_CLASSES: Final = _builtin("runtimeclasses", "node.k8s.io")
 SECRETS: Final = _builtin("secrets")
 SERVICES: Final = _builtin("services")
 SERVICE_ACCOUNTS: Final = _builtin("serviceaccounts")
+SERVICE_ACCOUNT_ACCESSES: Final = _builtin("serviceaccountaccesses", "policy.kubeedge.io", "v1alpha1")
 STATEFUL_SETS: Final = _builtin("statefulsets", "apps")
 STORAGE_CLASSES: Final = _builtin("storageclasses", "storage.k8s.io")
 VOLUME_ATTACHMENTS: Final = _builtin("volumeattachments", "storage.k8s.io")

@@ -60,7 +60,9 @@ def removal_message(
 
 def _source(type_: str) -> str:
     """An edge of KubeEdge gives devices to its DeviceTwin only if they come from there."""
-    return "devicecontroller" if type_ in DEVICE_TYPES else SOURCE
+    if type_ in DEVICE_TYPES:
+        return "devicecontroller"
+    return "policycontroller" if type_ == "serviceaccountaccess" else SOURCE
 
 
 @dataclass(slots=True)

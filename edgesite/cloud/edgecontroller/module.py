@@ -6,7 +6,7 @@ bus: group edgecontroller, module leases ──> Upstream ──> API ──> bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
 import anyio
@@ -18,10 +18,11 @@ from edgesite.cloud.devicecontroller.objects import DeviceObjects
 from edgesite.cloud.edgecontroller.authorize import NodeRules
 from edgesite.cloud.edgecontroller.downstream import Downstream
 from edgesite.cloud.edgecontroller.inorder import InOrder
-from edgesite.cloud.edgecontroller.objects import EdgeObjects, takes_errors
+from edgesite.cloud.edgecontroller.objects import DEVICE_TYPES, EdgeObjects, Others, takes_errors
 from edgesite.cloud.edgecontroller.upstream import Upstream
+from edgesite.cloud.policycontroller.objects import ACCESS, PolicyObjects
 from edgesite.cloud.taskmanager.needs import TaskNeeds
-from edgesite.context import Context, Inbox, Revisions, Section
+from edgesite.context import Context, Inbox, Revisions, Section, Services
 from edgesite.wire.message import MessageMaker
 
 __all__ = ["EdgeController"]
@@ -90,7 +91,7 @@ class EdgeController:
             else:
                 informers = SharedInformers(client, ctx.clock, ctx.random, ctx.log)
                 tasks.start_soon(informers.run)
-            objects = EdgeObjects(informers, lambda: ctx.services.find(DeviceObjects))
+            objects = EdgeObjects(informers, _others(ctx.services))
             await objects.wait_synced()
             tasks.start_soon(Downstream(objects, ctx.bus, maker, holders, on_its_way, went_back).run)
             ctx.services.provide(EdgeObjects, objects)
@@ -102,6 +103,15 @@ class EdgeController:
             tasks.start_soon(_take, leases, InOrder(tasks, upstream.handle, _RENEWALS_AT_ONCE))
             ctx.ready()
             await _take(inbox, requests)
+
+
+def _others(services: Services) -> dict[str, Callable[[], Others | None]]:
+    """Who knows the objects of further types, while it is there."""
+
+    def devices() -> DeviceObjects | None:
+        return services.find(DeviceObjects)
+
+    return {**dict.fromkeys(sorted(DEVICE_TYPES), devices), ACCESS: lambda: services.find(PolicyObjects)}
 
 
 async def _take(inbox: Inbox, requests: InOrder) -> None:

@@ -1,6 +1,6 @@
 """What each edge should hold: pods bound to it, and the ConfigMaps and Secrets that they refer to.
 
-Devices and their models are devicecontroller's (`DeviceObjects`), as long as it is there.
+Devices and their models are devicecontroller's, the rights of service accounts policycontroller's (`Others`), as long as these are there.
 Volumes, claims and attachments are never sent unasked, but an edge that has asked for one keeps it: it hears of their changes
 and of their end (``followed``). A KubeEdge edge of v1.23 or later is also sent its Node, which it no longer asks for.
 
@@ -12,9 +12,9 @@ State   Informers of pods, ConfigMaps, Secrets, nodes and volumes, shared with t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from edgesite.cloud.edgecontroller.references import claims_of, references_of
 from edgesite.cloud.edgecontroller.storage import secrets_at_node
@@ -31,10 +31,9 @@ from edgesite.wire.delivery import version_number
 
 if TYPE_CHECKING:
     from edgesite.client import Informer, SharedInformers
-    from edgesite.cloud.devicecontroller.objects import DeviceObjects
     from edgesite.kube.resources import Resource
 
-__all__ = ["DEVICE_TYPES", "EdgeObject", "EdgeObjects", "takes_errors", "typed", "wants_node"]
+__all__ = ["DEVICE_TYPES", "EdgeObject", "EdgeObjects", "Others", "is_since", "takes_errors", "typed", "wants_node"]
 
 Object = dict[str, Any]
 DEVICE_TYPES: Final = frozenset({"device", "devicemodel"})
@@ -81,15 +80,16 @@ def typed(obj: Object, resource: Resource) -> Object:
 
 def wants_node(node: Object) -> bool:
     """Whether this node's edge waits to be sent its Node: KubeEdge since v1.23 does, which its version tells."""
-    return _is_since(node, _NODE_PUSHED_SINCE)
+    return is_since(node, _NODE_PUSHED_SINCE)
 
 
 def takes_errors(node: Object) -> bool:
     """Whether this node's edge knows an error when a query is answered with one: an older one stores it as the object."""
-    return _is_since(node, _ERRORS_SINCE)
+    return is_since(node, _ERRORS_SINCE)
 
 
-def _is_since(node: Object, version: tuple[int, int]) -> bool:
+def is_since(node: Object, version: tuple[int, int]) -> bool:
+    """Whether this node's edge is KubeEdge of that version or a later one."""
     info = (node.get("status") or {}).get("nodeInfo") or {}
     found = _EDGE_VERSION.search(str(info.get("kubeletVersion") or ""))
     return found is not None and (int(found[1]), int(found[2])) >= version
@@ -110,11 +110,35 @@ def _claims(pod: Object) -> Iterator[str]:
     return (f"{namespace}/{name}" for name in claims_of(pod))
 
 
+class Others(Protocol):
+    """Objects of further types, whoever keeps them."""
+
+    @property
+    def kinds(self) -> Mapping[str, Resource]:
+        """The kind behind each type word."""
+        ...
+
+    def get(self, type_: str, namespace: str, name: str) -> Object | None:
+        """An object with the version that edges know."""
+        ...
+
+    def desired(self, node: str) -> Iterator[tuple[str, Object]]:
+        """Type word and object of all that a node should hold."""
+        ...
+
+    def belongs(self, type_: str, namespace: str, name: str, node: str) -> bool:
+        """Whether a node should hold this object."""
+        ...
+
+
 class EdgeObjects:
     """Read-only view of the caches."""
 
-    def __init__(self, informers: SharedInformers, devices: Callable[[], DeviceObjects | None] = lambda: None) -> None:
-        self._devices = devices
+    def __init__(
+        self, informers: SharedInformers, others: Mapping[str, Callable[[], Others | None]] | None = None
+    ) -> None:
+        """``others``: who knows the objects of a type word that are not here, as long as it is there."""
+        self._others = others or {}
         self.pods: Informer = informers.of(PODS)
         self.nodes: Informer = informers.of(NODES)
         self.configs: dict[str, tuple[Informer, Resource]] = {
@@ -169,21 +193,25 @@ class EdgeObjects:
 
     def get(self, type_: str, namespace: str, name: str) -> EdgeObject | None:
         """An object of one of the types that `manages` knows, from the cache."""
-        if type_ in DEVICE_TYPES:
-            devices = self._devices()
-            obj = None if devices is None else devices.get(type_, namespace, name)
-            return None if obj is None else EdgeObject(type_, obj)
+        if type_ in self._others:
+            other = self._other(type_)
+            found = None if other is None else other.get(type_, namespace, name)
+            return None if found is None else EdgeObject(type_, found)
         informer, resource = self._caches[type_]
         obj = informer.get(name, namespace)
         return None if obj is None else EdgeObject(type_, typed(obj, resource))
 
     def kind_of(self, type_: str) -> Resource:
         """The kind behind a type word that `manages` knows."""
-        devices = self._devices() if type_ in DEVICE_TYPES else None
-        return self._caches[type_][1] if devices is None else devices.kinds[type_]
+        other = self._other(type_)
+        return self._caches[type_][1] if other is None else other.kinds[type_]
 
     def manages(self, type_: str) -> bool:
-        return type_ in self._caches or (type_ in DEVICE_TYPES and self._devices() is not None)
+        return type_ in self._caches or self._other(type_) is not None
+
+    def _other(self, type_: str) -> Others | None:
+        find = self._others.get(type_)
+        return None if find is None else find()
 
     def word(self, node: str, type_: str, namespace: str) -> str:
         """The namespace word under which this edge keeps an object: before v1.23 edges ask for volumes below "default"."""
@@ -203,16 +231,16 @@ class EdgeObjects:
         own = self.nodes.get(node)
         if own is not None and wants_node(own):
             yield EdgeObject("node", typed(own, NODES))
-        devices = self._devices()
-        if devices is not None:
-            yield from (EdgeObject(type_, obj) for type_, obj in devices.desired(node))
+        for other in dict.fromkeys(find() for find in self._others.values()):
+            if other is not None:
+                yield from (EdgeObject(type_, obj) for type_, obj in other.desired(node))
 
     def is_gone(self, type_: str, namespace: str, name: str, uid: str, node: str) -> bool:
         """Whether an edge that holds this object must drop it: it was deleted, or the pod is bound elsewhere."""
         found = self.get(type_, namespace, name)
         if found is None or found.uid != uid:
             return True
-        devices = self._devices() if type_ in DEVICE_TYPES else None
-        if devices is not None:
-            return not devices.belongs(type_, namespace, name, node)
+        other = self._other(type_)
+        if other is not None:
+            return not other.belongs(type_, namespace, name, node)
         return type_ == "pod" and node not in _node_of(found.obj)

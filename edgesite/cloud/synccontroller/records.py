@@ -35,6 +35,7 @@ _KINDS: Final = {
     "persistentvolumeclaim": ("v1", "PersistentVolumeClaim"),
     "pod": ("v1", "Pod"),
     "secret": ("v1", "Secret"),
+    "serviceaccountaccess": ("policy.kubeedge.io/v1alpha1", "ServiceAccountAccess"),
     "volumeattachment": ("storage.k8s.io/v1", "VolumeAttachment"),
 }
 

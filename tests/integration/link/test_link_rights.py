@@ -33,6 +33,7 @@ from edgesite.apiserver.selection import indexer
 from edgesite.apiserver.transport import InProcessTransport
 from edgesite.client import Client
 from edgesite.cloud.cloudstream.module import CloudStream
+from edgesite.cloud.policycontroller.module import PolicyController
 from edgesite.kube import schema
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CONFIG_MAPS, EVENTS, OBJECT_SYNCS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
@@ -134,7 +135,9 @@ async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
     async with make_site(single_process=False) as site, cluster(site, rights) as admin:
         await create_account(admin)
         ports = dict(zip(("tunnelPort", "streamPort"), free_ports(2), strict=True))
-        async with site.instance("one", CloudStream, settings={"cloudStream": ports}) as (port, _):
+        site.values["cloud"]["featureGates"] = {"requireAuthorization": True}
+        modules = (CloudStream, PolicyController)
+        async with site.instance("one", *modules, settings={"cloudStream": ports}) as (port, _):
             site.token = await read_token(admin)
             async with site.edge(servers=f"127.0.0.1:{port}") as edge:
                 with anyio.fail_after(DEADLINE_S):
@@ -143,14 +146,23 @@ async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
             with anyio.fail_after(DEADLINE_S):  # records are written at once when the edge has left
                 await _appears(admin, OBJECT_SYNCS, "default")
     assert [one for one in rights.refused if one != "create namespaces "] == []
-    assert rights.granted >= {"create objectsyncs default", "patch pods/status default", "delete pods default"}
+    assert rights.granted >= {
+        "create objectsyncs default",
+        "patch pods/status default",
+        "delete pods default",
+        "create serviceaccounts/token default",
+        "create serviceaccountaccesses default",
+        "patch serviceaccountaccesses/status default",
+    }
 
 
 async def _play(edge: Edge, admin: Client) -> None:
     """An edge's life: Node, lease, pod with what it refers to, what it may ask for, reports, and the end of the pod."""
     meta = edge.meta
     await meta.wait_connected()
-    await meta.insert("node", "", "edge-1", node_object("edge-1"))
+    node = node_object("edge-1")
+    node["metadata"]["labels"] = {"node-role.kubernetes.io/edge": ""}
+    await meta.insert("node", "", "edge-1", node)
     await meta.update("node", "", "edge-1", node_object("edge-1"))
     lease = {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "spec": {"holderIdentity": "edge-1"}}
     lease["metadata"] = {"name": "edge-1", "namespace": "kube-node-lease"}
@@ -164,7 +176,8 @@ async def _play(edge: Edge, admin: Client) -> None:
     claimed = (await admin.create(PERSISTENT_VOLUME_CLAIMS, made, "default"))["metadata"]["uid"]
     pod = await admin.create(PODS, pod_object("web", volumes=volumes))
     await until(lambda: edge.saw("insert", "default/pod/web"))
-    with_token = {"kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"]}
+    await until(lambda: edge.saw("update", "default/serviceaccountaccess/default"))
+    with_token = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"]}
     for type_, name in ASKED:
         with suppress(ApiError):  # most are not there
             await meta.query_remote(type_, "default", name, timeout_s=5)
