@@ -128,7 +128,10 @@ class TwinRig:
         await self._announce(CONNECTED)
 
     async def disconnect(self) -> None:
+        """Cut the link; as EdgeHub does, what was asked is answered that there is none."""
         self.link.connected = False
+        for message in self.told:
+            self.host.bus.respond(self._maker.error(message, "the link to the cloud was lost"))
         await self._announce(DISCONNECTED)
 
     async def _announce(self, content: str) -> None:
