@@ -31,7 +31,7 @@ from edgesite.context import NodeConnector, Revisions, Settings
 from edgesite.kube import schema, times
 from edgesite.net import address as addresses
 from edgesite.net.http import HttpServer, Limits
-from edgesite.net.pki import Pki, PkiError, RealPki
+from edgesite.net.pki import PLAUSIBLE, Pki, PkiError, RealPki
 from edgesite.net.tls import renew, server_context
 from edgesite.store import Limits as StoreLimits
 from edgesite.store import Store
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["ApiServerModule"]
 
 RENEWAL_LOOK_S: Final = 6 * 3600.0  #: certificates are renewed a month before their end
+CLOCK_LOOK_S: Final = 10.0  #: while the clock is not set, for what it has made soon ends once it is
 #: Who the modules of this process are to the API. Their user agents tell them apart.
 MODULE_USER: Final = User("system:edgesite", ("system:masters", "system:authenticated"))
 
@@ -238,8 +239,7 @@ class _Served:
     async def keep_credentials(self, context: ssl.SSLContext, credentials: creds.Credentials, address: str) -> None:
         """Renew certificates without a restart: who connects from then on sees the new ones."""
         while True:
-            with anyio.move_on_after(RENEWAL_LOOK_S):
-                await self._reloaded.wait()
+            await self._rest(RENEWAL_LOOK_S if self._ctx.clock.time() >= PLAUSIBLE else CLOCK_LOOK_S)
             if self._reloaded.is_set():
                 self._reloaded = anyio.Event()
                 await self._read_tokens()
@@ -255,6 +255,18 @@ class _Served:
                 continue
             credentials = fresh
             ctx.log.info("certificates of the API were renewed")
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the settings are others."""
+
+        async def until_due() -> None:
+            await self._ctx.clock.sleep(seconds)
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(until_due)
+            await self._reloaded.wait()
+            tasks.cancel_scope.cancel()
 
     async def _read_tokens(self) -> None:
         if not self._ctx.config.tokenAuthFile:
