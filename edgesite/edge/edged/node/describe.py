@@ -11,7 +11,7 @@ from typing import Any, Final
 from edgesite.edge.edged.machine import MachineFacts
 from edgesite.edge.edged.runtime import Image, Isolation
 from edgesite.edge.edged.settings import EdgedSettings
-from edgesite.kube.quantity import InvalidQuantity, parse
+from edgesite.kube.quantity import Format, InvalidQuantity, of, parse
 from edgesite.kube.times import format_time
 
 __all__ = ["allocatable_nano", "conditions", "new_node", "node_annotations", "node_labels", "node_status"]
@@ -123,6 +123,8 @@ def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
             shown[resource] = f"{milli}m" if milli % 1000 else str(milli // 1000)
         elif resource == "memory":
             shown[resource] = f"{whole // 1024}Ki"
+        elif resource.startswith("hugepages-"):
+            shown[resource] = str(of(whole, Format.BINARY_SI))
         else:
             shown[resource] = str(whole)
     return shown
