@@ -284,7 +284,7 @@ def test_what_stands_still_inside_is_replaced_too(debian: Machine, what: str) ->
     eventually(lambda: debian.property("edgesite", "ActiveState") == "active", "the site", 30)
     node_ready(debian)
     assert pod_process(debian) == process
-    debian("rm", "-r", *(f"/usr/lib/kubeedge/plugins/{Path(one).parts[0]}" for one in STUCK))
+    debian("rm", "-r", *sorted({f"/usr/lib/kubeedge/plugins/{Path(one).parts[0]}" for one in STUCK}))
 
 
 def test_a_configuration_that_nobody_can_run_with_is_not_tried_for_ever(debian: Machine) -> None:
