@@ -5,6 +5,8 @@
 Devices that were written as v1alpha2 are in it: mappers of that time know no others, and since KubeEdge v1.15 there are none. It is written
 when a device or model changes, not when a device reports, and deleted with its last device.
 
+On a cluster the right to write ConfigMaps everywhere is not given without need (docs/devices.md): then there are no profiles.
+
 Errors  ApiError is logged and tried again.
 State   Which profiles are to be looked at.
 Source  KubeEdge v1.12, cloud/pkg/devicecontroller/controller/downstream.go.
@@ -43,6 +45,7 @@ class Profiles:
         self._objects = objects
         self._log = log
         self._too_large: set[ObjectKey] = set()
+        self._forbidden = False
         self._controller = Controller("device-profiles", self._reconcile, clock, draw, workers=1)
 
     def changed(self, one: Object) -> None:
@@ -72,7 +75,14 @@ class Profiles:
                 )
             return None
         self._too_large.discard(key)
-        await self._write(namespace, config_map_name(node), text)
+        try:
+            await self._write(namespace, config_map_name(node), text)
+        except ApiError as exc:
+            if exc.code != 403:
+                raise
+            if not self._forbidden:
+                self._forbidden = True
+                self._log.warning("device profiles are not written, for which the account has no right: %s", exc)
         return None
 
     async def _write(self, namespace: str, name: str, text: str) -> None:

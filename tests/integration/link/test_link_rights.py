@@ -33,10 +33,22 @@ from edgesite.apiserver.selection import indexer
 from edgesite.apiserver.transport import InProcessTransport
 from edgesite.client import Client
 from edgesite.cloud.cloudstream.module import CloudStream
+from edgesite.cloud.devicecontroller.module import DeviceController
 from edgesite.cloud.policycontroller.module import PolicyController
+from edgesite.edge.devicetwin import Devices, Reported
+from edgesite.edge.devicetwin.module import DeviceTwin
 from edgesite.kube import schema
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS, EVENTS, OBJECT_SYNCS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
+from edgesite.kube.resources import (
+    CONFIG_MAPS,
+    DEVICE_MODELS,
+    DEVICES,
+    EVENTS,
+    OBJECT_SYNCS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    Resource,
+)
 from edgesite.net.http import HttpServer
 from edgesite.store.store import Store
 
@@ -136,12 +148,13 @@ async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
         await create_account(admin)
         ports = dict(zip(("tunnelPort", "streamPort"), free_ports(2), strict=True))
         site.values["cloud"]["featureGates"] = {"requireAuthorization": True}
-        modules = (CloudStream, PolicyController)
+        modules = (CloudStream, DeviceController, PolicyController)
         async with site.instance("one", *modules, settings={"cloudStream": ports}) as (port, _):
             site.token = await read_token(admin)
-            async with site.edge(servers=f"127.0.0.1:{port}") as edge:
+            async with site.edge("edge-1", DeviceTwin, servers=f"127.0.0.1:{port}") as edge:
                 with anyio.fail_after(DEADLINE_S):
                     await _play(edge, admin)
+                    await _play_device(edge, admin)
                     await _appears(admin, CONFIG_MAPS, "kubeedge", name="tunnelport")
             with anyio.fail_after(DEADLINE_S):  # records are written at once when the edge has left
                 await _appears(admin, OBJECT_SYNCS, "default")
@@ -153,7 +166,24 @@ async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
         "create serviceaccounts/token default",
         "create serviceaccountaccesses default",
         "patch serviceaccountaccesses/status default",
+        "patch devices default",
     }
+
+
+async def _play_device(edge: Edge, admin: Client) -> None:
+    """A device from its binding to its first report."""
+    name = {"name": "d", "namespace": "default"}
+    properties = [{"name": "t", "type": "INT"}]
+    await admin.create(DEVICE_MODELS, {"metadata": name, "spec": {"properties": properties}})
+    spec = {"deviceModelRef": {"name": "d"}, "nodeName": "edge-1", "properties": [{"name": "t"}]}
+    await admin.create(DEVICES, {"metadata": name, "spec": spec})
+    devices = edge.host.services.get(Devices)  # type: ignore[type-abstract]
+    await until(lambda: devices.namespace_of("d"))
+    await devices.report_twins("default", "d", [Reported("t", "1")])
+    while True:
+        if (await admin.get(DEVICES, "d", "default")).get("status"):
+            return
+        await anyio.sleep(0.02)
 
 
 async def _play(edge: Edge, admin: Client) -> None:
