@@ -65,7 +65,7 @@ class TokenRequests:
                 token = await self._tokens.issue(account, spec["audiences"], life_s, bound, warn_s)
             except OSError as exc:
                 raise errors.internal(f"failed to create token: {exc}") from exc
-        request["metadata"]["creationTimestamp"] = times.format_time(now)
+        request["metadata"] |= {"uid": meta.uuid4(self._registry.random), "creationTimestamp": times.format_time(now)}
         ends = now + spec["expirationSeconds"]
         request["status"] = {"token": token, "expirationTimestamp": times.format_time(ends)}
         return answer(call.request, json.dumps(request), status=201, view=view, warnings=call.warnings)
@@ -127,7 +127,7 @@ class TokenRequests:
             return []
         kind, name, account = reference.get("kind") or "", reference.get("name") or "", call.route.name
         row = BINDABLE.get(kind)
-        if row is None or reference.get("apiVersion") != "v1":
+        if row is None or "/" in (reference.get("apiVersion") or ""):  # of another group
             raise errors.bad_request(f"cannot bind token to object of type {reference.get('apiVersion')}, Kind={kind}")
         if not name:
             raise errors.bad_request("a bound object needs a name")

@@ -92,6 +92,7 @@ async def test_limits_and_bad_requests(site: Site) -> None:
         ({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "none"}}, 404, 'pods "none" not found'),
         ({"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "none"}}, 404, 'nodes "none" not found'),
         ({"boundObjectRef": {"kind": "ConfigMap", "apiVersion": "v1", "name": "x"}}, 400, "cannot bind token"),
+        ({"boundObjectRef": {"kind": "Pod", "apiVersion": "apps/v1", "name": "x"}}, 400, "cannot bind token"),
         ({"expirationSeconds": "x"}, 400, "expirationSeconds"),
         ({"audiences": "x"}, 400, "audiences"),
     ):

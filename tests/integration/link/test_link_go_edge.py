@@ -13,6 +13,7 @@ from link_site import DEADLINE_S, SiteMaker, config_map, create_account, pod_obj
 from test_link_tls import read_token
 
 from edgesite.client import Client
+from edgesite.kube.jwt import parse
 from edgesite.kube.resources import CONFIG_MAPS, LEASES, NODES, OBJECT_SYNCS, PODS, SECRETS
 
 pytestmark = pytest.mark.anyio
@@ -76,11 +77,17 @@ async def test_from_join_to_drain(make_site: SiteMaker, version: Version) -> Non
             await edge.run_pod(WEB, "configmap/cfg", "secret/sec")
             assert (await client.get(PODS, "web-0", "default"))["status"]["phase"] == "Running"
             bound = {"kind": "Pod", "apiVersion": "v1", "name": "web-0", "uid": pod["metadata"]["uid"]}
-            asked = {"metadata": {"creationTimestamp": None}, "spec": {"audiences": None, "expirationSeconds": 3607}}
-            asked["spec"]["boundObjectRef"] = bound
-            if not version.asks_store_first:  # a v1.12 cloud's edge would wait for a minute where there are no tokens
-                answer = await edge.call("query", "default/serviceaccounttoken/default", asked)
-                assert answer["content"].get("kind") == "TokenRequest" or answer["content"]["ErrStatus"]
+            asked = {"audiences": None, "expirationSeconds": 3607, "boundObjectRef": bound}
+            nothing = {"token": "", "expirationTimestamp": None}
+            request = {"metadata": {"creationTimestamp": None}, "spec": asked, "status": nothing}
+            answer = await edge.call("query", "default/serviceaccounttoken/default", request)
+            given = answer["content"]
+            assert (answer["route"]["source"], given["kind"]) == ("edgecontroller", "TokenRequest")
+            assert "resourceversion" not in answer["header"]
+            assert (given["metadata"]["name"], given["metadata"]["namespace"]) == ("default", "default")
+            assert given["spec"] == {**asked, "audiences": ["https://kubernetes.default.svc.cluster.local"]}
+            assert parse(given["status"]["token"]).claims["kubernetes.io"]["pod"]["uid"] == pod["metadata"]["uid"]
+            assert given["status"]["expirationTimestamp"].endswith("Z")
 
             await client.patch(CONFIG_MAPS, "cfg", {"data": {"greeting": "bye"}}, "default")
             await client.update(SECRETS, secret("sec", "two"))
