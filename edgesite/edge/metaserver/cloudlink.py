@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["CloudLink", "LinkLost", "Phase", "WatchStream", "offline"]
 
 ANSWER_S: Final = 10.0  #: KubeEdge's, for reads and writes
+DOUBTED_S: Final = 1.0  #: for reads while the link may be dead
 MARGIN_S: Final = 1.0  #: between when a write may be begun last and when its caller is told that it was not
 GREETING_S: Final = 3.0  #: in which a cloud of ours has greeted
 AT_ONCE: Final = 128
@@ -137,6 +138,7 @@ class CloudLink:
         self._places = anyio.CapacityLimiter(AT_ONCE)
         self._deadline = 0.0
         self._probing = False
+        self._in_doubt = False  # the last question was not answered: the link may be dead, and nobody have noticed
         link = ctx.services.find(Link)  # type: ignore[type-abstract]
         if link is not None and link.connected:
             self._connected(own=link.own_peer)
@@ -175,6 +177,7 @@ class CloudLink:
 
     def _connected(self, *, own: bool) -> None:
         self._lose_streams()
+        self._in_doubt = False
         self._link_id = self.maker.new_id()
         self._deadline = self._ctx.clock.monotonic() + GREETING_S
         self._become(Phase.OWN if own else Phase.UNKNOWN)
@@ -249,7 +252,8 @@ class CloudLink:
         id_ = self.maker.new_id()
         async with self._places:
             if method in _READS:
-                return await self._exchange(ApiRequest(id_, method, target, headers, body), ANSWER_S)
+                within_s = DOUBTED_S if self._in_doubt else ANSWER_S
+                return await self._exchange(ApiRequest(id_, method, target, headers, body), within_s)
             return await self._write(ApiRequest(id_, method, target, headers, body))
 
     async def _write(self, request: ApiRequest) -> ApiAnswer:
@@ -320,9 +324,11 @@ class CloudLink:
         try:
             answer = await self._ctx.bus.call(_HUB, request, timeout_s=timeout_s)
         except TimeoutError:
+            self._in_doubt = True
             raise ApiError(504, "Timeout", f"the cloud did not answer in {timeout_s:.0f} s") from None
         except LookupError:
             raise offline(self._ctx.node_name) from None
+        self._in_doubt = False
         status = error_status(answer.content)
         if status is not None:
             raise ApiError.from_status(status)

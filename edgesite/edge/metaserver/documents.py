@@ -34,6 +34,7 @@ AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDisc
 _FETCHED: Final = (("/version", "application/json"), ("/api", AGGREGATED), ("/apis", AGGREGATED))
 _ROOTS: Final = ("/api", "/apis", "/openapi", "/version", "/.well-known", "/openid")
 _KEPT: Final = ("content-type", "content-encoding", "etag", "vary")
+_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 _FALL_BACK: Final = frozenset({503, 504})
 
 
@@ -61,18 +62,21 @@ class Documents:
                 else ApiError(404, "NotFound", "the server could not find the requested resource")
             )
         accept = _offered(path, request.headers.get("accept") or "")
+        # Schemas are large: they stay compressed on their way, and here.
+        deflated = path.startswith("/openapi/") and request.headers.has_token("accept-encoding", "gzip")
+        encoding = "gzip" if deflated else ""
         if self._rows and (own := self._own(request, path, accept)) is not None:
             return own
         found = None
         if self._link.connected and await self._link.settled() is not Phase.OFFLINE:
             try:
-                found = await self._fetch(request, request.target, accept, token)
+                found = await self._fetch(request, request.target, accept, token, encoding)
             except ApiError as exc:
                 if exc.code not in _FALL_BACK:
                     raise
         cached = found is None
         if found is None:
-            found = await self._kept(request.target, accept)
+            found = await self._kept(request.target, accept, encoding)
         if self._rows and found.status == 200:
             found = self._with_ours(path, accept, found)
         if cached:
@@ -85,23 +89,25 @@ class Documents:
         for target, accept in _FETCHED:
             await self._fetch(None, target, accept, "")
 
-    async def _fetch(self, request: Request | None, target: str, accept: str, token: str) -> Response:
+    async def _fetch(
+        self, request: Request | None, target: str, accept: str, token: str, encoding: str = ""
+    ) -> Response:
         """Raises ApiError."""
-        status, headers, body = await self._upstream.request(request, "GET", target, accept, token)
+        status, headers, body = await self._upstream.request(request, "GET", target, accept, token, encoding=encoding)
         if status in _FALL_BACK:
             raise unavailable("the cloud does not answer")
         if status == 200:
             kept = json.dumps({name: headers[name] for name in _KEPT if name in headers}).decode()
             try:
-                await self._replica.put_document(_key(target, accept), Document(kept, body))
+                await self._replica.put_document(_key(target, accept, encoding), Document(kept, body))
             except StoreError as exc:
                 self._ctx.log.error("%s cannot be kept: %s", target, exc)
         return Response(status, passed_on(headers), body)
 
-    async def _kept(self, target: str, accept: str) -> Response:
+    async def _kept(self, target: str, accept: str, encoding: str) -> Response:
         """Raises ApiError."""
         try:
-            document = await self._replica.document(_key(target, accept))
+            document = await self._replica.document(_key(target, accept, encoding))
         except StoreError as exc:
             raise unavailable(f"what is stored here cannot be read: {exc}") from exc
         if document is not None:
@@ -177,10 +183,10 @@ def _offered(path: str, accept: str) -> str:
     """One form out of what a client accepts: what is kept must be what the next one asks for."""
     if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept and "v=v2;" in accept.replace(" ", "") + ";":
         return AGGREGATED
-    if path == "/openapi/v2" and "openapi.v2" in accept and "protobuf" in accept:
-        return "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    if path == "/openapi/v2" and _PROTOBUF in accept:
+        return _PROTOBUF
     return "application/json"
 
 
-def _key(target: str, accept: str) -> str:
-    return f"{target}\n{accept}"
+def _key(target: str, accept: str, encoding: str) -> str:
+    return f"{target}\n{accept}\n{encoding}"

@@ -33,14 +33,25 @@ class Upstream:
         self._kubeedge = kubeedge
 
     async def request(
-        self, request: Request | None, method: str, target: str, accept: str, token: str, body: bytes = b""
+        self,
+        request: Request | None,
+        method: str,
+        target: str,
+        accept: str,
+        token: str,
+        body: bytes = b"",
+        *,
+        encoding: str = "",
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request for a client, or our own. ``token``: the Authorization header with which it is to be carried out."""
+        """Send a request for a client, or our own. ``token``: the Authorization header with which it is to be carried out;
+        ``encoding``: in which the answer may be."""
         headers = {"accept": accept, "user-agent": _AGENT}
         if request is not None:
             for name in _PASSED_ON:
                 if (value := request.headers.get(name)) is not None:
                     headers[name] = value
+        if encoding:
+            headers["accept-encoding"] = encoding
         if token:
             headers["authorization"] = token
         phase = await self._link.settled()

@@ -1,0 +1,244 @@
+"""Programs on an edge node with kubectl and the official Python client, while the cable to the cloud is pulled and put back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from e2e_site import Kubectl, eventually
+from e2e_split import META, SplitSite, rows_of, split_site
+
+pytestmark = pytest.mark.timeout(240)
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: %d
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {nodeSelector: {none: here}, containers: [{name: web, image: web}]}
+"""
+CUSTOM = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gateways.example.org}
+spec:
+  group: example.org
+  scope: Namespaced
+  names: {plural: gateways, singular: gateway, kind: Gateway}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+
+GATEWAY = """
+apiVersion: example.org/v1
+kind: Gateway
+metadata: {name: front}
+spec: {a: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitSite]:
+    with split_site(tmp_path_factory.mktemp("split")) as site:
+        yield site
+
+
+@pytest.mark.parametrize("version", ["1.20", "1.32"])
+def test_kubectl_works_on_the_node(open_site: SplitSite, version: str) -> None:
+    kubectl = open_site.on_edge(version)
+    kubectl("create", "namespace", f"k{version[2:]}")
+    kubectl = open_site.on_edge(version, "--server", f"http://{META}", "-n", f"k{version[2:]}")
+    kubectl("apply", "-f", "-", stdin=DEPLOYMENT % 2)
+    kubectl("apply", "-f", "-", stdin=DEPLOYMENT % 3)
+    kubectl("scale", "deployment/web", "--replicas=4")
+    kubectl("patch", "deployment", "web", "-p", '{"metadata":{"labels":{"x":"y"}}}')
+    (_, row) = rows_of(kubectl("get", "deployment", "-o", "wide", "--show-labels"))
+    assert (row[0], row[1], row[-1]) == ("web", "0/4", "x=y")
+    assert "nodeName" in kubectl("explain", "pod.spec.nodeName")
+    assert "deployments" in kubectl("api-resources")
+    assert "Server Version" in kubectl("version")
+    with kubectl.background("get", "configmaps", "-w", "--no-headers") as watching:
+        kubectl("create", "configmap", "seen", "--from-literal=n=1")
+        assert watching.stdout is not None
+        while not watching.stdout.readline().startswith("seen"):
+            assert watching.poll() is None
+        watching.kill()
+    kubectl("delete", "deployment", "web")
+    assert "not found" in kubectl.fails("get", "deployment", "web")
+
+
+def test_custom_kinds_with_odd_plurals_are_served_offline(open_site: SplitSite) -> None:
+    kubectl = open_site.on_edge()
+    kubectl("apply", "-f", "-", stdin=CUSTOM)
+    kubectl("wait", "--for=condition=Established", "crd/gateways.example.org")
+    kubectl("apply", "-f", "-", stdin=GATEWAY)
+    assert kubectl.json("get", "gateways", "front")["spec"] == {"a": 1}
+    assert [one["metadata"]["name"] for one in kubectl.json("get", "gateways")["items"]] == ["front"]
+    open_site.cut()
+    try:
+        assert kubectl.json("get", "gateways", "front")["spec"] == {"a": 1}
+        done = kubectl.run("get", "gateways", "-v", "0")
+        assert "front" in done.stdout
+        assert "Warning: node edge-1 is offline" in done.stderr
+        assert "node edge-1 is offline" in kubectl.fails("delete", "gateway", "front")
+    finally:
+        open_site.heal()
+
+
+def test_an_informer_sees_each_change_once_over_a_cut(open_site: SplitSite) -> None:
+    admin = open_site.kubectl()
+    admin("create", "configmap", "counted", "--from-literal=n=0")
+    program = open_site.start_on_edge("metaserver_informer.py", f"http://{META}", "40")
+    try:
+        seen: list[str] = []
+        assert program.stdout is not None
+
+        def reads(line: str) -> None:
+            while line not in seen:
+                got = program.stdout.readline()  # type: ignore[union-attr]
+                assert got, seen
+                seen.append(got.strip())
+
+        reads("ADDED counted 0")
+        set_to(admin, 1)
+        reads("MODIFIED counted 1")
+        open_site.cut()
+        for n in (2, 3, 4):
+            set_to(admin, n)
+        admin("create", "configmap", "meanwhile", "--from-literal=n=9")
+        open_site.heal()
+        reads("ADDED meanwhile 9")
+        counted = [line for line in seen if " counted " in line]
+        assert counted == ["ADDED counted 0", *(f"MODIFIED counted {n}" for n in (1, 2, 3, 4))]
+    finally:
+        program.kill()
+        program.communicate()
+        admin("delete", "configmap", "counted", "meanwhile")
+
+
+def set_to(kubectl: Kubectl, n: int) -> None:
+    kubectl("patch", "configmap", "counted", "--type=merge", "-p", json.dumps({"data": {"n": str(n)}}))
+
+
+# -- tokens
+
+ROLE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: worker, namespace: default}
+rules:
+  - {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, patch, delete]}
+"""
+READS = ("get", "list", "watch")
+WRITES = ("create", "patch", "delete")
+
+
+def tokens_of(site: SplitSite) -> dict[str, str]:
+    kubectl = site.kubectl()
+    kubectl("create", "configmap", "seen", "--from-literal=n=1")
+    kubectl("apply", "-f", "-", stdin=ROLE)
+    for account in ("worker", "nobody", "removed"):
+        kubectl("create", "serviceaccount", account)
+    for account in ("worker", "removed"):
+        kubectl("create", "rolebinding", account, "--role=worker", f"--serviceaccount=default:{account}")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gone"}}
+    pod["spec"] = {
+        "serviceAccountName": "worker",
+        "nodeSelector": {"no": "where"},
+        "containers": [{"name": "a", "image": "a"}],
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(pod))
+    good = kubectl("create", "token", "worker").strip()
+    made = {
+        "worker": good,
+        "without rights": kubectl("create", "token", "nobody").strip(),
+        "none": "",
+        "garbage": "abc",
+        "forged": good[:-8] + "AAAAAAAA",
+        "expired": resigned(site, good, exp=int(time.time()) - 60, iat=int(time.time()) - 3600, nbf=0),
+        "other audience": kubectl("create", "token", "worker", "--audience=vault").strip(),
+        "account deleted": kubectl("create", "token", "removed").strip(),
+        "pod deleted": kubectl(
+            "create", "token", "worker", "--bound-object-kind=Pod", "--bound-object-name=gone"
+        ).strip(),
+    }
+    kubectl("delete", "serviceaccount", "removed")
+    kubectl("delete", "pod", "gone", "--grace-period=0", "--force")
+    return made
+
+
+def resigned(site: SplitSite, token: str, **claims: int) -> str:
+    key = (
+        (site.cloud_data / "cloud" / "pki" / "sa.key")
+        if (site.cloud_data / "cloud").exists()
+        else site.cloud_data / "pki" / "sa.key"
+    )
+    header = jwt.get_unverified_header(token)
+    known = jwt.decode(token, options={"verify_signature": False})
+    return jwt.encode(
+        {**known, **claims}, key.read_bytes(), algorithm=header["alg"], headers={"kid": header.get("kid")}
+    )
+
+
+def matrix(site: SplitSite, tokens: dict[str, str], word: str) -> dict[str, dict[str, int]]:
+    ca = next(site.cloud_data.rglob("pki/ca.crt"))
+    path = site.folder / "tokens.json"
+    path.write_text(json.dumps(tokens))
+    done = site.run_on_edge("metaserver_matrix.py", str(ca), str(path), word)
+    assert done.returncode == 0, done.stderr
+    rows: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return rows
+
+
+def shown(title: str, rows: dict[str, dict[str, int]]) -> str:
+    head = next(iter(rows.values()))
+    lines = [f"{title:<28}" + "".join(f"{verb:>9}" for verb in head)]
+    lines += [f"  {kind:<26}" + "".join(f"{code:>9}" for code in codes.values()) for kind, codes in rows.items()]
+    return "\n".join(lines)
+
+
+def test_the_matrix_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with split_site(tmp_path, gate=True) as site:
+        tokens = tokens_of(site)
+        eventually(lambda: matrix(site, {"none": ""}, "up")["none"]["get"] == 401, "MetaServer serves", 30)
+        online = matrix(site, tokens, "on")
+        site.cut()
+        offline = matrix(site, tokens, "off")
+        site.heal()
+        site.start_edge(offlineTokenMinutes="10")
+        eventually(lambda: matrix(site, {"w": tokens["worker"]}, "again")["w"]["list"] == 200, "it serves again", 30)
+        matrix(site, tokens, "warm")
+        site.cut()
+        trusted = matrix(site, tokens, "kept")
+        with capsys.disabled():
+            for title, rows in (("online", online), ("offline", offline), ("offline, 10 minutes", trusted)):
+                print("\n" + shown(title, rows))
+    check_online(online)
+    for codes in offline.values():
+        assert set(codes.values()) <= {401, 503}, "nothing is served offline by default"
+    assert {trusted["worker"][verb] for verb in READS} == {200}
+    assert {trusted["worker"][verb] for verb in WRITES} == {503}
+    for kind, codes in trusted.items():
+        if kind != "worker":
+            assert set(codes.values()) <= {401, 403, 503}, kind
+
+
+def check_online(rows: dict[str, dict[str, Any]]) -> None:
+    assert {rows["worker"][verb] for verb in (*READS, "patch", "delete")} == {200}
+    assert rows["worker"]["create"] == 201
+    assert rows["worker"]["secrets"] == 403
+    assert set(rows["without rights"].values()) == {403}
+    for kind in ("none", "garbage", "forged", "expired", "other audience", "account deleted", "pod deleted"):
+        assert set(rows[kind].values()) == {401}, kind
