@@ -28,7 +28,7 @@ _DEFINITIONS: Final = next(one for one in BUILTIN if one.plural == "customresour
 def definitions() -> list[dict[str, Any]]:
     """Return the CustomResourceDefinitions."""
     others = [_definition(row) for row in BUILTIN if row.group.endswith(".kubeedge.io") and row.group != devices.GROUP]
-    return [*crds.definitions(), *others]
+    return [*crds.definitions(converts=False), *others]
 
 
 def _definition(row: Resource) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _alpha_device() -> Object:
     opcua = _object(timeout=INT, **_texts("url userName password securityPolicy securityMode certificate privateKey"))
     protocol = _object(
         opcua=opcua,
-        modbus=_object(slaveID=INT),
+        modbus=_object(slaveID={**INT, "minimum": 0, "maximum": 255}),
         bluetooth=_object(macAddress=TEXT),
         customizedProtocol=customized,
         common=common,
@@ -217,8 +217,9 @@ def _column(name: str, path: str, type_: str = "string", priority: int = 0) -> O
 _AGE: Final = _column("Age", ".metadata.creationTimestamp", "date")
 
 
-def definitions() -> list[Object]:
-    """Return both definitions, devices first."""
+def definitions(*, converts: bool = True) -> list[Object]:
+    """Return both definitions, devices first. ``converts``: the API can turn one version into the other. A cluster cannot: it would cut
+    off what v1beta1 does not know, so that there v1alpha2 is known, but not served."""
     beta = [
         _column("Model", ".spec.deviceModelRef.name"),
         _column("Node", ".spec.nodeName"),
@@ -235,8 +236,8 @@ def definitions() -> list[Object]:
     ]
     model = [_column("Protocol", ".spec.protocol"), _AGE]
     made = [
-        _definition("Device", "devices", (_alpha_device(), alpha), (_beta_device(), beta)),
-        _definition("DeviceModel", "devicemodels", (_alpha_model(), model), (_beta_model(), model)),
+        _definition("Device", "devices", (_alpha_device(), alpha), (_beta_device(), beta), converts),
+        _definition("DeviceModel", "devicemodels", (_alpha_model(), model), (_beta_model(), model), converts),
     ]
     whole: list[Object] = json.loads(
         json.dumps(made)
@@ -245,13 +246,13 @@ def definitions() -> list[Object]:
 
 
 def _definition(
-    kind: str, plural: str, alpha: tuple[Object, list[Object]], beta: tuple[Object, list[Object]]
+    kind: str, plural: str, alpha: tuple[Object, list[Object]], beta: tuple[Object, list[Object]], converts: bool
 ) -> Object:
     versions = []
     for name, (schema, columns) in (("v1beta1", beta), ("v1alpha2", alpha)):
         version: Object = {
             "name": name,
-            "served": True,
+            "served": converts or name == "v1beta1",
             "storage": name == "v1beta1",
             "schema": {"openAPIV3Schema": schema},
             "additionalPrinterColumns": columns,

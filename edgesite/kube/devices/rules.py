@@ -59,9 +59,6 @@ def check_device(causes: Causes, device: Object, model: Object | None) -> None:
         if rules is not None:
             _check_mention(causes, one, place, rules.get(one.name))
     _check_methods(causes, spec, known)
-    slave = _dict(_dict(spec.get("protocol")).get("modbus")).get("slaveID")
-    if isinstance(slave, int) and not 0 <= slave <= 255:
-        causes.invalid("spec.protocol.modbus.slaveID", slave, "must be between 0 and 255, inclusive")
 
 
 def _check_mention(causes: Causes, one: _Mention, place: str, rule: PropertyRule | None) -> None:

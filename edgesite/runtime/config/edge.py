@@ -379,6 +379,11 @@ class DeviceTwin(Model):
         "/etc/kubeedge/",
         description="folder of dmi.sock, or its path; edgesite: in the data directory",
     )
+    reportBitsPerSecond: int = Field(
+        12_000,
+        ge=0,
+        description="how much reports of devices may send to the cloud, on average; 0: no limit. Of values that wait, the newest is sent",
+    )
     dmiReportsPerSecond: int = Field(
         5000,
         ge=1,

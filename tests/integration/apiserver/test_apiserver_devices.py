@@ -151,7 +151,7 @@ BAD = {
         "spec.propertyVisitors[0].modbus.register",
         "Unsupported value",
     ),
-    "slave out of range": ({"spec__protocol__modbus__slaveID": 256}, "spec.protocol.modbus.slaveID", "between 0"),
+    "slave out of range": ({"spec__protocol__modbus__slaveID": 256}, "spec.protocol.modbus.slaveID", "less than or equal to 255"),
 }
 
 
