@@ -18,6 +18,7 @@ NAMES = (
     "podend",
     "edge",
     "api",
+    "access",
     "store",
     "net",
     "quic",
