@@ -12,7 +12,7 @@ import anyio
 
 from edgesite.edge.eventbus.broker.journal import SqliteJournal
 from edgesite.edge.eventbus.broker.server import BrokerServer
-from edgesite.edge.eventbus.broker.settings import read_settings
+from edgesite.edge.eventbus.broker.settings import BrokerSettings, read_settings, renew_certificate
 from edgesite.wire.mqtt.broker import Broker
 from edgesite.wire.mqtt.messages import Message
 from edgesite.wire.mqtt.session import Counts
@@ -20,7 +20,7 @@ from edgesite.wire.mqtt.session import Counts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from edgesite.context import Context
+    from edgesite.context import Context, Section
     from edgesite.edge.eventbus.incoming import Incoming
 
 __all__ = ["InternalBroker"]
@@ -38,12 +38,13 @@ class InternalBroker:
         self._retain = bool(ctx.config["mqttRetain"])
         self._broker: Broker | None = None
         self._server: BrokerServer | None = None
+        self._settings: BrokerSettings | None = None
         self.address = ""
 
     async def run(self, topics: Iterable[str], started: anyio.Event) -> None:
         """Serve until cancelled; ``topics`` are those of the host."""
         ctx = self._ctx
-        settings = await ctx.threads.run(read_settings, ctx.config)
+        settings = self._settings = await ctx.threads.run(read_settings, ctx.config)
         worker = ctx.threads.worker("mqtt")
         journal = SqliteJournal(ctx.disk, ctx.data_dir / "mqtt.db", worker, ctx.clock)
         try:
@@ -77,6 +78,19 @@ class InternalBroker:
             with anyio.CancelScope(shield=True):
                 await journal.close()
                 await worker.close()
+
+    def reload(self, config: Section) -> None:
+        """Take over who may come in and do what, and show another certificate from now on; who is here stays. Raises ValueError."""
+        if self._settings is None or self._broker is None or self._server is None:
+            return
+        try:
+            new = read_settings(config)
+            if self._settings.tls is not None:
+                renew_certificate(self._settings.tls, config)
+        except OSError as exc:
+            raise ValueError(str(exc)) from exc
+        self._broker.acl = new.acl
+        self._server.who = new.who
 
     @property
     def counts(self) -> Counts | None:

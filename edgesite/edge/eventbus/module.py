@@ -47,16 +47,29 @@ class EventBus:
     roles: ClassVar[frozenset[str]] = frozenset({"edge"})
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager"})
     section: ClassVar[str] = "modules.eventBus"
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        f"broker.{name}" for name in ("aclFile", "allowAnonymous", "certFile", "keyFile", "passwordFile")
+    )
 
     def __init__(self) -> None:
         self._metrics: Metrics | None = None  # kept over restarts: a registry takes each name once
+        self._running: _Run | None = None
 
     def enabled(self, settings: Section) -> bool:
         return bool(settings.get("modules", {}).get("eventBus", {}).get("enable", True))
 
     async def run(self, ctx: Context) -> None:
         self._metrics = self._metrics or Metrics(ctx.metrics)
-        await _Run(ctx, self._metrics).run()
+        self._running = _Run(ctx, self._metrics)
+        try:
+            await self._running.run()
+        finally:
+            self._running = None
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`: users, their rights and the certificate of the embedded broker. Raises ValueError."""
+        if self._running is not None:
+            self._running.reload(config)
 
 
 class _Run:
@@ -102,6 +115,11 @@ class _Run:
             ctx.ready()
             async for message in inbox:
                 await self._take(message)
+
+    def reload(self, config: Section) -> None:
+        """Raises ValueError."""
+        if self._internal is not None:
+            self._internal.reload(config)
 
     def wanted(self, topic: str) -> bool:
         """See `Interest`. An external broker does not tell who listens; one that was never there has no listeners."""

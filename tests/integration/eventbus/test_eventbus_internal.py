@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
 from mqtt_peers import free_port, publish, resource_of, subscriber
 
+from edgesite.context import Section
 from edgesite.edge.eventbus import Interest
 from edgesite.edge.eventbus.module import EventBus
 from edgesite.edge.metamanager.module import MetaManager
 from edgesite.testing.busrig import bus_rig, event_bus
+from edgesite.wire.mqtt.access import hash_password
 
 pytestmark = pytest.mark.anyio
 MODULES = [MetaManager, EventBus]
@@ -116,3 +119,30 @@ async def test_a_slow_devicetwin_holds_up_clients_and_loses_nothing(tmp_path: Pa
             held.set()
             for n in range(count):
                 assert (await rig.twin.next(30)).data() == f'{{"n":{n}}}'.encode()
+
+
+async def test_users_and_rights_are_taken_over_while_it_runs(tmp_path: Path) -> None:
+    port = free_port()
+    passwords, acl = anyio.Path(tmp_path / "passwords"), anyio.Path(tmp_path / "acl")
+    await passwords.write_text("anna:" + hash_password(b"one", b"salt"))
+    await acl.write_text("user anna\ntopic readwrite #\n")
+    given = settings(port, broker={"passwordFile": str(passwords), "aclFile": str(acl)})
+    async with bus_rig(MODULES, tmp_path, given) as rig:
+        module = next(one.module for one in rig.host.running if isinstance(one.module, EventBus))
+        section = Section(given["eventBus"])  # type: ignore[arg-type]
+        anna = ["-u", "anna", "-P"]
+        async with subscriber(port, "a", 2, *anna, "one") as wait:
+            await publish(port, "a", "1", *anna, "one", "-q", "1")
+            await passwords.write_text("anna:" + hash_password(b"two", b"salt"))
+            module.reload(section)
+            with pytest.raises(subprocess.CalledProcessError):
+                await publish(port, "a", "2", *anna, "one")
+            await publish(port, "a", "3", *anna, "two", "-q", "1")
+            assert await wait() == ["a 1", "a 3"]  # who was there stays
+        await acl.write_text("nonsense")
+        with pytest.raises(ValueError, match="acl: line 1"):
+            module.reload(section)
+        await acl.write_text("")
+        module.reload(section)
+        await publish(port, UPDATE, "{}", *anna, "two", "-q", "1")
+        assert not rig.twin.messages

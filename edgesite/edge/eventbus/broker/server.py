@@ -85,7 +85,8 @@ class BrokerServer:
         journal: SqliteJournal | None = None,
         host_is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._broker, self._who, self._clock, self._threads = broker, who, clock, threads
+        self.who = who
+        self._broker, self._clock, self._threads = broker, clock, threads
         self._journal = journal
         self._host_is_full = host_is_full
         self._clients: dict[Connection, _Client] = {}
@@ -240,18 +241,18 @@ class BrokerServer:
         asking, self._broker.logins = self._broker.logins, []
         for connection in asking:
             name = connection.connect.username
-            certified = connection.peer.certificate_name if self._who.by_certificate else ""
+            certified = connection.peer.certificate_name if self.who.by_certificate else ""
             if certified:
                 self._broker.admit(connection, certified, now)
-            elif name is not None and self._who.passwords is not None:
+            elif name is not None and self.who.passwords is not None:
                 self._tasks.start_soon(self._check, connection, name, connection.connect.password or b"")
-            elif self._who.takes_anonymous(connection.peer.is_local):
+            elif self.who.takes_anonymous(connection.peer.is_local):
                 self._broker.admit(connection, "", now)
             else:
                 connection.refuse(Reason.NOT_AUTHORIZED, "it did not say who it is", now)
 
     async def _check(self, connection: Connection, name: str, given: bytes) -> None:
-        known = (self._who.passwords or {}).get(name)
+        known = (self.who.passwords or {}).get(name)
         async with self._checks:
             if connection.is_over:
                 return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgesite.context import Section
 
-__all__ = ["BrokerSettings", "Who", "read_settings"]
+__all__ = ["BrokerSettings", "Who", "read_settings", "renew_certificate"]
 
 FILE_BYTES: Final = 4 << 20
 
@@ -91,3 +91,10 @@ def _tls(given: Any) -> ssl.SSLContext:
         require_client=bool(given.get("requireCertificate")),
         alpn=(),
     )
+
+
+def renew_certificate(context: ssl.SSLContext, section: Section) -> None:
+    """Show what the files hold now to who connects from now on. Raises OSError: then nothing has changed."""
+    given: Any = section.get("broker") or {}
+    client_ca = Path(given["caFile"]) if given.get("caFile") else None
+    tls.renew(context, Path(given["certFile"]), Path(given["keyFile"]), client_ca=client_ca)
