@@ -66,7 +66,7 @@ def device(number: int) -> dict[str, Any]:
             "namespace": "default",
             "uid": f"uid-{number}",
             "resourceVersion": str(number + 2),
-            "labels": {"description": "a machine"},
+            "labels": {"description": "machine"},
         },
         "spec": {
             "deviceModelRef": {"name": "machine"},
