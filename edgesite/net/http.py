@@ -148,7 +148,14 @@ class HttpServer:
     def admit(self, connection: ServerConnection) -> bool:
         """Count a new connection in; False if there are too many."""
         self._connections[connection] = None
-        return len(self._connections) <= self.limits.connections and not self.closing
+        has_room = len(self._connections) <= self.limits.connections
+        if not has_room and self.limits.makes_room:
+            at_rest = next((one for one in self._connections if not one.busy and one is not connection), None)
+            if at_rest is not None:
+                del self._connections[at_rest]
+                at_rest.abort()
+                has_room = True
+        return has_room and not self.closing
 
     def forget(self, connection: ServerConnection) -> None:
         """A connection ended."""

@@ -30,6 +30,7 @@ class Limits:
     header_bytes: int = 64 * 1024  #: request line and headers; bearer tokens are the largest part of them
     body_bytes: int = 3 * 1024 * 1024  #: of one request, as kube-apiserver
     connections: int = 20_000  #: open at once; above it new ones are refused with 503
+    makes_room: bool = False  #: whether above that the oldest connection at rest is cut in favour of the new one
     pipelined: int = 256  #: requests that may wait on one connection
     head_timeout_s: float = 15.0  #: from the first byte of a request to the end of its headers
     body_timeout_s: float = 60.0  #: without a byte of an expected body

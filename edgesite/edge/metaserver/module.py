@@ -37,7 +37,7 @@ __all__ = ["GATE", "MetaServer", "ProviderGone"]
 
 GATE: Final = "requireAuthorization"
 _LIMITS: Final = Limits(
-    connections=512, pipelined=32, header_bytes=32 * 1024, head_timeout_s=10.0, idle_timeout_s=90.0, body_timeout_s=20.0
+    connections=512, makes_room=True, pipelined=32, header_bytes=32 * 1024, head_timeout_s=10.0, idle_timeout_s=90.0, body_timeout_s=20.0
 )
 _FETCH_AGAIN_S: Final = 3600.0
 _RETRY_S: Final = 5.0
