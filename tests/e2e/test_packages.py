@@ -251,10 +251,16 @@ def test_reload_takes_what_can_be_taken_and_names_the_rest(debian: Machine) -> N
     assert main_pid(debian) == before
 
 
-def test_a_process_that_stands_still_is_replaced_and_the_pod_runs_on(debian: Machine) -> None:
+@pytest.fixture
+def impatient(debian: Machine) -> None:
+    """Of the units, for those who start them after this."""
     debian("mkdir", "-p", "/run/systemd/system/edgesite.service.d")
     debian("tee", "/run/systemd/system/edgesite.service.d/quick.conf", stdin=QUICK)
     debian("systemctl", "daemon-reload")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_that_stands_still_is_replaced_and_the_pod_runs_on(debian: Machine) -> None:
     debian("systemctl", "restart", "edgesite")
     process, stuck = pod_process(debian), main_pid(debian)
     debian("kill", "-STOP", stuck)
@@ -267,6 +273,7 @@ def test_a_process_that_stands_still_is_replaced_and_the_pod_runs_on(debian: Mac
     assert pod_process(debian) == process
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("what", ["thread", "loop"])
 def test_what_stands_still_inside_is_replaced_too(debian: Machine, what: str) -> None:
     """A thread that a module waits for in vain, and a module that holds up the event loop."""
