@@ -1,0 +1,196 @@
+"""Reports of edges, as the cloud takes them: what is merged into a status, what is left out, and what cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesite.client import ObjectKey
+from edgesite.cloud.devicecontroller.objects import pack, unpacked
+from edgesite.cloud.devicecontroller.statuses import Report, Value, merged
+from edgesite.cloud.devicecontroller.upstream import Upstream
+from edgesite.wire.message import Message, MessageMaker
+
+TYPES = {"speed": "int", "temp": "double"}
+DEVICE = {
+    "apiVersion": "devices.kubeedge.io/v1beta1",
+    "kind": "Device",
+    "metadata": {"name": "d", "namespace": "default", "uid": "u", "resourceVersion": "5"},
+    "spec": {
+        "nodeName": "edge-1",
+        "deviceModelRef": {"name": "m"},
+        "properties": [{"name": "speed"}, {"name": "temp"}],
+    },
+}
+
+
+def test_a_report_is_merged_by_property_and_unknown_ones_are_left_out() -> None:
+    first = merged(DEVICE, Report({"temp": Value("1.5", 7), "nonsense": Value("1")}), TYPES)
+    assert first == {
+        "twins": [
+            {"propertyName": "temp", "reported": {"value": "1.5", "metadata": {"timestamp": "7", "type": "double"}}}
+        ]
+    }
+    device = {**DEVICE, "status": first}
+    second = merged(device, Report({"speed": Value("3", 8)}, {"temp": "2"}, "online", "2026-11-20T05:25:57Z"), TYPES)
+    assert [one["propertyName"] for one in second["twins"]] == ["speed", "temp"]
+    assert second["twins"][1]["observedDesired"] == {"value": "2"}
+    assert (second["state"], second["lastOnlineTime"]) == ("online", "2026-11-20T05:25:57Z")
+    assert merged({**DEVICE, "status": second}, Report({"speed": Value("3", 99)}, state="online"), TYPES) == second
+    ended = merged({**DEVICE, "status": second}, Report({"speed": Value(None)}), TYPES)
+    assert [one["propertyName"] for one in ended["twins"]] == ["temp"]
+
+
+class _Statuses:
+    """Takes reports as `Statuses` does, writes at once."""
+
+    def __init__(self) -> None:
+        self.device: dict[str, Any] = DEVICE
+        self.error = None
+
+    def add(self, key: ObjectKey, report: Report) -> Any:
+        self.device = {**self.device, "status": merged(self.device, report, TYPES)}
+        self.done = anyio.Event()
+        self.done.set()
+        return self
+
+
+class _Objects:
+    def find(self, node: str, id_text: str) -> Any:
+        return pack(DEVICE) if node == "edge-1" and id_text in ("d", "default/d") else None
+
+
+class _Bus:
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    async def send(self, module: str, message: Message) -> None:
+        self.sent.append(message)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.statuses, self.bus, self.counted = _Statuses(), _Bus(), list[str]()
+        self.maker = MessageMaker(lambda: 1.0, lambda bits: 7)
+        self.upstream = Upstream(
+            _Objects(),  # type: ignore[arg-type]
+            self.statuses,  # type: ignore[arg-type]
+            self.bus,  # type: ignore[arg-type]
+            self.maker,
+            self._members,
+            self.counted.append,
+            logging.getLogger("test"),
+        )
+
+    async def _members(self, node: str) -> None:
+        self.counted.append(f"members {node}")
+
+    def tell(self, about: str, content: Any, node: str = "edge-1") -> None:
+        message = self.maker.make("twin", "resource", "update", f"node/{node}/{about}", content)
+        anyio.run(self.upstream.handle, message)
+
+    @property
+    def reported(self) -> dict[str, str]:
+        status = self.statuses.device.get("status") or {}
+        return {one["propertyName"]: one["reported"]["value"] for one in status.get("twins") or () if "reported" in one}
+
+
+def edge_updated(value: str, version: int, at_ms: int) -> dict[str, Any]:
+    actual = {"value": value, "metadata": {"timestamp": at_ms}}
+    return {"twin": {"speed": {"actual": actual, "actual_version": {"cloud": 0, "edge": version}}}}
+
+
+@given(
+    st.lists(st.integers(-3600_000, 3600_000), min_size=1, max_size=6).flatmap(
+        lambda steps: st.tuples(st.just(steps), st.lists(st.integers(0, len(steps) - 1), max_size=8))
+    )
+)
+def test_reports_that_are_repeated_late_do_not_come_back(case: tuple[list[int], list[int]]) -> None:
+    """KubeEdge's edge counts up and repeats what was not confirmed; its clock may step between two reports."""
+    steps, repeated = case
+    rig, at_ms, sent = Rig(), 10**12, []
+    for version, step in enumerate(steps, 1):
+        at_ms += step
+        sent.append(edge_updated(str(version), version, at_ms))
+        rig.tell("device/d/twin/edge_updated", sent[-1])
+    seen = max(one["twin"]["speed"]["actual"]["metadata"]["timestamp"] for one in sent)
+    for index in repeated:
+        if sent[index]["twin"]["speed"]["actual"]["metadata"]["timestamp"] < seen or index == len(sent) - 1:
+            rig.tell("device/d/twin/edge_updated", sent[index])
+    if at_ms == seen:  # no step back is in force
+        assert rig.reported == {"speed": str(len(steps))}
+
+
+def test_an_edge_that_begins_to_count_anew_is_believed() -> None:
+    rig = Rig()
+    rig.tell("device/d/twin/edge_updated", edge_updated("1", 50, 1000))
+    rig.tell("device/d/twin/edge_updated", edge_updated("2", 1, 2000))
+    assert rig.reported == {"speed": "2"}
+
+
+def test_a_report_of_many_is_answered_and_of_others_devices_nothing_is_taken() -> None:
+    rig = Rig()
+    content = {"base": 100, "names": ["speed"], "devices": [["default/d", 0, "4", 1], ["default/x", 0, "5", 1]]}
+    rig.tell("devices/reported", content)
+    assert rig.reported == {"speed": "4"}
+    assert [(one.content, one.group) for one in rig.bus.sent] == [("OK", "resource")]
+    rig.tell("devices/reported", {**content, "devices": [["default/d", 0, "9", 1]]}, node="edge-2")
+    assert rig.reported == {"speed": "4"}
+    assert rig.counted == ["refused", "refused"]
+
+
+GARBAGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["twin", "speed", "actual", "device", "base", "names", "devices", "states", "value"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+ABOUT = st.sampled_from(
+    [
+        "devices/reported",
+        "device/d/twin/edge_updated",
+        "device/d/state/update",
+        "device//twin/edge_updated",
+        "membership/detail",
+        "x",
+        "",
+    ]
+)
+
+
+@given(ABOUT, GARBAGE)
+def test_nonsense_is_counted_and_takes_nothing_down(about: str, content: Any) -> None:
+    rig = Rig()
+    rig.tell(about, content)
+    assert rig.reported == {}
+
+
+@pytest.mark.parametrize("told", ["2026-11-20 05:14:13", "2026-11-20T05:14:13Z"])
+def test_a_state_is_written_with_its_time_in_one_form(told: str) -> None:
+    rig = Rig()
+    rig.tell("device/default/d/state/update", {"device": {"name": "d", "state": "OK", "last_online": told}})
+    status = rig.statuses.device["status"]
+    assert status["state"] == "OK"
+    assert status["lastOnlineTime"].endswith("Z")
+    assert rig.bus.sent[0].content == "OK"
+
+
+def test_the_cache_keeps_devices_as_text_and_knows_what_changed() -> None:
+    one = pack(DEVICE)
+    assert unpacked(one)["spec"] == DEVICE["spec"]
+    reported = pack({**DEVICE, "status": {"twins": [{"propertyName": "speed"}]}})
+    assert one["digest"] == reported["digest"]
+    assert one["reported"] != reported["reported"]
+    labelled = pack({**DEVICE, "metadata": {**DEVICE["metadata"], "labels": {"description": "x"}}})  # type: ignore[dict-item]
+    assert one["digest"] != labelled["digest"]
