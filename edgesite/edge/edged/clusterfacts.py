@@ -30,9 +30,10 @@ class ClusterUnknown(Exception):
 
 
 class ClusterFacts:
-    """``beside`` runs a function in a task of the module's."""
+    """``beside`` runs a function in a task of the module's. ``api``: the service that pods are told of in place of the cluster's API."""
 
-    def __init__(self, objects: Objects, beside: Callable[..., None]) -> None:
+    def __init__(self, objects: Objects, beside: Callable[..., None], api: Object | None = None) -> None:
+        self._api = api
         self._objects = objects
         self._beside = beside
         self._asking: dict[str, _Question] = {}
@@ -44,7 +45,10 @@ class ClusterFacts:
             question = self._asking[namespace] = _Question()
             self._beside(self._ask, namespace, question)
         await question.answered.wait()
-        return question.found
+        if self._api is None:
+            return question.found
+        place = (self._api["namespace"], self._api["name"])
+        return [*(one for one in question.found if (one.get("namespace"), one.get("name")) != place), self._api]
 
     async def _ask(self, namespace: str, question: _Question) -> None:
         await anyio.lowlevel.checkpoint()  # whoever asks in the same moment is answered, too

@@ -34,6 +34,7 @@ from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.reload import RELOADS, Reloader
 from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
+from edgesite.edge.edged.serviceenv import api_service
 from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.edge.edged.staticpods import StaticPods, partition
@@ -228,7 +229,11 @@ def _pod_services(
         runtime=runtime,
         meta=meta,
         objects=objects,
-        cluster=ClusterFacts(objects, lambda *work: services.beside(*work)),
+        cluster=ClusterFacts(
+            objects,
+            lambda *work: services.beside(*work),
+            api_service(ctx.settings, settings.master_namespace),
+        ),
         events=events,
         images=Images(
             runtime,

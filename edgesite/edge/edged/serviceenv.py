@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["MASTER", "service_environment"]
+from edgesite.net import address as addresses
+
+__all__ = ["MASTER", "api_service", "service_environment"]
 
 MASTER: Final = "kubernetes"  #: the service of the API, told of whatever the pod wants
 _LETTERS: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz-", "ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+
+
+def api_service(settings: Mapping[str, Any], master_namespace: str = "default") -> Mapping[str, Any] | None:
+    """Return what stands for the service of the API where the settings of an edge lead pods to MetaServer; None where they do not."""
+    manager = (settings.get("modules") or {}).get("metaManager") or {}
+    server = manager.get("metaServer") or {}
+    address = str(server.get("podServer") or "") if server.get("enable") else ""
+    if not address:
+        return None
+    at = addresses.parse(address.partition("://")[2] or address)
+    port = {"name": "https", "port": at.port, "protocol": "TCP"}
+    return {"name": MASTER, "namespace": master_namespace, "clusterIP": at.host, "ports": [port]}
 
 
 def service_environment(
