@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 from mqtt_peers import free_port, mosquitto, publish, resource_of, run, subscriber
+from raw_client import RawClient
 
 from edgesite.edge.eventbus.module import EventBus
 from edgesite.edge.metamanager.module import MetaManager
@@ -70,26 +71,37 @@ async def test_both_ways_and_subscriptions_of_the_cloud(tmp_path: Path) -> None:
 
 
 async def test_a_broker_that_comes_late_goes_and_comes_again(tmp_path: Path) -> None:
-    """What is published meanwhile waits, the newest of it; what was not acknowledged is sent again."""
+    """What is published meanwhile waits, the newest of it. A reader whose session the broker keeps sees what came."""
     port = free_port()
+    lines = persistent(tmp_path, port)
+    reader = RawClient(port, "keeps", 4)
+    async with mosquitto(tmp_path, port, lines) as broker:
+        await reader.connect(clean_start=False)
+        await reader.subscribe("order", 1)
+        await reader.close()
+        broker.terminate()  # it writes its sessions
+        await broker.wait()
     async with bus_rig(MODULES, tmp_path, settings(port, mqttSessionQueueSize=5)) as rig:
         for n in range(7):
             await rig.tell("publish", "order", f"early {n}")
+        expected = [f"early {n}" for n in range(2, 7)]
         for start in range(2):
-            async with mosquitto(tmp_path, port, persistent(tmp_path, port)) as broker:
-                async with subscriber(port, "order", 5, "-q", "1", "-c", "-i", "keeps") as wait:
-                    await connected(rig)
-                    if start:
-                        for n in range(4):
-                            await rig.tell("publish", "order", f"late {n}")
-                    got = await wait()
-                assert got == [f"order early {n}" for n in range(2, 7)] if not start else "order late 3" in got
+            async with mosquitto(tmp_path, port, lines) as broker:
+                await connected(rig)
                 await publish(port, UPDATE, f"{start}")
                 assert (await rig.twin.next()).data() == f"{start}".encode()
-                broker.kill()
+                await reader.connect(clean_start=False)
+                with anyio.fail_after(10):
+                    while len(reader.got) < len(expected):
+                        await reader.ping()
+                await reader.ping()
+                assert [payload.decode() for _, payload, _, _ in reader.taken()] == expected
+                await reader.close()
+                broker.terminate()
                 await away(rig)
-            if not start:
-                await rig.tell("publish", "order", "while away")
+                await broker.wait()
+            await rig.tell("publish", "order", "while away")
+            expected = ["while away"]
         assert rig.host.metrics.get_sample_value("edgesite_eventbus_external_dropped_total") == 2
 
 
