@@ -12,6 +12,7 @@ Source  Kubernetes: service account signing keys and issuer discovery (OpenID Co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AccountKeys", "add_discovery", "load_or_make"]
 
+logger = logging.getLogger(__name__)
 K = TypeVar("K")
 _CACHED: Final = b"cache-control: public, max-age=3600\r\n"
 JWKS_PATH: Final = "/openid/v1/jwks"
@@ -51,9 +53,23 @@ class AccountKeys:
 async def load_or_make(folder: Path, files: Sequence[Path], pki: Pki) -> AccountKeys:
     """Read the keys of the folder and of further files; make the first. Raises OSError, ValueError, PkiError."""
     path = folder / "sa.key"
-    if not path.exists():
+    if not _is_whole(path):
         write_private(path, await pki.make_signing_key())
     return _load(folder, files)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is a key; one that a bad disk has damaged is set aside, and the tokens of its time are lost. Raises OSError."""
+    try:
+        PublicKey.load(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except InvalidKey as exc:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        logger.error("%s was damaged (%s) and is now %s; tokens that it signed are refused", path, exc, aside.name)
+        return False
+    return True
 
 
 def _load(folder: Path, files: Sequence[Path]) -> AccountKeys:

@@ -298,6 +298,10 @@ async def test_keys_change_and_survive_a_restart(tmp_path: Path) -> None:
     (folder / "sa-old.key").unlink()
     async with site_at(data, keys=await keys()) as site:
         assert (await shown(site, text))[0] == 401
+    (folder / "sa.key").write_bytes(b"torn")
+    made_anew = await keys()
+    assert (folder / "sa.key.damaged").read_bytes() == b"torn"
+    assert made_anew.signing is not None
     (folder / "sa-bad.pub").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"sa-bad\.pub"):
         await keys()

@@ -21,7 +21,7 @@ from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube.errors import ApiError
 from edgesite.kube.times import InvalidTime, parse_time
 
-__all__ = ["Token", "get_token"]
+__all__ = ["Token", "due_s", "get_token"]
 
 LIFE_S: Final = 3600
 SPARE: Final = 0.2  #: part of a token's life that is left when another is asked for
@@ -60,8 +60,13 @@ async def get_token(services: PodServices, state: PodState, source: Mapping[str,
     status = answer.get("status") or {}
     life_s = float((answer.get("spec") or {}).get("expirationSeconds") or life_s)  # the cloud may give it a shorter one
     left_s = _left_s(status, life_s, services.clock.time())
-    due_s = min(left_s - life_s * SPARE, left_s - life_s + MOST_S) + services.random.random() * life_s * SPREAD
-    return Token(str(status.get("token", "")).encode(), max(due_s, SOON_S))
+    return Token(str(status.get("token", "")).encode(), due_s(left_s, life_s, services.random.random()))
+
+
+def due_s(left_s: float, life_s: float, draw: float) -> float:
+    """After how long to ask again for a token with so much left of its life; ``draw`` is from 0 to 1."""
+    due = min(left_s - life_s * SPARE, left_s - life_s + MOST_S)
+    return max(due + draw * min(life_s, MOST_S) * SPREAD, SOON_S)
 
 
 def _has_run(state: PodState) -> bool:
