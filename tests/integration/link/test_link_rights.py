@@ -35,6 +35,8 @@ from edgesite.client import Client
 from edgesite.cloud.cloudstream.module import CloudStream
 from edgesite.cloud.devicecontroller.module import DeviceController
 from edgesite.cloud.policycontroller.module import PolicyController
+from edgesite.edge.access.access import Access, Identity, TokenReviewer
+from edgesite.edge.access.module import AccessModule
 from edgesite.edge.devicetwin import Devices, Reported
 from edgesite.edge.devicetwin.module import DeviceTwin
 from edgesite.kube import schema
@@ -151,7 +153,7 @@ async def test_least_rights_are_enough(make_site: SiteMaker) -> None:
         modules = (CloudStream, DeviceController, PolicyController)
         async with site.instance("one", *modules, settings={"cloudStream": ports}) as (port, _):
             site.token = await read_token(admin)
-            async with site.edge("edge-1", DeviceTwin, servers=f"127.0.0.1:{port}") as edge:
+            async with site.edge("edge-1", DeviceTwin, AccessModule, servers=f"127.0.0.1:{port}") as edge:
                 with anyio.fail_after(DEADLINE_S):
                     await _play(edge, admin)
                     await _play_device(edge, admin)
@@ -211,8 +213,15 @@ async def _play(edge: Edge, admin: Client) -> None:
     for type_, name in ASKED:
         with suppress(ApiError):  # most are not there
             await meta.query_remote(type_, "default", name, timeout_s=5)
-    with suppress(ApiError):
+    with suppress(ApiError):  # this API server has no key to sign with
         await meta.token("default", "default", {"spec": {"boundObjectRef": with_token, "audiences": ["api"]}})
+    reviewer = edge.host.services.get(TokenReviewer)  # type: ignore[type-abstract]
+    with pytest.raises(ApiError, match="Unauthorized"):
+        await reviewer.review("forged")
+    known = await reviewer.review("letmein")
+    access = edge.host.services.get(Access)  # type: ignore[type-abstract]
+    assert (await access.decide(known, Attributes("list", resource="pods"))).allowed
+    assert not (await access.decide(Identity("bob"), Attributes("list", resource="pods"))).allowed
     status = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"phase": "Running"}}
     await meta.patch("pod", "default", "web", status)
     await meta.patch("node", "", "edge-1", {"status": {"conditions": []}})
@@ -239,10 +248,10 @@ def _event(pod: dict[str, Any]) -> dict[str, Any]:
 async def _appears(admin: Client, kind: Resource, namespace: str, *, name: str = "") -> None:
     """Wait until there is such an object, of that name if one is given."""
     selector = f"metadata.name={name}" if name else ""
-    while not (await admin.list(kind, namespace, field_selector=selector))["items"]:  # noqa: ASYNC110
+    while not (await admin.list(kind, namespace, field_selector=selector))["items"]:
         await anyio.sleep(0.01)
 
 
 async def _ends(admin: Client, kind: Resource, namespace: str) -> None:
-    while (await admin.list(kind, namespace))["items"]:  # noqa: ASYNC110
+    while (await admin.list(kind, namespace))["items"]:
         await anyio.sleep(0.01)
