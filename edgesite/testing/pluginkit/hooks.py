@@ -161,10 +161,30 @@ def check_resources(host: PluginHost) -> None:
         assert "." in one.group, f"{one.kind}: groups of vendors are domain names, not {one.group!r}"
 
 
+def check_metaserver(host: PluginHost) -> None:
+    from edgesite.kube.requestinfo import parse_path, request_info
+
+    edge = all_settings(host).edges[0]
+    extensions = host.metaserver(edge)
+    _sound(host)
+    taken = {(one.group, one.version, one.plural) for one in BUILTIN}
+    names = [one.name for one in extensions]
+    assert len(set(names)) == len(names), "two extensions of MetaServer have one name"
+    for one in extensions:
+        for row in one.resources():
+            assert isinstance(row, Resource), f"{one.name}: {row!r} is no Resource"
+            assert (row.group, row.version, row.plural) not in taken, f"{row.plural}.{row.group} is a kind of edgesite"
+            assert "." in row.group, f"{row.kind}: groups of vendors are domain names, not {row.group!r}"
+        assert inspect.iscoroutinefunction(one.serve), f"{one.name}.serve must be async"
+        info = request_info("GET", parse_path("/api/v1/namespaces/default/pods/web"), watch=False)
+        assert one.admit(info, None) is None, f"{one.name}.admit raises ApiError, or returns nothing"  # type: ignore[func-returns-value]
+
+
 CHECKS: Final[Mapping[str, Callable[[PluginHost], None]]] = {
     "configuration sections have models with defaults": check_sections,
     "modules say what they are and need": check_modules,
     "commands have names of their own": check_commands,
     "admission answers for every kind": check_admission,
     "kinds are in groups of their own": check_resources,
+    "the API of nodes is added to, and not replaced": check_metaserver,
 }

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgesite.hookspecs import Admission, Command, ConfigSection, impl
+from edgesite.hookspecs import Admission, Command, ConfigSection, MetaServerExtension, impl
 
 if TYPE_CHECKING:
-    from edgesite.context import Module, Settings
+    from edgesite.context import Module, Section, Settings
 
 
 @impl
@@ -29,6 +29,13 @@ def edgesite_admission(settings: Settings) -> Iterable[Admission]:
     from edgesite_example.tags import RequireTags
 
     return [RequireTags()]
+
+
+@impl
+def edgesite_metaserver(settings: Section) -> Iterable[MetaServerExtension]:
+    from edgesite_example.nodeapi import NodeApi
+
+    return [NodeApi(str(settings.modules.greeter.greeting))]
 
 
 @impl

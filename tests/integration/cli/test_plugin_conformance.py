@@ -92,4 +92,4 @@ def test_the_example_passes_as_tests_of_a_vendor() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 passed" in done.stdout
+    assert "15 passed" in done.stdout

@@ -8,7 +8,11 @@ import anyio
 import pytest
 from metaserver_site import OBJECTS, connected, meta_site
 
-from edgesite.kube.resources import CONFIG_MAPS
+from edgesite.edge.metaserver.documents import AGGREGATED
+from edgesite.kube.errors import forbidden
+from edgesite.kube.requestinfo import RequestInfo
+from edgesite.kube.resources import CONFIG_MAPS, Resource
+from edgesite.net.http import Request, Response
 
 pytestmark = pytest.mark.anyio
 
@@ -84,3 +88,36 @@ async def test_without_a_link_what_was_read_is_served(tmp_path: Path) -> None:
         async with site.edge():  # a restart without the cloud
             found = await site.program.get(f"{OBJECTS}/a")
             assert found["data"] == {"x": "1"}
+
+
+async def test_a_plugin_adds_kinds_and_filters(tmp_path: Path) -> None:
+    class Plugin:
+        name = "greetings"
+        kind = Resource("example.org", "v1", "Greeting", "greetings", namespaced=False, verbs=("get", "list"))
+
+        def resources(self) -> list[Resource]:
+            return [self.kind]
+
+        def admit(self, info: RequestInfo, user: object) -> None:
+            if info.verb == "delete":
+                raise forbidden(info.route.resource, info.route.name, "by the plugin")
+
+        async def serve(self, request: Request, info: RequestInfo, user: object) -> Response:
+            return Response(200, {"content-type": "application/json"}, b'{"kind":"GreetingList","items":[]}')
+
+    async with meta_site(tmp_path) as site:
+        host = site.site.world.hooks
+        host.metaserver = lambda settings: [Plugin()]  # type: ignore[method-assign,attr-defined]
+        async with site.both() as program:
+            assert (await program.get("/apis/example.org/v1/greetings"))["kind"] == "GreetingList"
+            groups = {one["name"] for one in (await program.get("/apis"))["groups"]}
+            assert {"example.org", "apps"} <= groups
+            assert (await program.get("/apis/example.org/v1"))["resources"][0]["kind"] == "Greeting"
+            aggregated = await program.get("/apis", accept=AGGREGATED)
+            assert "example.org" in {one["metadata"]["name"] for one in aggregated["items"]}
+            refused = await program.ask("DELETE", f"{OBJECTS}/a")
+            assert refused.status == 403
+            assert b"by the plugin" in refused.body
+        async with site.edge():
+            assert (await site.program.get("/apis/example.org/v1/greetings"))["items"] == []
+            assert "example.org" in {one["name"] for one in (await site.program.get("/apis"))["groups"]}
