@@ -1,0 +1,8 @@
+"""The mapper SDK: who has a machine that speaks some protocol writes a `Driver` of four methods; the rest is here.
+
+One driver class serves as a program of its own, which reaches the edge over DMI, and as a plugin in the edge role's process.
+"""
+
+from edgesite.mapper.driver import Device, DeviceState, Driver, DriverError, Host, Property, Value
+
+__all__ = ["Device", "DeviceState", "Driver", "DriverError", "Host", "Property", "Value"]
