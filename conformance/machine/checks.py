@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ __all__ = ["AFTER", "CHECKS", "LAST"]
 
 _MIB: Final = 1 << 20
 _SLEEP: Final = ("sleep", "1000000")
+_ONE_GIB: Final = {"requests": {"storage": "1Gi"}}
 _PROOF: Final = Path("/var/lib/conformance")
 
 
@@ -179,12 +181,7 @@ def privileged(site: Site) -> str:
 
 def nfs(site: Site) -> str:
     """A volume of a real NFS server by the kernel's client: written, read by the next pod, unmounted; a restart of the server waited for."""
-    export = Path("/srv/share")
-    export.mkdir(parents=True, exist_ok=True)
-    export.chmod(0o777)
-    Path("/etc/exports").write_text(f"{export} {ADDRESS}/24(rw,sync,no_subtree_check,no_root_squash,insecure)\n")
-    host("systemctl", "unmask", "nfs-server.service")
-    host("systemctl", "start", "nfs-server.service")
+    export = _exported()
     volume = {"name": "share", "nfs": {"server": ADDRESS, "path": str(export)}}
     mount = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
     tick = "i=0; while true; do i=$((i+1)); echo $i > /share/ticks; sleep 1; done"
@@ -199,10 +196,58 @@ def nfs(site: Site) -> str:
     site.run(pod("reader", "cat", "/share/ticks", volumes=[volume], container=mount), ("Succeeded",))
     expect(site.logs("reader").strip(), ticks.read_text().strip(), "what the next pod reads")
     site.delete("reader")
-    done = subprocess.run(["findmnt", "-t", "nfs,nfs4"], capture_output=True, text=True, check=False)
-    expect(done.stdout, "", "NFS mounts left")
+
+    def unmounted() -> bool:  # a pod that has ended goes from the API at once
+        return bool(subprocess.run(["findmnt", "-t", "nfs,nfs4"], capture_output=True, check=False).returncode)
+
+    eventually(unmounted, "the end of the mounts", 120)
     host("systemctl", "stop", "nfs-server.service")
     return " ".join(kind.split())
+
+
+def _exported() -> Path:
+    """A folder that this machine's NFS server gives out."""
+    export = Path("/srv/share")
+    export.mkdir(parents=True, exist_ok=True)
+    export.chmod(0o777)
+    Path("/etc/exports").write_text(f"{export} {ADDRESS}/24(rw,sync,no_subtree_check,no_root_squash,insecure)\n")
+    host("systemctl", "unmask", "nfs-server.service")
+    host("systemctl", "start", "nfs-server.service")
+    return export
+
+
+def shares(site: Site) -> str:
+    """A claimed share has its mount options; what the server refuses is told in its words; one that is gone holds up no pod's end."""
+    export = _exported()
+    spec = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    source = {"nfs": {"server": ADDRESS, "path": str(export)}, "mountOptions": ["vers=4.2", "noatime"]}
+    volume = {"kind": "PersistentVolume", "spec": {**spec, **source, "capacity": {"storage": "1Gi"}}}
+    claim = {"kind": "PersistentVolumeClaim", "spec": {**spec, "volumeName": "share", "resources": _ONE_GIB}}
+    for one in (volume, claim):
+        site.kubectl.apply({"apiVersion": "v1", "metadata": {"name": "share"}, **one})
+    mount = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
+    claimed = {"name": "share", "persistentVolumeClaim": {"claimName": "share"}}
+    site.run(pod("user", "sh", "-c", "echo here > /share/user; sleep 1000000", volumes=[claimed], container=mount))
+    eventually(lambda: (export / "user").exists(), "what the pod writes", 60)
+    options = host("findmnt", "-n", "-o", "OPTIONS", "-t", "nfs4").strip()
+    if not {"noatime", "vers=4.2"} <= set(options.split(",")):
+        raise Failed(f"mount options: {options}")
+    missing = {"name": "share", "nfs": {"server": ADDRESS, "path": "/nothing"}}
+    site.kubectl.apply(pod("missing", *_SLEEP, volumes=[missing], container=mount))
+
+    def told(events: Any) -> str:
+        found = [one["message"] for one in events["items"] if one["reason"] == "FailedMount"]
+        return next((one for one in found if "Output: mount.nfs: " in one), "")
+
+    refusal = site.until("get", "events", what="the server's refusal", check=told)
+    host("systemctl", "stop", "nfs-server.service")
+    began = time.monotonic()
+    site.delete("missing", "user")
+    took = time.monotonic() - began
+    done = subprocess.run(["findmnt", "-t", "nfs,nfs4"], capture_output=True, text=True, check=False)
+    expect(done.stdout, "", "NFS mounts left")
+    site.kubectl("delete", "pvc/share", "pv/share", "--wait=true", timeout_s=120)
+    return f"gone {took:.1f} s after the server; {refusal.rpartition('Output: ')[2]}"
 
 
 def netem(site: Site) -> str:
@@ -253,7 +298,7 @@ def ended_in_order(site: Site) -> str:
 
 
 CHECKS: Final[tuple[Callable[[Site], str], ...]] = (
-    *(machine, limits, resize, oom, hugepages, privileged, nfs, eviction, netem),
+    *(machine, limits, resize, oom, hugepages, privileged, nfs, shares, eviction, netem),
 )
 LAST: Final = shutdown  #: the machine is powered off after it
 AFTER: Final = ended_in_order

@@ -21,11 +21,11 @@ __all__ = ["ADDRESS", "CGROUPS", "WAIT_S", "Site", "host", "pod"]
 
 ADDRESS: Final = "10.88.0.1"
 CGROUPS: Final = Path("/sys/fs/cgroup")
-WAIT_S: Final = 240.0  #: an emulated machine takes its time
+WAIT_S: Final = 400.0  #: an emulated machine takes its time
 _DATA: Final = Path("/var/lib/edgesite")
 _KUBELET: Final = {
     "cgroupDriver": "systemd",
-    "evictionHard": {"memory.available": "300Mi", "nodefs.available": "5%", "imagefs.available": "5%"},
+    "evictionHard": {"memory.available": "900Mi", "nodefs.available": "5%", "imagefs.available": "5%"},
     "evictionPressureTransitionPeriod": "5s",
     "shutdownGracePeriod": "60s",
     "shutdownGracePeriodCriticalPods": "10s",
