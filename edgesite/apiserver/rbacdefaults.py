@@ -51,6 +51,8 @@ system:aggregate-to-edit > edit
   W  batch: cronjobs jobs
   W  policy: poddisruptionbudgets
   W  networking.k8s.io: ingresses networkpolicies
+  W  extensions: daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies replicasets replicasets/scale
+  W  extensions: replicationcontrollers/scale
   R,W  coordination.k8s.io: leases
 system:aggregate-to-view > view
   R  core: configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers
@@ -64,6 +66,8 @@ system:aggregate-to-view > view
   R  batch: cronjobs cronjobs/status jobs jobs/status
   R  policy: poddisruptionbudgets poddisruptionbudgets/status
   R  networking.k8s.io: ingresses ingresses/status networkpolicies
+  R  extensions: daemonsets daemonsets/status deployments deployments/scale deployments/status ingresses ingresses/status
+  R  extensions: networkpolicies replicasets replicasets/scale replicasets/status replicationcontrollers/scale
 kubeedge:aggregate-to-edit > edit
   W  devices.kubeedge.io: devices devicemodels
   W  rules.kubeedge.io: rules ruleendpoints
