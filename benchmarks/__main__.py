@@ -24,6 +24,8 @@ NAMES = (
     "quic",
     "hub",
     "resume",
+    "mqtt",
+    "dmi",
 )
 
 
