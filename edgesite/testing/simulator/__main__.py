@@ -34,6 +34,7 @@ WORLDS: Final = {
     "offline": 0.05,
     "api": 0.1,
     "metaserver": 0.15,
+    "devices": 0.1,
     "store": 0.15,
 }
 REPLAY_EVERY: Final = 10

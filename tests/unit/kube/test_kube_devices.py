@@ -20,6 +20,7 @@ ALPHA = "devices.kubeedge.io/v1alpha2"
 BETA = "devices.kubeedge.io/v1beta1"
 NAMES = st.sampled_from(["speed", "temp", "mode", "label"])
 TEXT = st.text("ab<é \n", max_size=3)
+NONE: dict[str, Any] = {}
 DATA = st.dictionaries(
     st.sampled_from(["url", "slaveID", "common", "register", "x"]), TEXT | st.integers() | st.booleans()
 )
@@ -30,10 +31,10 @@ ALPHA_VISITOR = st.fixed_dictionaries(
     optional={
         **CYCLES,
         "modbus": st.fixed_dictionaries(
-            {}, optional={"register": TEXT, "offset": st.integers(), "scale": st.floats(-9, 9)}
+            NONE, optional={"register": TEXT, "offset": st.integers(), "scale": st.floats(-9, 9)}
         ),
         "opcua": st.fixed_dictionaries({"nodeID": TEXT}),
-        "customizedProtocol": st.fixed_dictionaries({}, optional={"protocolName": TEXT, "configData": DATA}),
+        "customizedProtocol": st.fixed_dictionaries(NONE, optional={"protocolName": TEXT, "configData": DATA}),
         "customizedValues": DATA,
     },
 )
@@ -43,12 +44,12 @@ ALPHA_DEVICE = st.fixed_dictionaries(
     {"deviceModelRef": st.just({"name": "m"})},
     optional={
         "protocol": st.fixed_dictionaries(
-            {},
+            NONE,
             optional={
-                "modbus": st.fixed_dictionaries({}, optional={"slaveID": st.integers()}),
+                "modbus": st.fixed_dictionaries(NONE, optional={"slaveID": st.integers()}),
                 "bluetooth": st.fixed_dictionaries({"macAddress": TEXT}),
-                "customizedProtocol": st.fixed_dictionaries({}, optional={"protocolName": TEXT, "configData": DATA}),
-                "common": st.fixed_dictionaries({}, optional={"tcp": DATA, "customizedValues": DATA}),
+                "customizedProtocol": st.fixed_dictionaries(NONE, optional={"protocolName": TEXT, "configData": DATA}),
+                "common": st.fixed_dictionaries(NONE, optional={"tcp": DATA, "customizedValues": DATA}),
             },
         ),
         "nodeSelector": st.sampled_from(
@@ -68,7 +69,7 @@ BETA_PROPERTY = st.fixed_dictionaries(
         **CYCLES,
         "desired": VALUE,
         "visitors": st.fixed_dictionaries(
-            {}, optional={"protocolName": st.sampled_from(["modbus", "x"]), "configData": DATA}
+            NONE, optional={"protocolName": st.sampled_from(["modbus", "x"]), "configData": DATA}
         ),
         "reportToCloud": st.booleans(),
         "pushMethod": st.just({"http": {"port": 80}}),
@@ -80,7 +81,7 @@ BETA_DEVICE = st.fixed_dictionaries(
     optional={
         "nodeName": st.sampled_from(["edge-1", "e"]),
         "protocol": st.fixed_dictionaries(
-            {}, optional={"protocolName": st.sampled_from(["modbus", "opcua", "x"]), "configData": DATA}
+            NONE, optional={"protocolName": st.sampled_from(["modbus", "opcua", "x"]), "configData": DATA}
         ),
         "properties": st.lists(BETA_PROPERTY, min_size=1, **UNIQUE),  # type: ignore[arg-type]
         "methods": st.just([{"name": "go"}]),
@@ -122,7 +123,7 @@ def test_a_v1beta1_device_comes_back_as_it_was(spec: Any, twins: Any) -> None:
 
 
 NUMBERS = st.fixed_dictionaries(
-    {},
+    NONE,
     optional={
         "accessMode": st.sampled_from(["ReadWrite", "ReadOnly"]),
         "defaultValue": st.integers(),
@@ -135,7 +136,7 @@ ALPHA_PROPERTY = st.fixed_dictionaries(
     {"name": NAMES},
     optional={
         "description": TEXT,
-        "type": st.fixed_dictionaries({}, optional={"int": NUMBERS, "double": NUMBERS, "bytes": st.just({})}),
+        "type": st.fixed_dictionaries(NONE, optional={"int": NUMBERS, "double": NUMBERS, "bytes": st.just({})}),
     },
 )
 BETA_MODEL_PROPERTY = st.fixed_dictionaries(
