@@ -124,7 +124,7 @@ class EscalationGuard:
         if self._may(user, "escalate", row.plural, request.namespace, request.name):
             return
         if role.get("aggregationRule") and uncovered(self._rbac.rules_of(user, request.namespace), _EVERYTHING):
-            why = "must have cluster-admin privileges to use an aggregationRule"
+            why = "must have cluster-admin privileges to use the aggregationRule"
             raise errors.forbidden(row.plural, request.name, why, GROUP)
         self._check(request, user, role.get("rules") or ())
 

@@ -16,7 +16,6 @@ from edgesite.apiserver.call import Call, answer
 from edgesite.apiserver.nodeauth import node_of
 from edgesite.apiserver.scheme import parse_body
 from edgesite.kube import errors, json, times
-from edgesite.kube.errors import ApiError
 from edgesite.kube.negotiate import body_format, negotiate
 from edgesite.kube.rbac import Attributes, Rule
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Reviews"]
 
 Object = dict[str, Any]
+AUTHORIZATION: Final = "authorization.k8s.io"
 Allowed = Callable[[User, Attributes], tuple[bool, str]]
 RulesOf = Callable[[User, str], Sequence[Rule]]
 
@@ -72,7 +72,7 @@ class Reviews:
     def _token(self, call: Call, spec: Object) -> Object:
         token = spec.get("token") or ""
         if not token:
-            raise errors.invalid("TokenReview", "", [_required("spec.token")], "authentication.k8s.io")
+            raise errors.bad_request("token is required for TokenReview in authentication")
         audiences = tuple(spec.get("audiences") or ())
         found, why = self._tokens.review(token, audiences or self._api_audiences)
         if found is None:
@@ -84,32 +84,32 @@ class Reviews:
 
     def _access(self, call: Call, spec: Object) -> Object:
         name, groups = spec.get("user") or "", tuple(spec.get("groups") or ())
+        causes = _attribute_causes(spec)
         if not name and not groups:
-            message = "Required value: at least one of user or group must be specified"
-            cause = {"reason": "FieldValueRequired", "message": message, "field": "spec.user"}
-            raise self._invalid(call, cause)
+            causes.append(_cause("spec.user", '""', "at least one of user or group must be specified"))
         extra = {str(key).lower(): tuple(values or ()) for key, values in (spec.get("extra") or {}).items()}
-        return self._status(User(name, groups, spec.get("uid") or "", extra), call, spec)
+        return self._status(User(name, groups, spec.get("uid") or "", extra), spec, causes)
 
     def _local_access(self, call: Call, spec: Object) -> Object:
-        wanted = spec.get("resourceAttributes") or {}
-        if not spec.get("resourceAttributes"):
-            raise self._refused(call, "must be specified", "spec.resourceAttributes")
-        if spec.get("nonResourceAttributes"):
-            raise self._refused(call, "disallowed on this kind of request", "spec.nonResourceAttributes")
-        if wanted.get("namespace", "") != call.route.namespace:
+        resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        if plain is not None and resource is None:
+            shown = _shown_plain(plain)
+            causes = [_cause("spec.nonResourceAttributes", shown, "disallowed on this kind of request")]
+            raise errors.invalid("", "", causes, AUTHORIZATION)
+        namespace = (resource or {}).get("namespace") or ""
+        if resource is not None and namespace != call.route.namespace:
             why = "must match metadata.namespace"
-            raise self._refused(call, why, "spec.resourceAttributes.namespace")
+            causes = [_cause("spec.resourceAttributes.namespace", f'"{namespace}"', why)]
+            raise errors.invalid("", "", causes, AUTHORIZATION)
         return self._access(call, spec)
 
     def _own_access(self, call: Call, spec: Object) -> Object:
-        return self._status(call.user, call, spec)
+        return self._status(call.user, spec, _attribute_causes(spec))
 
-    def _status(self, user: User, call: Call, spec: Object) -> Object:
+    def _status(self, user: User, spec: Object, causes: list[dict[str, str]]) -> Object:
+        if causes:
+            raise errors.invalid("", "", causes, AUTHORIZATION)
         resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-        if (resource is None) is (plain is None):
-            why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-            raise self._refused(call, why, "spec.resourceAttributes")
         if plain is not None:
             wanted = Attributes(plain.get("verb") or "", plain.get("path") or "")
         else:
@@ -137,13 +137,6 @@ class Reviews:
             }
         return status
 
-    def _refused(self, call: Call, why: str, field: str) -> ApiError:
-        cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {why}", "field": field}
-        return self._invalid(call, cause)
-
-    def _invalid(self, call: Call, cause: dict[str, str]) -> ApiError:
-        return errors.invalid(call.kind.resource.kind, "", [cause], call.kind.resource.group)
-
 
 _RESOURCE_ATTRIBUTES: Final = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
 _RESOURCE_RULE: Final = ("verbs", "apiGroups", "resources", "resourceNames")
@@ -166,5 +159,20 @@ def _field_selector(given: Object) -> str:
     return ",".join(parts)
 
 
-def _required(field: str) -> dict[str, str]:
-    return {"reason": "FieldValueRequired", "message": "Required value", "field": field}
+def _attribute_causes(spec: Object) -> list[dict[str, str]]:
+    resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource is not None and plain is not None:
+        why = "cannot be specified in combination with resourceAttributes"
+        return [_cause("spec.nonResourceAttributes", _shown_plain(plain), why)]
+    if resource is None and plain is None:
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        return [_cause("spec.resourceAttributes", '"null"', why)]
+    return []
+
+
+def _shown_plain(plain: Object) -> str:
+    return f'authorization.NonResourceAttributes{{Path:"{plain.get("path") or ""}", Verb:"{plain.get("verb") or ""}"}}'
+
+
+def _cause(field: str, value: str, why: str) -> dict[str, str]:
+    return {"reason": "FieldValueInvalid", "message": f"Invalid value: {value}: {why}", "field": field}

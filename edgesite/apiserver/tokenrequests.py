@@ -86,18 +86,18 @@ class TokenRequests:
         seconds = spec.setdefault("expirationSeconds", DEFAULT_S)
         spec.setdefault("boundObjectRef", None)
         if seconds < LEAST_S:
-            raise self._invalid(route.name, seconds, "may not specify a duration less than 10 minutes")
+            raise self._invalid(seconds, "may not specify a duration less than 10 minutes")
         if seconds > MOST_S:
-            raise self._invalid(route.name, seconds, "may not specify a duration larger than 2^32 seconds")
+            raise self._invalid(seconds, "may not specify a duration larger than 2^32 seconds")
         return request
 
-    def _invalid(self, name: str, seconds: int, why: str) -> errors.ApiError:
+    def _invalid(self, seconds: int, why: str) -> errors.ApiError:
         cause = {
             "reason": "FieldValueInvalid",
             "message": f"Invalid value: {seconds}: {why}",
             "field": "spec.expirationSeconds",
         }
-        return errors.invalid(KIND, name, [cause], GROUP)
+        return errors.invalid(KIND, "", [cause], GROUP)
 
     def _life(self, call: Call, spec: Object) -> tuple[float, float]:
         """How long the token is good, and after how long its use is worth a warning (0: never)."""
@@ -128,7 +128,8 @@ class TokenRequests:
         kind, name, account = reference.get("kind") or "", reference.get("name") or "", call.route.name
         row = BINDABLE.get(kind)
         if row is None or "/" in (reference.get("apiVersion") or ""):  # of another group
-            raise errors.bad_request(f"cannot bind token to object of type {reference.get('apiVersion')}, Kind={kind}")
+            group, _, version = (reference.get("apiVersion") or "").rpartition("/")
+            raise errors.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         if not name:
             raise errors.bad_request("a bound object needs a name")
         found = self._find(row, call.route.namespace if row.namespaced else "", name)
@@ -138,7 +139,7 @@ class TokenRequests:
                 f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
                 "The object might have been deleted and then recreated"
             )
-            raise errors.conflict(row.plural, name, why, row.group)
+            raise errors.conflict(kind, name, why, row.group)
         bound = [Bound(kind, name, uid)]
         if kind == "Pod":
             pod_spec = found.get("spec") or {}

@@ -361,6 +361,6 @@ def described(rule: Rule) -> str:
     parts = []
     for title, field in _SHOWN:
         if rule.get(field):
-            values = ", ".join(f'"{one}"' for one in rule[field])
+            values = " ".join(f'"{one}"' for one in rule[field])
             parts.append(f"{title}:[{values}]")
     return "{" + ", ".join(parts) + "}"

@@ -125,7 +125,7 @@ async def test_nobody_grants_more_than_they_hold(site: Site) -> None:
         'roles.rbac.authorization.k8s.io "more" is forbidden: user "bob" (groups=["dev" "system:authenticated"]) is attempting '
         "to grant RBAC permissions not currently held:\n"
         '{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}\n'
-        '{APIGroups:[""], Resources:["secrets"], Verbs:["get", "delete"]}',
+        '{APIGroups:[""], Resources:["secrets"], Verbs:["get" "delete"]}',
     )
     assert (await bob.patch(f"{ROLES}/fine", role("fine", "*", "pods"))).status == 403
     assert (await bob.post(BINDINGS, binding("a", "reader", "eve"))).status == 201
@@ -193,6 +193,18 @@ async def test_reviews_tell_of_roles(site: Site) -> None:
     assert (await site.post(local, {"spec": {"user": "bob", "resourceAttributes": wanted}})).obj["status"]["allowed"]
     other = {**wanted, "namespace": "kube-system"}
     assert (await site.post(local, {"spec": {"user": "bob", "resourceAttributes": other}})).status == 422
+    for target, spec, causes in (
+        (f"{REVIEWS}/subjectaccessreviews", {}, ["spec.resourceAttributes", "spec.user"]),
+        (f"{REVIEWS}/subjectaccessreviews", {"user": "a"}, ["spec.resourceAttributes"]),
+        (local, {"user": "a", "nonResourceAttributes": {"path": "/"}}, ["spec.nonResourceAttributes"]),
+        (
+            f"{REVIEWS}/selfsubjectaccessreviews",
+            {"resourceAttributes": {}, "nonResourceAttributes": {}},
+            ["spec.nonResourceAttributes"],
+        ),
+    ):
+        refused = await site.post(target, {"spec": spec})
+        assert (refused.status, [one["field"] for one in refused.obj["details"]["causes"]]) == (422, causes)
     rules = await site.as_user("bob").post(f"{REVIEWS}/selfsubjectrulesreviews", {"spec": {"namespace": "default"}})
     status = rules.obj["status"]
     assert {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]} in status["resourceRules"]
