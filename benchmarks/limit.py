@@ -243,13 +243,21 @@ def _runtime(name: str, folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     if name == "process":
         yield ("--runtime", "process"), "host"
         return
-    with containerd() as daemon:
-        root = f"/eslim{os.getpid()}"
-        kubelet = "modules.edged.tailoredKubeletConfig"
-        yield (
-            ("--runtime", "cri", "--cri-endpoint", daemon.endpoint, "--set", f"{kubelet}.cgroupRoot={root}"),
-            BUSYBOX,
-        )
+    root = f"eslim{os.getpid()}pods"
+    setting = f"modules.edged.tailoredKubeletConfig.cgroupRoot=/{root}"
+    try:
+        with containerd() as daemon:
+            yield ("--runtime", "cri", "--cri-endpoint", daemon.endpoint, "--set", setting), BUSYBOX
+    finally:
+        for top in (*ROOT.glob(f"*/{root}"), ROOT / root):
+            _remove_groups(top)
+
+
+def _remove_groups(top: Path) -> None:
+    """Remove empty cgroups, the lowest first."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def main() -> int:
