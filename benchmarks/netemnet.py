@@ -39,7 +39,7 @@ class NetemNet:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What netem says of packets."""
+        """What netem says of packets, for each interface since it was last up."""
         found = dict.fromkeys(_COUNTED.values(), 0)
         for space in self._spaces:
             words = ["tc", "-n", space, "-s", "-j", "qdisc", "show", "dev", INTERFACE]
