@@ -1,6 +1,9 @@
 """Publications of MQTT clients on their way to DeviceTwin and to the cloud.
 
-Bounds  `COUNT` publications and `BYTES` in each queue: the broker then reads its clients no more until there is room, so nothing is lost here.
+While there is no link, publications for the cloud wait here, and arrive afterwards; KubeEdge loses them.
+
+Bounds  `COUNT` publications and `BYTES` in each queue: the broker then reads its clients no more until there is room, so nothing is lost here. But
+        of those that wait for a link the oldest are dropped, and counted: an outage of the cloud must not stop the site.
 Source  KubeEdge v1.12.7, edge/pkg/eventbus/mqtt (messages to group twin and to group hub).
 """
 
@@ -34,6 +37,8 @@ class _Queue:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.size = 0
         self.came = anyio.Event()
+        self.open = anyio.Event()
+        self.open.set()
 
     @property
     def is_full(self) -> bool:
@@ -49,15 +54,26 @@ class Incoming:
         self._cloud = _Queue("hub", self._for_cloud)
         self._room = anyio.Event()
         self._filled = False
+        self.dropped = 0
         self.on_room: Callable[[], None] = lambda: None
 
     @property
     def is_full(self) -> bool:
-        return self._twin.is_full or self._cloud.is_full
+        return self._twin.is_full or (self._cloud.is_full and self._cloud.open.is_set())
+
+    def set_linked(self, is_linked: bool) -> None:
+        """Whether the cloud can be reached."""
+        if not is_linked and self._cloud.open.is_set():
+            self._cloud.open = anyio.Event()
+        elif is_linked:
+            self._cloud.open.set()
 
     def put(self, topic: str, payload: bytes) -> None:
         """Take a publication, also where it is full: whoever gives many looks at `is_full`."""
         queue = self._twin if belongs_to_twin(topic) else self._cloud
+        if queue.is_full and not queue.open.is_set():
+            queue.size -= len(queue.waiting.popleft()[1])
+            self.dropped += 1
         queue.waiting.append((topic, payload))
         queue.size += len(payload)
         self._filled = self._filled or queue.is_full
@@ -81,6 +97,7 @@ class Incoming:
             queue.came = anyio.Event()
             if not queue.waiting:
                 await queue.came.wait()
+            await queue.open.wait()
             for _ in range(min(_TURN, len(queue.waiting))):
                 topic, payload = queue.waiting.popleft()
                 queue.size -= len(payload)

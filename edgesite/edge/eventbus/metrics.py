@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from edgesite.edge.eventbus.external import ExternalBroker
+    from edgesite.edge.eventbus.incoming import Incoming
     from edgesite.edge.eventbus.internal import InternalBroker
 
 __all__ = ["Metrics"]
@@ -27,19 +28,23 @@ class Metrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self.published = Counter(f"{_NAME}_published", "Publications of edgecore's own", registry=registry)
         self.refused = Counter(f"{_NAME}_refused", "Messages that could not be carried out", registry=registry)
+        self._incoming: Incoming | None = None
         self._internal: InternalBroker | None = None
         self._external: ExternalBroker | None = None
         registry.register(self)
 
-    def follow(self, internal: InternalBroker | None, external: ExternalBroker | None) -> None:
-        """These are the brokers from now on."""
-        self._internal, self._external = internal, external
+    def follow(self, incoming: Incoming, internal: InternalBroker | None, external: ExternalBroker | None) -> None:
+        """These are counted from now on."""
+        self._incoming, self._internal, self._external = incoming, internal, external
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
+        if self._incoming is not None:
+            told = "Publications for the cloud that were given up while there was no link"
+            yield CounterMetricFamily(f"{_NAME}_uploads_dropped", told, value=self._incoming.dropped)
         if self._external is not None:
             yield GaugeMetricFamily(
                 f"{_NAME}_external_connected",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 
+from edgesite.edge.edgehub.link import CONNECTED, Link
 from edgesite.edge.eventbus.external import ExternalBroker
 from edgesite.edge.eventbus.incoming import Incoming
 from edgesite.edge.eventbus.interest import Interest
@@ -25,7 +26,7 @@ from edgesite.edge.eventbus.subscriptions import Subscriptions
 from edgesite.edge.eventbus.topics import FIXED, auth_topic
 from edgesite.edge.metamanager.store import StoreError
 from edgesite.kube import json
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker
+from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 from edgesite.wire.mqtt.packets import ProtocolError
 from edgesite.wire.mqtt.topics import check_filter, is_topic
 
@@ -93,7 +94,7 @@ class _Run:
             self._external.on_refused = self._forget
         self._tasks = anyio.create_task_group()
         self._said: set[str] = set()
-        metrics.follow(self._internal, self._external)
+        metrics.follow(self._incoming, self._internal, self._external)
 
     def _topics(self) -> Iterator[str]:
         yield from FIXED
@@ -103,6 +104,8 @@ class _Run:
         ctx = self._ctx
         await self._subscriptions.load()
         inbox = ctx.bus.join("eventbus", "bus")
+        link = ctx.services.find(Link)  # type: ignore[type-abstract]
+        self._incoming.set_linked(link is None or link.connected)
         async with self._tasks as tasks:
             tasks.start_soon(self._incoming.run)
             if self._external is not None:
@@ -146,8 +149,10 @@ class _Run:
                 case "get_result":
                     if message.resource == "auth_info":
                         self._publish(auth_topic(self._ctx.node_name), json.dumps(message.content))
+                case Operation.CONNECT:
+                    self._incoming.set_linked(message.content == CONNECTED)
                 case _:
-                    return  # "connect" and what others may tell the group
+                    return  # what others may tell the group
         except (ProtocolError, InvalidMessage, ValueError, TypeError) as exc:
             self._refuse(message, exc)
         except StoreError as exc:

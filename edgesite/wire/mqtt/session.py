@@ -44,6 +44,7 @@ class Limits:
     held_bytes: int = 64 << 20  #: of all sessions
     retained: int = 10_000
     retained_bytes: int = 16 << 20
+    offered: int = 100_000  #: retained messages that wait for clients to have room, of all
     aliases: int = 32
     connect_s: float = 10.0  #: until CONNECT has come and is answered
     out_bytes: int = 256 << 10  #: given to a connection at once
@@ -51,7 +52,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened; only ever grows, but for ``held_bytes``."""
+    """What has happened; only ever grows, but for the last two."""
 
     received: int = 0
     sent: int = 0
@@ -64,6 +65,7 @@ class Counts:
     broken: int = 0  #: connections ended for what they sent
     retained_refused: int = 0
     held_bytes: int = 0
+    offered: int = 0  #: retained messages that wait for clients to have room
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -253,9 +255,10 @@ class Session:
         """Deliver what these topics retain, at the pace of the client: each as it is when its turn comes, so never an older one after a
         newer one."""
         for topic in topics:
-            if len(self._retained) >= 2 * self._owner.limits.retained:
+            if self._owner.counts.offered >= self._owner.limits.offered:
                 self._owner.counts.dropped_full += 1
                 break
+            self._owner.counts.offered += 1
             self._retained.append((topic, grant))
         self.pump(now)
 
@@ -265,6 +268,7 @@ class Session:
         connection = self.connection
         while self._retained and connection is not None and not self._waiting and connection.has_room:
             topic, grant = self._retained.popleft()
+            self._owner.counts.offered -= 1
             message = self._owner.retained_at(topic, self, now)
             if message is not None:
                 ids = (grant.id,) if grant.id else ()
@@ -372,6 +376,7 @@ class Session:
             if not parcel.qos:
                 self._count(-parcel.message.size)
         self._waiting.clear()
+        self._owner.counts.offered -= len(self._retained)
         self._retained.clear()
         self._sent = len(self.held)
         self.ends_at = now + self.expiry_s

@@ -11,7 +11,8 @@ import pytest
 from mqtt_peers import free_port, publish, resource_of, subscriber
 
 from edgesite.context import Section
-from edgesite.edge.eventbus import Interest
+from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED
+from edgesite.edge.eventbus import Interest, incoming
 from edgesite.edge.eventbus.module import EventBus
 from edgesite.edge.metamanager.module import MetaManager
 from edgesite.testing.busrig import bus_rig, event_bus
@@ -146,3 +147,22 @@ async def test_users_and_rights_are_taken_over_while_it_runs(tmp_path: Path) -> 
         module.reload(section)
         await publish(port, UPDATE, "{}", *anna, "two", "-q", "1")
         assert not rig.twin.messages
+
+
+async def test_what_is_for_the_cloud_waits_for_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KubeEdge loses it. The newest is kept, and nobody is held up."""
+    monkeypatch.setattr(incoming, "COUNT", 3)
+    port = free_port()
+    async with bus_rig(MODULES, tmp_path, settings(port)) as rig:
+        await rig.tell("connect", "node/connection", DISCONNECTED)
+        async with subscriber(port, "order", 1) as wait:
+            await rig.tell("publish", "order", "x")
+            await wait()
+        for n in range(5):
+            await publish(port, "app/user/x", str(n), "-q", "1")
+        await publish(port, UPDATE, "{}", "-q", "1")
+        await rig.twin.next()
+        assert not rig.cloud.messages
+        assert rig.host.metrics.get_sample_value("edgesite_eventbus_uploads_dropped_total") == 2
+        await rig.tell("connect", "node/connection", CONNECTED)
+        assert [(await rig.cloud.next()).content for _ in range(3)] == ["2", "3", "4"]

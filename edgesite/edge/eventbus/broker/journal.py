@@ -2,7 +2,7 @@
 
 Changes are gathered and written in one transaction; what somebody waits for (an acknowledgement) at once, ends of messages within `LAZY_S`, retained
 messages of QoS 0 within `RETAINED_S`, each topic once. If the disk refuses, the same changes are tried again until it takes them:
-nothing is acknowledged meanwhile, and clients are not read beyond `FULL` changes.
+nothing is acknowledged meanwhile, and clients are not read beyond `FULL` changes or `BYTES` of messages in them.
 
 Units   Seconds. An expiry that was under way begins anew at a restart: clocks at the edge may be wrong, and are not asked.
 Errors  OSError, apsw.Error from `open` alone. A damaged file is set aside and begun anew.
@@ -33,6 +33,7 @@ __all__ = ["FULL", "SqliteJournal"]
 
 logger = logging.getLogger(__name__)
 FULL: Final = 10_000
+BYTES: Final = 16 << 20
 LAZY_S: Final = 1.0
 RETAINED_S: Final = 30.0
 SCHEMA: Final = 1
@@ -68,13 +69,14 @@ class SqliteJournal:
         self._retained: dict[str, Message] = {}  # of QoS 0, not written yet
         self._retained_at = 0.0
         self._writing = 0  # changes under way
+        self._size = 0  # of messages in changes
         self._urgent = False
         self._lazy_at = 0.0
         self._wake = anyio.Event()
 
     @property
     def is_full(self) -> bool:
-        return len(self._changes) + self._writing >= FULL
+        return len(self._changes) + self._writing >= FULL or self._size >= BYTES
 
     # What the broker tells
 
@@ -136,6 +138,7 @@ class SqliteJournal:
     def _message(self, message: Message) -> tuple[str, bytes, bytes | None, float | None]:
         left = None if message.expires_at is None else message.expires_at - self._clock.monotonic()
         packed = props.encode(message.properties) if message.properties else None
+        self._size += len(message.payload)
         return message.topic, message.payload, packed, left
 
     def _tell(self, sql: str, *values: Any) -> None:
@@ -175,7 +178,7 @@ class SqliteJournal:
 
     async def _write(self, stored: Callable[[int], None]) -> None:
         self._urgent = False
-        upto, changes = self.sequence, self._take()
+        upto, changes, size = self.sequence, self._take(), self._size
         self._writing = len(changes)
         wait_s, said = _FIRST_S, False
         while changes:
@@ -191,6 +194,7 @@ class SqliteJournal:
         if said:
             logger.warning("the disk takes messages of the MQTT broker again")
         self._writing = 0
+        self._size -= size
         stored(upto)
 
     def _take(self) -> list[_Change]:

@@ -7,7 +7,8 @@
 Clients are not read while the journal or the host has too much to do: the kernel, then the client, holds what comes.
 
 Errors  OSError from `listen`. What a client does wrong ends its connection, is counted, and logged (one line a minute).
-Bounds  `HELD_BYTES` of packets that are not complete; `CHECKS` passwords checked at once; `LEAVE_S` for a client that does not take our last words.
+Bounds  `HELD_BYTES` of packets that are not complete; `UNSENT_BYTES` that clients are slow to take, beyond which the next slow one goes; `CHECKS` passwords
+        checked at once; `LEAVE_S` for a client that does not take our last words.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ __all__ = ["BrokerServer"]
 
 logger = logging.getLogger(__name__)
 HELD_BYTES: Final = 32 << 20
-CHECKS: Final = 2
+UNSENT_BYTES: Final = 64 << 20
+CHECKS: Final = 1
 LEAVE_S: Final = 5.0
 _LOG_S: Final = 60.0
 _PROBE_IDLE_S: Final = 300  #: TCP looks for clients that have no keep-alive and are gone
@@ -50,6 +52,7 @@ class _Client(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.connection: Connection | None = None
         self.held = 0
+        self.unsent = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -93,6 +96,7 @@ class BrokerServer:
         self._stopped: dict[_Client, None] = {}  # not read: there is too much to do
         self._leaving: dict[_Client, float] = {}  # until when they may take our last words
         self._held = 0
+        self._unsent = 0
         self._tasks = anyio.create_task_group()
         self._checks = anyio.CapacityLimiter(CHECKS)
         self._armed: float | None = None
@@ -163,15 +167,22 @@ class BrokerServer:
             self._stopped[client] = None
 
     def writable(self, client: _Client, is_writable: bool) -> None:
-        if client.connection is not None:
-            client.connection.set_writable(is_writable, self._clock.monotonic())
-            self.flush()
+        if client.connection is None:
+            return
+        now, unsent = self._clock.monotonic(), 0 if is_writable else client.transport.get_write_buffer_size()
+        self._unsent += unsent - client.unsent
+        client.unsent = unsent
+        client.connection.set_writable(is_writable, now)
+        if self._unsent > UNSENT_BYTES and not is_writable:
+            client.connection.fail(ProtocolError(Reason.QUOTA, "too much that slow clients do not take"), now)
+        self.flush()
 
     def left(self, client: _Client) -> None:
         self._stopped.pop(client, None)
         self._leaving.pop(client, None)
         if client.connection is not None:
             self._held -= client.held
+            self._unsent -= client.unsent
             self._clients.pop(client.connection, None)
             client.connection.lost(self._clock.monotonic())
             self.flush()
