@@ -20,6 +20,7 @@ import anyio
 from edgesite.edge.metaserver.cloudlink import ANSWER_S, CloudLink, LinkLost, Phase
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, internal, method_not_allowed, unavailable
+from edgesite.kube.rbac import Attributes, Verdict
 from edgesite.kube.requestinfo import parse_path
 from edgesite.wire import application
 from edgesite.wire.application import Application, Outcome, Place
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["KubeEdgeCloud"]
 
 LIST_AGAIN_S: Final = 300.0
+_REVIEWS: Final = "authorization.k8s.io"
 _JSON: Final = {"content-type": "application/json"}
 _INTEGERS: Final = frozenset({"limit", "timeoutSeconds", "gracePeriodSeconds"})
 _BOOLEANS: Final = frozenset({"watch", "allowWatchBookmarks", "force", "sendInitialEvents", "orphanDependents"})
@@ -111,6 +113,23 @@ class KubeEdgeCloud:
             return Outcome.of(answer.object())
         except InvalidMessage as exc:
             raise unavailable(f"the cloud's answer cannot be read: {exc}") from exc
+
+    async def may(self, token: str, wanted: Attributes) -> Verdict:
+        """Whether the bearer of a token may do something, by the API's own word to the bearer. Raises ApiError: 401 for a token that is none."""
+        if wanted.is_resource:
+            names = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
+            spec = {"resourceAttributes": {name: value for name in names if (value := getattr(wanted, name))}}
+        else:
+            spec = {"nonResourceAttributes": {"verb": wanted.verb, "path": wanted.path}}
+        review = {"kind": "SelfSubjectAccessReview", "apiVersion": f"{_REVIEWS}/v1", "spec": spec}
+        place = Place(_REVIEWS, "v1", "selfsubjectaccessreviews")
+        options = json.dumps({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"})
+        asked = Application(self._node, place.key(), "create", options, json.dumps(review), token=f"Bearer {token}")
+        outcome = await self._apply(asked)
+        if not outcome.approved:
+            raise _refusal(outcome)
+        status = json.loads(outcome.body).get("status") or {}
+        return Verdict(bool(status.get("allowed")), str(status.get("reason") or ""))
 
     async def watch(self, key: ScopeKey, token: str) -> None:
         """Have the cloud send what happens in a scope. Raises ApiError."""

@@ -37,7 +37,13 @@ __all__ = ["GATE", "MetaServer", "ProviderGone"]
 
 GATE: Final = "requireAuthorization"
 _LIMITS: Final = Limits(
-    connections=512, makes_room=True, pipelined=32, header_bytes=32 * 1024, head_timeout_s=10.0, idle_timeout_s=90.0, body_timeout_s=20.0
+    connections=512,
+    makes_room=True,
+    pipelined=32,
+    header_bytes=32 * 1024,
+    head_timeout_s=10.0,
+    idle_timeout_s=90.0,
+    body_timeout_s=20.0,
 )
 _FETCH_AGAIN_S: Final = 3600.0
 _RETRY_S: Final = 5.0
@@ -70,7 +76,7 @@ class MetaServer:
         documents = Documents(ctx, replica, link, upstream, rows)
         async with anyio.create_task_group() as tasks:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
-            guard = _guard(ctx, link, secure=secure)
+            guard = _guard(ctx, link, kubeedge, secure=secure)
             api = MetaApi(ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, extensions)
             server = HttpServer(
                 api.handle,
@@ -90,12 +96,12 @@ class MetaServer:
                 await anyio.sleep_forever()
 
 
-def _guard(ctx: Context, link: CloudLink, *, secure: bool) -> Guard:
+def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, *, secure: bool) -> Guard:
     if not secure:
         return Open()
     audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
     offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
-    return TokenGuard(ctx, link, audiences=audiences, offline_s=offline_s)
+    return TokenGuard(ctx, link, kubeedge, audiences=audiences, offline_s=offline_s)
 
 
 class ProviderGone(RuntimeError):

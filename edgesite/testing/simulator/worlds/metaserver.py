@@ -27,7 +27,7 @@ from edgesite.testing.simulator.world import Scenario, Violation, World
 from edgesite.testing.simulator.worlds.api import serving
 from edgesite.testing.simulator.worlds.site import fetch_token, nodes_ready
 
-__all__ = ["lasting", "scenario"]
+__all__ = ["lasting", "replay", "scenario"]
 
 EQUAL_S: Final = 200.0
 WRITTEN: Final = "written"
@@ -113,11 +113,7 @@ scenario = lasting(120.0)
 
 async def _play(site: Site, seconds: float) -> None:
     world, rng = site.world, site.world.rng
-    site.cloud.host.start()
-    await site.until("serving", lambda: serving(site), 60)
-    await site.until("token there", lambda: fetch_token(site), 60)
-    site.edges["edge-1"].host.start()
-    await site.until("nodes ready", lambda: nodes_ready(site), 60)
+    await _begin(site)
     async with site.client() as client:
         metadata = {"name": WRITTEN, "namespace": "default"}
         obj: dict[str, Any] = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"n": "0"}}
@@ -142,6 +138,80 @@ async def _play(site: Site, seconds: float) -> None:
             await site.until("programs have what the cloud has", lambda: _equal(site, programs), EQUAL_S)
             world.count("rounds that ended equal")
         tasks.cancel_scope.cancel()
+
+
+def replay(seconds: float, *, events_per_s: float = 20.0, up_s: float = 20.0, down_s: float = 10.0) -> Scenario:
+    """Changes at an even rate for so long, over a link that is cut again and again: a program sees each once, in order."""
+
+    async def scenario(world: World) -> None:
+        site = Site(world, edges=1, metaserver=True)
+        await _begin(site)
+        api = NodeApi(site, "edge-1")
+        names = [f"replayed-{n}" for n in range(5)]
+        sent = dict.fromkeys(names, 0)
+        seen = dict.fromkeys(names, 0)
+
+        def learnt(obj: dict[str, Any]) -> None:
+            name, n = obj["metadata"]["name"], int((obj.get("data") or {}).get("n") or 0)
+            if name in seen:
+                if n != seen[name] + 1:
+                    raise Violation(f"{name}: saw {n} after {seen[name]}")
+                seen[name] = n
+
+        async def change() -> None:
+            async with site.client() as client:
+                for name in names:
+                    metadata = {"name": name, "namespace": "default"}
+                    obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"n": "0"}}
+                    await client.create(CONFIG_MAPS, obj)
+                await api_list_done.wait()
+                began = world.loop.time()
+                for n in range(int(seconds * events_per_s)):
+                    name = names[n % len(names)]
+                    sent[name] += 1
+                    await client.patch(CONFIG_MAPS, name, {"data": {"n": str(sent[name])}}, "default")
+                    await anyio.sleep(max(0.0, began + (n + 1) / events_per_s - world.loop.time()))
+            finished.set()
+
+        async def cut() -> None:
+            while True:
+                await anyio.sleep(up_s)
+                world.network.cut("edge-1", "cloud")
+                world.count("cuts")
+                await anyio.sleep(down_s)
+                world.network.heal("edge-1", "cloud")
+
+        async def watch_list() -> None:
+            while set(names) - {name for _, name in program.copy}:  # noqa: ASYNC110 - it lists by itself
+                await anyio.sleep(0.1)
+            api_list_done.set()
+
+        program = Program(api, CONFIG_MAPS, learnt)  # type: ignore[arg-type]
+        api_list_done, finished = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(change)
+            await anyio.sleep(1.0)
+            tasks.start_soon(program.run)
+            await watch_list()
+            tasks.start_soon(cut)
+            await finished.wait()
+
+            async def all_seen() -> str | None:
+                return None if seen == sent else f"sent {sent}, seen {seen}"
+
+            await site.until("all seen", all_seen, EQUAL_S)
+            tasks.cancel_scope.cancel()
+        world.count("events seen", sum(seen.values()))
+
+    return scenario
+
+
+async def _begin(site: Site) -> None:
+    site.cloud.host.start()
+    await site.until("serving", lambda: serving(site), 60)
+    await site.until("token there", lambda: fetch_token(site), 60)
+    site.edges["edge-1"].host.start()
+    await site.until("nodes ready", lambda: nodes_ready(site), 60)
 
 
 async def _equal(site: Site, programs: list[Program]) -> str | None:

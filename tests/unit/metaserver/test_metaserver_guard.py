@@ -1,0 +1,172 @@
+"""Who is let through: how long answers of the cloud are good for, with and without a link."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from edgesite.edge.access.access import Access, Identity, TokenReviewer
+from edgesite.edge.metaserver import guard as guards
+from edgesite.edge.metaserver.cloudlink import Phase
+from edgesite.edge.metaserver.guard import TokenGuard
+from edgesite.kube import json
+from edgesite.kube.errors import ApiError, unauthorized
+from edgesite.kube.rbac import Attributes, Verdict
+from edgesite.kube.requestinfo import parse_path, request_info
+from edgesite.net.http import Headers, Request
+
+pytestmark = pytest.mark.anyio
+NOW = 1_800_000_000.0
+
+
+def token(word: str, expires: float = NOW + 3600) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"sub": word, "exp": expires})).decode().rstrip("=")
+    return f"e30.{claims}.{word}"
+
+
+@dataclass
+class World:
+    """A clock, a link, and a cloud that knows the tokens in ``known``."""
+
+    now: float = 100.0
+    connected: bool = True
+    phase: Phase = Phase.OWN
+    lost_at: float = 0.0
+    known: set[str] = field(default_factory=set)
+    reviews: int = 0
+    decisions: int = 0
+    here: Verdict | None = None
+
+    # the clock
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return NOW + self.now - 100.0
+
+    # the link
+    async def settled(self) -> Phase:
+        return self.phase
+
+    def lose(self) -> None:
+        self.connected, self.lost_at = False, self.now
+
+    # the services
+    def find(self, interface: Any) -> Any:
+        assert interface in (TokenReviewer, Access)
+        return self
+
+    async def review(self, given: str, audiences: Any = ()) -> Identity:
+        self.reviews += 1
+        await anyio.lowlevel.checkpoint()
+        if given not in self.known:
+            raise unauthorized()
+        return Identity("someone")
+
+    async def decide(self, user: Identity, wanted: Attributes) -> Verdict:
+        self.decisions += 1
+        return Verdict(wanted.verb == "get")
+
+    async def decide_here(self, user: Identity, wanted: Attributes) -> Verdict | None:
+        return self.here
+
+    def guard(self, minutes: float = 0.0) -> TokenGuard:
+        ctx = type("Ctx", (), {"clock": self, "services": self, "node_name": "n", "log": logging.getLogger()})()
+        return TokenGuard(ctx, self, self, audiences=(), offline_s=60 * minutes)  # type: ignore[arg-type]
+
+
+async def code(guard: TokenGuard, given: str | None, method: str = "GET", scheme: str = "Bearer") -> int:
+    """200, or the code of the refusal."""
+    raw = [] if given is None else [(b"authorization", f"{scheme} {given}".encode())]
+    path = "/api/v1/namespaces/default/pods/a"
+    request = Request(None, method, path, Headers(raw), b"", None)  # type: ignore[arg-type]
+    try:
+        await guard.admit(request, request_info(method, parse_path(path), watch=False))
+    except ApiError as exc:
+        return exc.code
+    return 200
+
+
+async def test_only_known_bearers_with_leave_come_through() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    assert await code(guard, None) == 401
+    assert await code(guard, token("a"), scheme="Basic") == 401
+    assert await code(guard, "") == 401
+    assert await code(guard, "x" * 20_000) == 401
+    assert await code(guard, token("b")) == 401
+    assert await code(guard, token("a", NOW - 1)) == 401
+    assert await code(guard, token("a")) == 200
+    assert await code(guard, token("a"), "DELETE") == 403
+
+
+async def test_answers_are_kept_for_a_while_and_asked_for_once() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(code, guard, token("a"))
+    assert (world.reviews, world.decisions) == (1, 1)
+    world.known.clear()  # it is revoked
+    world.now += guards.KEPT_S - 1
+    assert await code(guard, token("a")) == 200
+    world.now += 2
+    assert await code(guard, token("a")) == 401
+    asked = world.reviews
+    assert await code(guard, token("a")) == 401
+    assert world.reviews == asked, "refusals are kept, too"
+
+
+async def test_without_a_link_nobody_comes_through_by_default() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    assert await code(guard, token("a")) == 200
+    world.lose()
+    assert await code(guard, token("a")) == 503
+
+
+async def test_tokens_reviewed_shortly_before_are_taken_where_that_is_wanted() -> None:
+    world = World(known={token("a"), token("old"), token("short", NOW + 30)})
+    guard = world.guard(minutes=10)
+    for one in ("a", "old"):
+        assert await code(guard, token(one)) == 200
+    world.now += 700
+    assert await code(guard, token("a")) == 200
+    assert await code(guard, token("b")) == 401
+    world.lose()
+    world.now += 3600 - 710
+    assert await code(guard, token("a")) == 200, "however long the link is lost, while the token lives"
+    assert await code(guard, token("old")) == 503, "reviewed too long before"
+    assert await code(guard, token("b")) == 401
+    assert await code(guard, token("never seen")) == 503
+    assert await code(guard, token("a"), "DELETE") == 503, "that was not decided before"
+    world.here = Verdict(True)
+    assert await code(guard, token("a"), "DELETE") == 200, "what is stored of its account decides"
+    world.here = Verdict(False)
+    assert await code(guard, token("a")) == 403
+    world.now += 100
+    assert await code(guard, token("a")) == 401, "it has expired"
+
+
+async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "REVIEWS_AT_ONCE", 3)
+    world = World()
+    guard = world.guard()
+    codes = []
+
+    async def one(n: int) -> None:
+        codes.append(await code(guard, token(str(n))))
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(10):
+            tasks.start_soon(one, n)
+    assert sorted(set(codes)) == [401, 429]
+    for n in range(2000):
+        await one(n)
+    assert len(guard._identities._kept) <= guards.TOKENS
