@@ -164,7 +164,7 @@ def _install(lib: Path) -> None:
 def _requirements() -> list[metadata.Distribution]:
     """What edgesite requires, all of it. Raises ImageError."""
     found: dict[str, metadata.Distribution] = {}
-    waiting = [Requirement(text).name for text in _project()["dependencies"]]
+    waiting = ["pytest", *(Requirement(text).name for text in _project()["dependencies"])]  # edgesite.testing wants it
     while waiting:
         key = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
         if key in found:

@@ -25,6 +25,15 @@ _MODULES: Final = ("overlay", "br_netfilter", "dummy", "sch_netem", "veth", "bri
 
 
 def main() -> int:
+    """Whatever happens, the machine is powered off in the end."""
+    try:
+        _play_all()
+    finally:
+        subprocess.run(["systemctl", "poweroff"], check=True)
+    return 0
+
+
+def _play_all() -> None:
     host("stty", "-F", str(_REPORT), "raw", "-echo")
     words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
     wanted = [name for name in words.get("conformance.checks", "").split(",") if name]
@@ -55,8 +64,6 @@ def main() -> int:
                     subprocess.run(["systemctl", "poweroff"], check=True)
                     time.sleep(600)  # ended by the shutdown
             site.__exit__(None, None, None)
-    subprocess.run(["systemctl", "poweroff"], check=True)
-    return 0
 
 
 def _prepare() -> str:
