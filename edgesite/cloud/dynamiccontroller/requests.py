@@ -164,8 +164,9 @@ class Requests:
         headers = {name: value for name, value in request.headers.items() if name in _HEADERS_UP}
         if request.body:
             headers.setdefault("content-type", "application/json")
-        transport = self._client.transport if not self._as_caller(headers) else self._callers
-        if transport is self._client.transport and self._impersonate_nodes:
+        as_caller = self._as_caller(headers)
+        transport = self._callers if as_caller else self._client.transport
+        if self._impersonate_nodes and not as_caller:
             headers["impersonate-user"] = f"system:node:{node}"
             headers["impersonate-group"] = "system:nodes"
         status, answered, body = await transport.request(request.method, request.target, headers, request.body)
