@@ -17,7 +17,7 @@ from edgesite.apiserver.accountkeys import JWKS_PATH, AccountKeys, add_discovery
 from edgesite.apiserver.accounttokens import AccountTokens, TokenSettings
 from edgesite.apiserver.admission import Admissions
 from edgesite.apiserver.authn import Authenticator, BearerTokens, ClientCertificates, StaticTokens, User
-from edgesite.apiserver.authz import Authorizer, Masters, PlainPaths
+from edgesite.apiserver.authz import Attributes, Authorizer, Masters, PlainPaths
 from edgesite.apiserver.connect import Connections
 from edgesite.apiserver.conversion import conversions
 from edgesite.apiserver.crds import CustomResources
@@ -35,6 +35,7 @@ from edgesite.apiserver.registry import Registry
 from edgesite.apiserver.reviews import Reviews
 from edgesite.apiserver.scheme import Scheme
 from edgesite.apiserver.server import ApiServer, Parts
+from edgesite.apiserver.signingadmission import SigningGuard
 from edgesite.apiserver.storageplugins import storage_admission
 from edgesite.apiserver.strategies.services import Addresses, Ports, ServiceStrategy
 from edgesite.apiserver.strategies.table import strategy_of
@@ -131,8 +132,12 @@ def assemble(
 ) -> Assembly:
     """Make a server over a store. More ``authenticators`` and ``authorizers`` are asked after the built-in ones."""
     rbac = Rbac(store, kinds)
-    guard = EscalationGuard(rbac, lambda user, wanted: server.allowed(user, wanted))
-    admissions = Admissions([*_builtin_admission(store, kinds, random), guard], plugins)
+
+    def allowed(user: User, wanted: Attributes) -> tuple[bool, str]:
+        return server.allowed(user, wanted)
+
+    guards: list[Admission] = [EscalationGuard(rbac, allowed), SigningGuard(allowed)]
+    admissions = Admissions([*_builtin_admission(store, kinds, random), *guards], plugins)
     registry = Registry(store, kinds, Scheme(schemas), admissions, clock, random)
     _load_allocators(store, kinds)
     views = Views(clock)

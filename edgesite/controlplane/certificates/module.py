@@ -95,12 +95,12 @@ class CertificateController:
         name = request["metadata"]["name"]
         try:
             signer, asked, node_name = check(request)
-            node = self._nodes.get(node_name)
-            if node is None:
+            node = self._nodes.get(node_name) if node_name else None
+            if signer.for_nodes and node is None:
                 raise BadRequest(f"there is no node {node_name}")
             days = min(_DAYS, max(1, int(request["spec"].get("expirationSeconds") or _DAYS * _DAY_S) // _DAY_S))
             ca = await self._ctx.threads.run(_read_ca, self._ctx.data_dir / "pki")
-            names = names_of(node) if signer.takes_names else []
+            names = names_of(node) if signer.takes_names and node is not None else []
             signed = await self._pki.sign_csr(ca, asked, usages=signer.usages, days=days, allowed_names=names)
         except (BadRequest, PkiError) as exc:
             await self._add_condition(request, "Failed", "SignerValidationFailure", str(exc), "status")

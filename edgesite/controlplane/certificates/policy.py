@@ -1,7 +1,8 @@
-"""Which signing requests are a node's own, and what they must be like; pure.
+"""Which signing requests are a node's own, and what requests must be like; pure.
 
     kubernetes.io/kubelet-serving                   the node's API: names and addresses of the node alone
     kubernetes.io/kube-apiserver-client-kubelet     the node towards the API: no names
+    kubernetes.io/kube-apiserver-client             anybody towards the API, once an administrator has approved it: no names
 
 Source  Kubernetes: "Certificates and Certificate Signing Requests" (signers: subjects, usages); KubeEdge v1.17 (169.254.30.10).
 """
@@ -32,11 +33,13 @@ class Signer:
     usages: tuple[str, ...]  #: as `edgesite.net.pki` has them
     required: str  #: the usage that a request must name
     takes_names: bool
+    for_nodes: bool = True
 
 
 SIGNERS: Final = {
     "kubernetes.io/kubelet-serving": Signer(SERVER, "server auth", True),
     "kubernetes.io/kube-apiserver-client-kubelet": Signer(CLIENT, "client auth", False),
+    "kubernetes.io/kube-apiserver-client": Signer(CLIENT, "client auth", False, for_nodes=False),
 }
 _ALWAYS: Final = frozenset({"digital signature", "key encipherment"})
 
@@ -46,7 +49,7 @@ class BadRequest(ValueError):
 
 
 def check(request: Object) -> tuple[Signer, bytes, str]:
-    """Return signer, PKCS #10 and node of a request for one of `SIGNERS`. Raises BadRequest."""
+    """Return signer, PKCS #10 and node ("" where it is not of a node) of a request for one of `SIGNERS`. Raises BadRequest."""
     spec = request["spec"]
     signer = SIGNERS[spec["signerName"]]
     usages = frozenset(spec.get("usages") or ())
@@ -58,6 +61,10 @@ def check(request: Object) -> tuple[Signer, bytes, str]:
     except (ValueError, binascii.Error) as exc:
         raise BadRequest(f"the request cannot be read: {exc}") from exc
     names = [value for key, value in subject if key == "CN"]
+    if not signer.for_nodes:
+        if ("O", "system:masters") in subject or not names:
+            raise BadRequest("the subject must have a common name, and may not be of system:masters")
+        return signer, asked, ""
     if len(subject) != 2 or _GROUP not in subject or not names or not names[0].startswith(_NODE):
         raise BadRequest(f"the subject must be O=system:nodes, CN={_NODE}NAME")
     return signer, asked, names[0].removeprefix(_NODE)
@@ -66,7 +73,7 @@ def check(request: Object) -> tuple[Signer, bytes, str]:
 def is_own(request: Object, node: str) -> bool:
     """Whether the node itself asks."""
     spec = request["spec"]
-    return spec.get("username") == _NODE + node and _GROUP[1] in (spec.get("groups") or ())
+    return bool(node) and spec.get("username") == _NODE + node and _GROUP[1] in (spec.get("groups") or ())
 
 
 def names_of(node: Object) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apiserver_site import Site, site_at
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from edgesite.apiserver.authn import ANONYMOUS
 
@@ -239,3 +245,42 @@ async def test_many_changes_between_two_decisions(site: Site) -> None:
         await site.patch(f"{ROLES}/reader", {"rules": rules})
     await site.post(BINDINGS, binding("b", "reader", "bob", "Role"))
     assert (await site.as_user("bob").get(PODS)).status == 200
+
+
+async def test_approving_needs_the_right_to_the_signer(site: Site) -> None:
+    target, signer = "/apis/certificates.k8s.io/v1/certificatesigningrequests", "kubernetes.io/kube-apiserver-client"
+    await site.post(
+        CLUSTER_ROLES,
+        role(
+            "csr",
+            "create get update",
+            "certificatesigningrequests certificatesigningrequests/approval certificatesigningrequests/status",
+            "certificates.k8s.io",
+        ),
+    )
+    await site.post(CLUSTER_BINDINGS, binding("csr", "csr", "bob"))
+    bob = site.as_user("bob")
+
+    def asked(*organizations: str) -> dict[str, Any]:
+        names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, one) for one in organizations]
+        builder = x509.CertificateSigningRequestBuilder()
+        builder = builder.subject_name(x509.Name([*names, x509.NameAttribute(NameOID.COMMON_NAME, "jane")]))
+        pem = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.PEM)
+        spec = {"request": base64.b64encode(pem).decode(), "signerName": signer, "usages": ["client auth"]}
+        return {"metadata": {"name": "jane"}, "spec": spec}
+
+    refused = await bob.post(target, asked("system:masters"))
+    assert (refused.status, "system:masters group is not allowed" in refused.obj["message"]) == (403, True)
+    made = (await bob.post(target, asked("dev"))).obj
+    made["status"] = {"conditions": [{"type": "Approved", "status": "True", "reason": "x", "message": "y"}]}
+    refused = await bob.put(f"{target}/jane/approval", made)
+    assert f'user not permitted to approve requests with signerName "{signer}"' in refused.obj["message"]
+    await site.post(
+        CLUSTER_ROLES, role("approver", "approve", "signers", "certificates.k8s.io", resourceNames=["kubernetes.io/*"])
+    )
+    await site.post(CLUSTER_BINDINGS, binding("approver", "approver", "bob"))
+    approved = await bob.put(f"{target}/jane/approval", made)
+    assert approved.status == 200
+    signed = {**approved.obj, "status": {**approved.obj["status"], "certificate": base64.b64encode(b"x").decode()}}
+    refused = await bob.put(f"{target}/jane/status", signed)
+    assert "user not permitted to sign requests" in refused.obj["message"]

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.anyio
 
 REQUESTS = next(one for one in BUILTIN if one.plural == "certificatesigningrequests")
 SERVING, CLIENT = "kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"
-USAGE = {SERVING: "server auth", CLIENT: "client auth"}
+USERS = "kubernetes.io/kube-apiserver-client"
+USAGE = {SERVING: "server auth", CLIENT: "client auth", USERS: "client auth"}
 
 
 def pkcs10(name: str, *sans: str, organizations: tuple[str, ...] = ("system:nodes",)) -> bytes:
@@ -129,6 +130,19 @@ async def test_no_names_of_others_are_certified(signing: Site, strange: str) -> 
     await signing.client.create(REQUESTS, request("r", SERVING, pkcs10("system:node:n1", "n1", strange)))
     failed = await signing.until(REQUESTS, having("r", lambda status: "Failed" in types(status)))
     assert "certificate" not in failed["status"]
+
+
+async def test_a_user_gets_a_certificate_once_somebody_has_approved(signing: Site) -> None:
+    jane = pkcs10("jane", organizations=("dev",))
+    made = await signing.client.create(REQUESTS, request("jane", USERS, jane, "jane"))
+    await signing.client.create(REQUESTS, request("last", CLIENT, pkcs10("system:node:n1")))
+    await signing.until(REQUESTS, having("last", lambda status: status.get("certificate")))
+    assert types((await signing.client.get(REQUESTS, "jane")).get("status") or {}) == []
+    approved = {"type": "Approved", "status": "True", "reason": "Known", "message": "hello"}
+    await signing.client.update(REQUESTS, {**made, "status": {"conditions": [approved]}}, subresource="approval")
+    found = await signing.until(REQUESTS, having("jane", lambda status: status.get("certificate")))
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(found["status"]["certificate"]))
+    assert certificate.subject.rfc4514_string() == "CN=jane,O=dev"
 
 
 async def test_a_denial_stands_and_a_status_gives_no_approval(signing: Site) -> None:

@@ -1,11 +1,15 @@
-"""When edged asks for a token anew."""
+"""When edged asks for a token anew, and to whom it belongs."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.edge.edged.volumes.tokens import MOST_S, SOON_S, due_s
+from edgesite.edge.edged.pod import Pod
+from edgesite.edge.edged.volumes.tokens import MOST_S, SOON_S, due_s, only_user
 
 HOUR = 3600.0
 
@@ -26,3 +30,26 @@ def test_never_after_its_end_while_that_is_far_enough(life: float, used: float, 
     assert due >= SOON_S
     assert due <= max(left, SOON_S)
     assert due <= MOST_S * 1.02
+
+
+@pytest.mark.parametrize(
+    ("common", "users", "wanted"),
+    [
+        (None, [None], None),
+        (1000, [None, None], 1000),
+        (None, [1000, 1000], 1000),
+        (1000, [None, 1001], None),
+        (1001, [None, 1001], 1001),
+        (None, [None, 1001], None),
+        (None, [0], 0),
+    ],
+)
+def test_a_token_belongs_to_the_one_user_of_all_containers(
+    common: int | None, users: list[int | None], wanted: int | None
+) -> None:
+    def context(user: int | None) -> dict[str, Any]:
+        return {} if user is None else {"securityContext": {"runAsUser": user}}
+
+    containers = [{"name": f"c{at}", **context(user)} for at, user in enumerate(users)]
+    spec = {"containers": containers[1:], "initContainers": containers[:1], **context(common)}
+    assert only_user(Pod({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})) == wanted

@@ -30,6 +30,7 @@ _NEXT: Final = "..data_tmp"
 class File:
     content: bytes
     mode: int = 0o644
+    user: int | None = None  #: whom it belongs to; None: to us
 
 
 def write_payload(target: Path, payload: Mapping[str, File], version: str, group: int | None = None) -> bool:
@@ -77,8 +78,8 @@ def _write(folder: Path, name: str, file: File, group: int | None) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(handle, "wb") as out:
         out.write(file.content)
-        if group is not None:
-            os.fchown(out.fileno(), -1, group)
+        if group is not None or file.user is not None:
+            os.fchown(out.fileno(), -1 if file.user is None else file.user, -1 if group is None else group)
         os.fchmod(out.fileno(), file.mode)
 
 

@@ -36,7 +36,7 @@ from edgesite.edge.edged.volumes.payload import (
     source_files,
     volume_references,
 )
-from edgesite.edge.edged.volumes.tokens import get_token
+from edgesite.edge.edged.volumes.tokens import get_token, only_user
 
 __all__ = ["IMAGE", "Plan", "VolumePlanner"]
 
@@ -221,11 +221,12 @@ class VolumePlanner:
         mode = DEFAULT_MODE if mode is None else mode
         facts = self._services.node.seen_by(self._state.ips)
         files: dict[str, File] = {}
+        user = only_user(self._state.pod)
         for source in projected_sources(volume):
             if (token := source.get("serviceAccountToken")) is not None:
                 path = token.get("path", "")
                 found = await get_token(self._services, self._state, token, target / path)
-                files[path] = File(found.text, mode if self._group is None else 0o600)
+                files[path] = File(found.text, mode if self._group is None and user is None else 0o600, user)
                 self.again_in(found.renew_s)
             else:
                 files |= source_files(self._state.pod, source, objects, facts, mode)

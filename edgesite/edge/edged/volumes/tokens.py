@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.services import PodServices
 from edgesite.edge.edged.state import PodState
 from edgesite.edge.edged.volumes.payload import VolumeError
 from edgesite.kube.errors import ApiError
 from edgesite.kube.times import InvalidTime, parse_time
 
-__all__ = ["Token", "due_s", "get_token"]
+__all__ = ["Token", "due_s", "get_token", "only_user"]
 
 LIFE_S: Final = 3600
 SPARE: Final = 0.2  #: part of a token's life that is left when another is asked for
@@ -61,6 +62,16 @@ async def get_token(services: PodServices, state: PodState, source: Mapping[str,
     life_s = float((answer.get("spec") or {}).get("expirationSeconds") or life_s)  # the cloud may give it a shorter one
     left_s = _left_s(status, life_s, services.clock.time())
     return Token(str(status.get("token", "")).encode(), due_s(left_s, life_s, services.random.random()))
+
+
+def only_user(pod: Pod) -> int | None:
+    """The one user as whom all containers run, to whom alone tokens then belong; None where it is not said, or differs."""
+    common = (pod.spec.get("securityContext") or {}).get("runAsUser")
+    users = set()
+    for container in (*pod.init_containers, *pod.containers):
+        own = (container.get("securityContext") or {}).get("runAsUser")
+        users.add(common if own is None else own)
+    return users.pop() if len(users) == 1 else None
 
 
 def due_s(left_s: float, life_s: float, draw: float) -> float:
