@@ -14,7 +14,7 @@ from edgesite.testing.simulator.world import Outcome, Violation, World, run
 from edgesite.testing.simulator.worlds import offline
 from edgesite.testing.simulator.worlds.link import lasting
 
-WORLDS = ("store", "api", "site", "link", "restore", "together", "offline", "metaserver")
+WORLDS = ("store", "api", "site", "link", "restore", "together", "offline", "metaserver", "devices")
 
 
 def play(world: str, seed: int) -> Outcome:
