@@ -39,6 +39,9 @@ class CgroupLimits:
     cpu_period_us: int = 100_000
     memory_bytes: int = 0
     pids: int = 0
+    huge_pages: tuple[
+        tuple[str, int], ...
+    ] = ()  #: sizes as the kernel names them ("2MB"), and bytes, of which 0 is none; v2 alone
 
 
 def is_slice(parent: str) -> bool:
@@ -115,6 +118,9 @@ def _values(limits: CgroupLimits, controller: str, folder: Path) -> Iterator[tup
             limits.memory_bytes or more,
         )
         yield "pids.max", str(limits.pids or "max"), 0, more
+        for size, amount in limits.huge_pages:
+            if (folder / f"hugetlb.{size}.max").exists():
+                yield f"hugetlb.{size}.max", str(amount), 0, more
     elif controller == "cpu":
         old = _number(folder / "cpu.cfs_quota_us") / (_number(folder / "cpu.cfs_period_us") or 1)
         yield "cpu.cfs_period_us", str(period), 0, more

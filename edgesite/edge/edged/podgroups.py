@@ -108,6 +108,7 @@ class PodGroups:
             cfs_quota=settings.cpu_cfs_quota,
             period_us=settings.cpu_cfs_period_us,
             pids=max(settings.pod_pids_limit, 0),
+            huge_pages=self._node.huge_page_sizes,
         )
         try:
             self._set_classes(pod, make)

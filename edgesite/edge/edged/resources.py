@@ -133,8 +133,11 @@ def _quota_us(nano: int, period_us: int) -> int:
     return max(-(-nano // 10**6) * period_us // 1000, _MIN_QUOTA_US) if nano else 0
 
 
-def pod_limits(pod: Pod, *, cfs_quota: bool = True, period_us: int = 100_000, pids: int = 0) -> CgroupLimits:
-    """Return what a pod's containers may use together: no more than a limit where each of them has one."""
+def pod_limits(
+    pod: Pod, *, cfs_quota: bool = True, period_us: int = 100_000, pids: int = 0, huge_pages: Iterable[str] = ()
+) -> CgroupLimits:
+    """Return what a pod's containers may use together: no more than a limit where each of them has one. ``huge_pages`` are the sizes
+    that the node has ("2Mi")."""
     containers = (*pod.init_containers, *pod.containers)
 
     def most(resource: str) -> int:
@@ -149,6 +152,9 @@ def pod_limits(pod: Pod, *, cfs_quota: bool = True, period_us: int = 100_000, pi
         cpu_period_us=period_us,
         memory_bytes=most("memory") // _NANO,
         pids=pids,
+        huge_pages=tuple(
+            (f"{size.removesuffix('i')}B", effective_requests(pod, f"hugepages-{size}") // _NANO) for size in huge_pages
+        ),
     )
 
 

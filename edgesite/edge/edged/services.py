@@ -60,6 +60,12 @@ class NodeFacts:
     shutting_down: bool = False  #: The host is about to go; no pod is taken any more.
     stress: frozenset[str] = frozenset()  #: conditions of the node that hold: MemoryPressure, DiskPressure, PIDPressure
 
+    @property
+    def huge_page_sizes(self) -> list[str]:
+        """Those that this host has pages of: "2Mi"."""
+        found = [name for name, amount in self.allocatable_nano.items() if amount]
+        return [name.removeprefix("hugepages-") for name in found if name.startswith("hugepages-")]
+
     def seen_by(self, pod_ips: tuple[str, ...]) -> Facts:
         """What the downward API tells a pod with these addresses."""
         return Facts(self.name, self.ips, pod_ips, self.allocatable_nano)
@@ -100,11 +106,7 @@ class PodServices:
             node.memory_bytes,
             cfs_quota=settings.cpu_cfs_quota,
             period_us=settings.cpu_cfs_period_us,
-            huge_pages=[
-                name.removeprefix("hugepages-")
-                for name, amount in node.allocatable_nano.items()
-                if amount and name.startswith("hugepages-")
-            ],
+            huge_pages=node.huge_page_sizes,
             swap=SwapRule(settings.swap_behavior, node.swap_bytes, node.unified_cgroups),
         )
 

@@ -184,3 +184,16 @@ def test_a_host_whose_systemd_does_not_answer_keeps_an_empty_slice(
             (tmp_path / "systemctl").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         podgroups._stop_slices("u1", tmp_path)
+
+
+def test_huge_pages_of_a_pod_are_limited_where_there_is_the_file(tmp_path: Path) -> None:
+    container = {"name": "c", "resources": {"limits": {"hugepages-2Mi": "8Mi"}, "requests": {"hugepages-2Mi": "8Mi"}}}
+    limits = pod_limits(Pod({"metadata": {"uid": "x"}, "spec": {"containers": [container]}}), huge_pages=["2Mi", "1Gi"])
+    assert limits.huge_pages == (("2MB", 8 << 20), ("1GB", 0))
+    (tmp_path / "cgroup.controllers").write_text("cpu memory hugetlb")
+    folder = tmp_path / "podx"
+    folder.mkdir()
+    (folder / "hugetlb.2MB.max").write_text("max")
+    assert limit("/podx", limits, tmp_path, make=False)
+    assert (folder / "hugetlb.2MB.max").read_text() == str(8 << 20)
+    assert not (folder / "hugetlb.1GB.max").exists()
