@@ -53,6 +53,7 @@ class ExternalBroker:
         self.on_refused: Callable[[str], None] = lambda topic: None
         self._session: PahoSession | None = None
         self._seen: dict[str, int] = {}
+        self._tls: ssl.SSLContext | None = None
 
     # For the module
 
@@ -86,7 +87,10 @@ class ExternalBroker:
                 try:
                     await self._probe()
                     worker = worker or ctx.threads.worker("mqttclient")
-                    self._session = self._session or await self._make(worker)
+                    if self._session is None:
+                        self._session = await self._make(worker)
+                    elif self._tls is not None:
+                        await ctx.threads.run(self._renew, self._tls)
                     await self._connect(worker, self._session)
                     ctx.log.info("connected to the MQTT broker at %s", self.address)
                     said, wait_s = "", _FIRST_S
@@ -112,8 +116,13 @@ class ExternalBroker:
             transport.abort()
 
     async def _make(self, worker: Worker) -> PahoSession:
-        from edgesite.edge.eventbus.pahoclient import ClientOptions, PahoSession
+        try:
+            from edgesite.edge.eventbus.pahoclient import ClientOptions, PahoSession
+        except ImportError as exc:
+            raise OSError(f"an external MQTT broker needs paho-mqtt: {exc}") from exc
 
+        if self._is_tls:
+            self._tls = await self._ctx.threads.run(self._context)
         config, at = self._config, addresses.parse(self.address)
         digits = str(int(self._ctx.clock.time() * 1000))[:10]
         options = ClientOptions(
@@ -123,7 +132,7 @@ class ExternalBroker:
             config["mqttPubClientID"] or f"hub-client-pub-{digits}",
             config["mqttUsername"],
             config["mqttPassword"],
-            await self._ctx.threads.run(self._context) if self._is_tls else None,
+            self._tls,
             keep_sessions=bool(config["mqttSubClientID"]),
         )
         return await worker.submit(PahoSession, options, self.outbox, self._ctx.clock)
@@ -139,6 +148,15 @@ class ExternalBroker:
             return tls.client_context(verify=False, alpn=())
         certificate, key = Path(given["tlsMqttCertFile"]), Path(given["tlsMqttPrivateKeyFile"])
         return tls.client_context(ca=Path(given["tlsMqttCAFile"]), certificate=certificate, key=key, alpn=())
+
+    def _renew(self, context: ssl.SSLContext) -> None:
+        """The node's certificate is renewed now and then: show the one that the file holds now. Raises OSError."""
+        from edgesite.net import tls
+
+        given = self._config["eventBusTLS"]
+        if given["enable"]:
+            certificate, key = Path(given["tlsMqttCertFile"]), Path(given["tlsMqttPrivateKeyFile"])
+            tls.renew(context, certificate, key, client_ca=Path(given["tlsMqttCAFile"]))
 
     async def _connect(self, worker: Worker, session: PahoSession) -> None:
         self.outbox.drop_subscriptions()

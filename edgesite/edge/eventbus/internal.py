@@ -1,6 +1,7 @@
 """The embedded broker as EventBus has it: started with its file, subscribed to for the host.
 
-Errors  ValueError, OSError from `InternalBroker.run` for settings and addresses that cannot be used.
+Settings, files and addresses that cannot be used are logged and tried again: what else the module does goes on.
+
 Source  KubeEdge v1.12.7, edge/pkg/eventbus/mqtt/server.go (what of the clients' reaches edgecore; nothing of edgecore's own does).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import apsw
 
 from edgesite.edge.eventbus.broker.journal import SqliteJournal
 from edgesite.edge.eventbus.broker.server import BrokerServer
@@ -18,7 +20,7 @@ from edgesite.wire.mqtt.messages import Message
 from edgesite.wire.mqtt.session import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from edgesite.context import Context, Section
     from edgesite.edge.eventbus.incoming import Incoming
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["InternalBroker"]
 
 _NAME: Final = "edgecore"  #: the host, among those who subscribe
+_FIRST_S: Final = 1.0
+_MOST_S: Final = 30.0
 
 
 class InternalBroker:
@@ -41,8 +45,23 @@ class InternalBroker:
         self._settings: BrokerSettings | None = None
         self.address = ""
 
-    async def run(self, topics: Iterable[str], started: anyio.Event) -> None:
-        """Serve until cancelled; ``topics`` are those of the host."""
+    async def run(self, topics: Callable[[], Iterable[str]], tried: anyio.Event) -> None:
+        """Serve until cancelled; ``topics`` are those of the host. ``tried`` is set when it serves, or cannot yet: it is tried again."""
+        said, wait_s = "", _FIRST_S
+        while True:
+            try:
+                await self._serve(topics, tried)
+            except* (OSError, ValueError, apsw.Error) as group:
+                why = _first(group)
+                if why != said:  # not each attempt
+                    self._ctx.log.error("the MQTT broker cannot serve: %s", why)
+                    said = why
+            tried.set()
+            await self._ctx.clock.sleep(wait_s * (0.5 + self._ctx.random.random() / 2))
+            wait_s = min(2 * wait_s, _MOST_S)
+
+    async def _serve(self, topics: Callable[[], Iterable[str]], tried: anyio.Event) -> None:
+        """Raises ValueError, OSError, apsw.Error, or groups of these."""
         ctx = self._ctx
         settings = self._settings = await ctx.threads.run(read_settings, ctx.config)
         worker = ctx.threads.worker("mqtt")
@@ -51,7 +70,7 @@ class InternalBroker:
             await journal.open()
             broker = Broker(settings.limits, ctx.random.getrandbits, journal=journal, acl=settings.acl)
             await journal.load(broker)
-            for topic in topics:
+            for topic in topics():
                 broker.subscribe_local(_NAME, topic, self)
             server = BrokerServer(
                 broker,
@@ -67,7 +86,7 @@ class InternalBroker:
                     self._broker, self._server, self.address = broker, server, listener.address
                     self._incoming.on_room = server.go_on
                     ctx.log.info("the MQTT broker serves at %s", listener.address)
-                    started.set()
+                    tried.set()
                     await server.run()
                 finally:
                     self._broker = self._server = None
@@ -76,8 +95,10 @@ class InternalBroker:
                         await listener.close()
         finally:
             with anyio.CancelScope(shield=True):
-                await journal.close()
-                await worker.close()
+                try:
+                    await journal.close()
+                finally:
+                    await worker.close()
 
     def reload(self, config: Section) -> None:
         """Take over who may come in and do what, and show another certificate from now on; who is here stays. Raises ValueError."""
@@ -125,3 +146,10 @@ class InternalBroker:
     def wanted(self, topic: str) -> bool:
         """Whether a client would get it."""
         return self._broker is not None and (self._retain or self._broker.has_readers(topic, self))
+
+
+def _first(failure: BaseException) -> str:
+    """The text of the first failure in a group of them."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return str(failure) or type(failure).__name__

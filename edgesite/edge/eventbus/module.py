@@ -111,9 +111,9 @@ class _Run:
             if self._external is not None:
                 tasks.start_soon(self._external.run)
             if self._internal is not None:
-                started = anyio.Event()
-                tasks.start_soon(self._internal.run, list(self._topics()), started)
-                await started.wait()
+                tried = anyio.Event()
+                tasks.start_soon(self._internal.run, self._topics, tried)
+                await tried.wait()
             ctx.services.provide(Interest, self)  # type: ignore[type-abstract]
             ctx.ready()
             async for message in inbox:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
-from mqtt_peers import free_port, publish, resource_of, subscriber
+from mqtt_peers import answers, free_port, publish, resource_of, subscriber
 
 from edgesite.context import Section
 from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED
@@ -166,3 +167,16 @@ async def test_what_is_for_the_cloud_waits_for_the_link(tmp_path: Path, monkeypa
         assert rig.host.metrics.get_sample_value("edgesite_eventbus_uploads_dropped_total") == 2
         await rig.tell("connect", "node/connection", CONNECTED)
         assert [(await rig.cloud.next()).content for _ in range(3)] == ["2", "3", "4"]
+
+
+async def test_a_port_that_is_taken_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = int(taken.getsockname()[1])
+        async with bus_rig(MODULES, tmp_path, settings(port)) as rig:  # the module is ready all the same
+            assert "the MQTT broker cannot serve" in caplog.text
+            taken.close()
+            await answers(port)
+            await publish(port, UPDATE, "{}", "-q", "1")
+            await rig.twin.next()
