@@ -16,7 +16,7 @@ State   What is not written yet; the scopes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "KindKey", "Replica", "Stored"]
 
+_ANY: Final = (1 << 63) - 1
 WRITTEN_S: Final = 1.0
 WAITING_MOST: Final = 2048  #: objects that wait to be written; then the disk is waited for
 SCOPES_KEPT: Final = 512
@@ -44,6 +45,7 @@ _PUT: Final = (
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, resourceversion = excluded.resourceversion"
     " WHERE excluded.resourceversion >= meta_v2.resourceversion"
 )
+_PUT_BACK: Final = "REPLACE INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value) VALUES (?, ?, ?, ?, ?, ?)"
 _DROP: Final = "DELETE FROM meta_v2 WHERE key = ? AND resourceversion <= ?"
 _GET: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key = ?"
 _LIST: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key >= ? AND key < ? ORDER BY key"
@@ -100,6 +102,7 @@ class _Change:
     kind: KindKey
     stored: Stored
     gone: bool
+    back: bool = False  #: the API has gone back: it counts whatever is held
 
 
 class Replica:
@@ -135,20 +138,23 @@ class Replica:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def put(self, kind: KindKey, stored: Stored) -> None:
-        """Keep an object, unless a newer state is held."""
-        self._change(kind, stored, gone=False)
+    def put(self, kind: KindKey, stored: Stored, *, back: bool = False) -> None:
+        """Keep an object, unless a newer state is held. ``back``: the API was restored from a backup, and newer states are no more."""
+        self._change(_Change(kind, stored, False, back))
 
-    def drop(self, kind: KindKey, namespace: str, name: str, revision: int) -> None:
+    def drop(self, kind: KindKey, namespace: str, name: str, revision: int, *, back: bool = False) -> None:
         """Forget an object that was deleted at this revision, unless a newer state is held."""
-        self._change(kind, Stored(namespace, name, revision, b""), gone=True)
+        self._change(_Change(kind, Stored(namespace, name, revision, b""), True, back))
 
-    def _change(self, kind: KindKey, stored: Stored, *, gone: bool) -> None:
-        key = kind.key(stored.namespace, stored.name)
+    def _change(self, change: _Change) -> None:
+        key = change.kind.key(change.stored.namespace, change.stored.name)
         for held in (self._waiting.get(key), self._writing.get(key)):
-            if held is not None and held.stored.revision > stored.revision:
+            if held is not None and held.stored.revision > change.stored.revision and not change.back:
                 return
-        self._waiting[key] = _Change(kind, stored, gone)
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting.back:
+            change = replace(change, back=True)
+        self._waiting[key] = change
         self._changed.set()
 
     async def room(self) -> None:
@@ -173,7 +179,8 @@ class Replica:
                     with anyio.CancelScope(shield=True):
                         await self._store.write(statements)
             except BaseException:
-                self._waiting = {**self._writing, **self._waiting}
+                for key, change in self._writing.items():
+                    self._waiting.setdefault(key, change)
                 self._moved = {**moved, **self._moved}
                 self._dropped = {**dropped, **self._dropped}
                 self._changed.set()
@@ -257,10 +264,17 @@ class Replica:
 def _statement(key: str, change: _Change) -> Statement:
     stored = change.stored
     if change.gone:
-        return _DROP, (key, stored.revision)
+        return _DROP, (key, _ANY if change.back else stored.revision)
     text = stored.value.decode()
     text = text if text.endswith("\n") else text + "\n"
-    return _PUT, (key, change.kind.column, stored.namespace, stored.name, stored.revision, text)
+    return (_PUT_BACK if change.back else _PUT), (
+        key,
+        change.kind.column,
+        stored.namespace,
+        stored.name,
+        stored.revision,
+        text,
+    )
 
 
 def _stored(row: tuple[str, str, int, str]) -> Stored:

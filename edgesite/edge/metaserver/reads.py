@@ -200,17 +200,19 @@ class Reads:
 
     async def _keep_all(self, key: ScopeKey, objects: list[Stored], revision: int) -> None:
         """Keep a whole list: what is not in it any more is gone. A scope that is followed goes by its events. Raises ApiError."""
+        followed, known = self.scopes.find(key) is not None, self._replica.scope(str(key))
+        back = known is not None and revision < known  # it was restored from a backup
         try:
             for one in objects:
                 await self._replica.room()
-                self._replica.put(key.kind, one)
-            if self.scopes.find(key) is not None:
+                self._replica.put(key.kind, one, back=back and not followed)
+            if followed:
                 return
             if key.is_whole:
                 listed = {(one.namespace, one.name) for one in objects}
                 for old in await self._replica.list(key.kind, key.namespace):
-                    if (old.namespace, old.name) not in listed and old.revision <= revision:
-                        self._replica.drop(key.kind, old.namespace, old.name, revision)
+                    if (old.namespace, old.name) not in listed and (back or old.revision <= revision):
+                        self._replica.drop(key.kind, old.namespace, old.name, revision, back=back)
             self._replica.set_scope(str(key), revision)
         except StoreError as exc:
             self._ctx.log.error("a list cannot be kept: %s", exc)

@@ -163,6 +163,14 @@ class Scope:
             self._tell(Change("DELETED", revision, value))
         self.reach(meta.revision)
 
+    def _begin_again(self, revision: int) -> None:
+        """The API was restored from a backup: what watchers have seen since is no more."""
+        self._history.clear()
+        self._size = 0
+        self.revision = self.floor = revision
+        for one in tuple(self.subscribers):
+            one.failed(expired("the API has gone back to an older state"))
+
     def _lose_those_ahead(self) -> None:
         """Who has seen more than what is here cannot be told the difference: it has to list again."""
         for one in tuple(self.subscribers):
@@ -204,11 +212,12 @@ class Scope:
     async def become(self, objects: list[Stored], revision: int) -> None:
         """Take a whole list for the state, and tell what is different as events, oldest first. Raises StoreError."""
         before = dict(self.members)
+        back = self.revision is not None and revision < self.revision
         changes: list[Change] = []
         now = {(one.namespace, one.name): one for one in objects}
         for member, one in now.items():
             await self._replica.room()
-            self._replica.put(self.key.kind, one)
+            self._replica.put(self.key.kind, one, back=back)
             if member not in before:
                 changes.append(Change("ADDED", one.revision, one.value))
             elif before[member] < one.revision:
@@ -219,9 +228,11 @@ class Scope:
                 if gone is not None:
                     changes.append(Change("DELETED", revision, _at(gone.value, revision)))
                 if self.key.is_whole:
-                    self._replica.drop(self.key.kind, *member, revision)
+                    self._replica.drop(self.key.kind, *member, revision, back=back)
         self.members = {member: one.revision for member, one in now.items()}
-        if self.revision is None:
+        if back:
+            self._begin_again(revision)
+        elif self.revision is None:
             self.floor = revision
         else:
             self._lose_those_ahead()
@@ -353,7 +364,7 @@ class Scopes:
                 if exc.code in (400, 401, 403, 404, 405):
                     self._fail(scope, exc)
                     return
-                lists = lists or exc.code == 410
+                lists = lists or exc.code == 410 or _is_ahead(exc)
                 self._ctx.log.info("a watch of %s broke: %s", scope.key.kind.resource, exc)
             except (StoreError, json.InvalidJson) as exc:
                 self._ctx.log.error("a watch of %s broke: %s", scope.key.kind.resource, exc)
@@ -384,6 +395,14 @@ class Scopes:
         for scope in tuple(self._scopes.values()):
             if scope.key.kind == kind and scope.ready.is_set():
                 scope.arrived(obj, is_delete=is_delete)
+
+
+def _is_ahead(error: ApiError) -> bool:
+    """Whether the API has not come as far as we are: it was restored from a backup."""
+    causes = error.details.get("causes")
+    return isinstance(causes, list) and any(
+        isinstance(one, dict) and one.get("reason") == "ResourceVersionTooLarge" for one in causes
+    )
 
 
 def _at(value: bytes, revision: int) -> bytes:

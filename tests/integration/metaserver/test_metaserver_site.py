@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -121,3 +123,31 @@ async def test_a_plugin_adds_kinds_and_filters(tmp_path: Path) -> None:
         async with site.edge():
             assert (await site.program.get("/apis/example.org/v1/greetings"))["items"] == []
             assert "example.org" in {one["name"] for one in (await site.program.get("/apis"))["groups"]}
+
+
+async def test_an_api_that_was_restored_is_believed(tmp_path: Path) -> None:
+    """Its revisions are lower than what the node has seen: clients list again, and what is no more goes."""
+    async with meta_site(tmp_path) as site, site.cloud() as client:
+        await client.create(CONFIG_MAPS, config_map("a", x="1"))
+        async with site.edge() as edge:
+            await connected(edge)
+            await site.program.get(OBJECTS)
+        with closing(sqlite3.connect(tmp_path / "edge-1" / "edgecore.db")) as db, db:
+            db.execute("UPDATE edgesite_scopes SET revision = 1000000")
+            db.execute('UPDATE meta_v2 SET resourceversion = 1000000, value = replace(value, \'"x":"1"\', \'"x":"9"\')')
+            db.execute(
+                "INSERT INTO meta_v2 SELECT replace(key, '/a', '/b'), groupversionresource, namespace, 'b', 1000000,"
+                ' replace(value, \'"name":"a"\', \'"name":"b"\') FROM meta_v2 WHERE name = \'a\''
+            )
+        async with site.edge() as edge:
+            await connected(edge)
+            program = site.program
+            async with program.watch(f"{OBJECTS}?watch=true&resourceVersion=1000000") as lines:
+                assert (await lines.next())["object"]["code"] == 410
+            found = await program.get(OBJECTS)
+            assert [one["data"] for one in found["items"]] == [{"x": "1"}]
+        async with site.edge():
+            pass
+    async with meta_site(tmp_path) as site, site.edge():
+        found = await site.program.get(OBJECTS)
+        assert [one["data"] for one in found["items"]] == [{"x": "1"}]
