@@ -105,12 +105,15 @@ class Membership:
         device = self._registry.at(*place)
         known = device is not None and device.uid == uid
         model = str((spec.get("deviceModelRef") or {}).get("name") or "")
+        if device is not None:
+            device.silent = _silent(spec)
         if device is not None and loading and known and device.version == version:
             device.model = (place[0], model)
             return
         new = device is None
         if device is None:
             device = Device(self._registry.free_id(*place), place[1], place[0])
+            device.silent = _silent(spec)
             self._add(turn, device)
         self._save(turn, device)
         if known and 0 < version < device.version:
@@ -266,6 +269,12 @@ class Membership:
 
 def _do(action: Callable[[str], object], id_: str) -> None:
     action(id_)
+
+
+def _silent(spec: Object) -> frozenset[str]:
+    """Properties that say themselves that they are not to be reported to the cloud."""
+    properties = (one for one in spec.get("properties") or () if isinstance(one, dict))
+    return frozenset(str(one.get("name")) for one in properties if one.get("reportToCloud") is False)
 
 
 def _as_given(given: InDevice) -> str:

@@ -28,7 +28,7 @@ class Twin:
     # fmt: off
     __slots__ = (
         "actual", "actual_cloud", "actual_edge", "actual_ms", "expected", "expected_cloud", "expected_edge", "expected_ms", "observed",
-        "optional", "row", "sent", "type",
+        "observed_sent", "optional", "row", "sent", "type",
     )
     # fmt: on
 
@@ -46,6 +46,7 @@ class Twin:
         self.actual_edge = 0
         self.observed: str | None = None  #: the desired value that the mapper acts upon, as it says
         self.sent: str | None = None  #: the actual value that the cloud has
+        self.observed_sent: str | None = None
 
     def copy(self) -> Twin:
         made = Twin.__new__(Twin)
@@ -64,8 +65,8 @@ class Device:
 
     # fmt: off
     __slots__ = (
-        "attributes", "description", "forms", "id", "last_online", "model", "name", "namespace", "overridden", "state", "twins", "uid",
-        "version",
+        "attributes", "description", "forms", "id", "last_online", "model", "name", "namespace", "overridden", "silent", "state", "twins",
+        "uid", "version",
     )
     # fmt: on
 
@@ -84,6 +85,7 @@ class Device:
         self.overridden: dict[str, str] | None = (
             None  #: what the cloud wanted where a client here has wanted something else since
         )
+        self.silent: frozenset[str] = frozenset()  #: properties that are not to be told to the cloud
         self.forms = 0  #: of topics in which clients have spoken of it
 
     @property

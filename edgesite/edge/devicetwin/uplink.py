@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.edge.devicetwin import texts
-from edgesite.edge.devicetwin.state import DELETED, Device, Registry
+from edgesite.edge.devicetwin.state import DELETED, Device, Registry, Twin
 from edgesite.edge.devicetwin.turn import ACTUAL
 from edgesite.kube import json
 from edgesite.wire.message import Message, MessageMaker, Operation, error_status
@@ -92,7 +92,7 @@ class Uplink:
         """These twins and states have changed."""
         for device, name, sides in told:
             twin = device.twins.get(name)
-            if twin is not None and sides == ACTUAL and twin.actual == twin.sent and twin.observed is None:
+            if name in device.silent or (twin is not None and sides == ACTUAL and _is_known(twin)):
                 continue
             names = self._waiting.setdefault(device, {})
             names[name] = names.get(name, 0) | sides
@@ -118,7 +118,7 @@ class Uplink:
     def report_anew(self, device: Device) -> None:
         """The cloud no longer has what this device has reported."""
         for twin in device.twins.values():
-            twin.sent = None
+            twin.sent = twin.observed_sent = None
         told = ((device, name, ACTUAL) for name, one in device.twins.items() if one.actual is not None)
         self.note(told, (device,) if device.state else ())
 
@@ -193,7 +193,7 @@ class Uplink:
         self._rejected.clear()
         base, values = self._maker.now_ms(), {}
         names: dict[str, int] = {}
-        devices, observed = [], []
+        devices, observed, noticed = [], [], list[tuple[Twin, str]]()
         for device, wanted in taken.items():
             values[device] = report = {name: _actual(device, name) for name in wanted}
             row: list[Any] = [device.place]
@@ -205,12 +205,12 @@ class Uplink:
                     row += [names.setdefault(name, len(names)), None, 0]
             if len(row) > 1:
                 devices.append(row)
-            seen = [
-                part
-                for name in wanted
-                if (twin := device.twins.get(name)) is not None and twin.observed is not None
-                for part in (names.setdefault(name, len(names)), twin.observed)
-            ]
+            seen: list[Any] = []
+            for name in wanted:
+                twin = device.twins.get(name)
+                if twin is not None and twin.observed is not None and twin.observed != twin.observed_sent:
+                    seen += [names.setdefault(name, len(names)), twin.observed]
+                    noticed.append((twin, twin.observed))
             if seen:
                 observed.append([device.place, *seen])
         content: dict[str, Any] = {"base": base, "names": list(names), "devices": devices}
@@ -228,6 +228,8 @@ class Uplink:
             return False
         for device, report in values.items():
             _mark_sent(device, report)
+        for twin, seen_value in noticed:
+            twin.observed_sent = seen_value
         return True
 
     async def _ask(self, message: Message) -> bool:
@@ -310,6 +312,11 @@ class Uplink:
         }
         text = json.dumps(question).decode()
         await self._hand_over(self._maker.make("twin", "resource", "get", "membership/detail", text))
+
+
+def _is_known(twin: Twin) -> bool:
+    """Whether the cloud has all that was reported."""
+    return twin.actual == twin.sent and twin.observed == twin.observed_sent
 
 
 def _actual(device: Device, name: str) -> str | None:

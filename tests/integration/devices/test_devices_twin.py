@@ -302,6 +302,30 @@ async def test_only_what_changed_goes_up_and_again_after_a_failure(tmp_path: Pat
         assert [one for one in rig.told if one.resource == "devices/reported"] == []
 
 
+async def test_what_a_mapper_acts_upon_goes_up_once(tmp_path: Path) -> None:
+    async with twin_rig(tmp_path) as rig:
+        await bring(rig)
+        await rig.connect()
+        for _ in range(2):
+            await rig.devices.report_twins("default", "d1", [Reported("t", "6", observed_desired="5")])
+            if len(rig.told) == 0:
+                up = await rig.cloud_heard("devices/reported")
+                assert up.content["observed"] == [["default/d1", 0, "5"]]
+        await anyio.sleep(0.2)
+        assert len(rig.told) == 1
+
+
+async def test_what_shall_not_be_reported_stays_here(tmp_path: Path) -> None:
+    quiet = device()
+    quiet["spec"]["properties"][0]["reportToCloud"] = False
+    async with twin_rig(tmp_path) as rig:
+        await bring(rig, quiet)
+        await rig.connect()
+        await rig.say(f"{D1}/twin/update", report("e", t="6", x="1"))
+        up = await rig.cloud_heard("devices/reported")
+        assert up.content["names"] == ["x"]
+
+
 async def test_the_cloud_may_ask_for_reports_anew(tmp_path: Path) -> None:
     async with twin_rig(tmp_path) as rig:
         await bring(rig)
