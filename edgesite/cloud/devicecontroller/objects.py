@@ -15,11 +15,11 @@ Source  KubeEdge v1.12, cloud/pkg/devicecontroller; v1.15 (versions of the API).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.client import Informer
+from edgesite.cloud.edgecontroller.objects import is_since
 from edgesite.kube import json
 from edgesite.kube.devices import to_v1alpha2, to_v1beta1
 from edgesite.kube.devices.conversion import KEPT_ALPHA
@@ -41,7 +41,6 @@ _BY_NODE: Final = "node"
 _BY_MODEL: Final = "model"
 _BY_NAME: Final = "node-and-name"
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-_EDGE_VERSION: Final = re.compile(r"-kubeedge-v(\d+)\.(\d+)")
 _BETA_SINCE: Final = (1, 15)
 
 
@@ -53,9 +52,7 @@ def unpacked(one: Object) -> Object:
 
 def knows_beta(node: Object) -> bool:
     """Whether a node's edge takes devices in v1beta1. One that does not tell its version is taken for an old one."""
-    info = (node.get("status") or {}).get("nodeInfo") or {}
-    found = _EDGE_VERSION.search(str(info.get("kubeletVersion") or ""))
-    return found is not None and (int(found[1]), int(found[2])) >= _BETA_SINCE
+    return is_since(node, _BETA_SINCE)
 
 
 def pack(obj: Object) -> Object:
