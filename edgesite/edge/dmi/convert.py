@@ -13,8 +13,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from edgesite.edge.dmi.anyvalues import to_any
 from edgesite.kube.devices import to_v1alpha2, to_v1beta1
+from edgesite.kube.dmi.anyvalues import to_any
 from edgesite.kube.protowire import Messages, MessageTable
 
 __all__ = ["device_message", "model_message", "model_of", "protocol_of"]

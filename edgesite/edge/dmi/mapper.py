@@ -23,8 +23,8 @@ import anyio
 
 from edgesite.edge.dmi.convert import device_message, model_message, model_of, protocol_of
 from edgesite.edge.dmi.mappers import MapperInfo
-from edgesite.edge.dmi.messages import MAPPER_SERVICE
 from edgesite.edge.dmi.records import Change, Key, Told
+from edgesite.kube.dmi.messages import MAPPER_SERVICE
 from edgesite.kube.protowire import EncodeError, Messages, WireFormatError, decode, encode
 from edgesite.net.grpc_messages import Code, GrpcError
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.edge.devicetwin.devices import Devices, Reported
 from edgesite.edge.dmi.mappers import MapperInfo, socket_path
-from edgesite.edge.dmi.messages import MANAGER_SERVICE, VERSIONS, tables
 from edgesite.edge.dmi.rates import Rate
+from edgesite.kube.dmi.messages import MANAGER_SERVICE, VERSIONS, tables
 from edgesite.kube.errors import ApiError
 from edgesite.kube.protowire import Messages, WireFormatError, decode, encode
 from edgesite.net.grpc_messages import Code, GrpcError

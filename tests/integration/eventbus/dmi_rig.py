@@ -12,9 +12,9 @@ import anyio
 import grpc
 
 from edgesite.edge.devicetwin.module import DeviceTwin
-from edgesite.edge.dmi.messages import tables
 from edgesite.edge.dmi.module import Dmi
 from edgesite.edge.metamanager.module import MetaManager
+from edgesite.kube.dmi.messages import tables
 from edgesite.kube.protowire import decode, encode
 from edgesite.runtime.config.edge import EdgeModules
 from edgesite.testing.busrig import BusRig, bus_rig, until

@@ -14,8 +14,8 @@ import pytest
 from dmi_rig import Edge, GoMapper, device, edge, model
 
 from edgesite.edge.dmi import mapper as mapper_module
-from edgesite.edge.dmi.anyvalues import from_any
 from edgesite.edge.dmi.mappers import Mappers
+from edgesite.kube.dmi.anyvalues import from_any
 from edgesite.kube.errors import ApiError
 from edgesite.testing.busrig import until
 
