@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,6 +193,35 @@ def resigned(site: SplitSite, token: str, **claims: int) -> str:
     )
 
 
+IN_CLUSTER = """
+from kubernetes import client, config
+config.load_incluster_config()
+host = client.Configuration.get_default_copy().host
+found = client.CoreV1Api().list_namespaced_config_map("default")
+print("in cluster", host, [one.metadata.name for one in found.items], flush=True)
+"""
+
+
+def check_pod(site: SplitSite) -> None:
+    """An in-cluster client in a pod needs no change: host, CA and token lead to the node's MetaServer."""
+    kubectl = site.kubectl()
+    pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}}
+    container = {"name": "main", "image": "host", "command": [sys.executable, "-c", IN_CLUSTER]}
+    pod["spec"] = {
+        "serviceAccountName": "worker",
+        "nodeName": "edge-1",
+        "restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(pod))
+    told = eventually(
+        lambda: (text := kubectl("logs", "client")).startswith("in cluster") and text, "the pod's word", 60
+    )
+    assert f"https://{META}" in told
+    assert "'seen'" in told
+
+
 def matrix(site: SplitSite, tokens: dict[str, str], word: str) -> dict[str, dict[str, int]]:
     ca = next(site.cloud_data.rglob("pki/ca.crt"))
     path = site.folder / "tokens.json"
@@ -210,8 +240,9 @@ def shown(title: str, rows: dict[str, dict[str, int]]) -> str:
 
 
 def test_the_matrix_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with split_site(tmp_path, gate=True) as site:
+    with split_site(tmp_path, gate=True, podServer=META) as site:
         tokens = tokens_of(site)
+        check_pod(site)
         eventually(lambda: matrix(site, {"none": ""}, "up")["none"]["get"] == 401, "MetaServer serves", 30)
         online = matrix(site, tokens, "on")
         site.cut()

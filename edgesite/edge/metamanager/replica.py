@@ -180,7 +180,8 @@ class Replica:
                         await self._store.write(statements)
             except BaseException:
                 for key, change in self._writing.items():
-                    self._waiting.setdefault(key, change)
+                    newer = self._waiting.get(key, change)
+                    self._waiting[key] = replace(newer, back=newer.back or change.back)
                 self._moved = {**moved, **self._moved}
                 self._dropped = {**dropped, **self._dropped}
                 self._changed.set()
