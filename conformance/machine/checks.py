@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,6 @@ __all__ = ["AFTER", "CHECKS", "LAST"]
 
 _MIB: Final = 1 << 20
 _SLEEP: Final = ("sleep", "1000000")
-_ONE_GIB: Final = {"requests": {"storage": "1Gi"}}
 _PROOF: Final = Path("/var/lib/conformance")
 
 
@@ -216,40 +214,6 @@ def _exported() -> Path:
     return export
 
 
-def shares(site: Site) -> str:
-    """A claimed share has its mount options; what the server refuses is told in its words; one that is gone holds up no pod's end."""
-    export = _exported()
-    spec = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    source = {"nfs": {"server": ADDRESS, "path": str(export)}, "mountOptions": ["vers=4.2", "noatime"]}
-    volume = {"kind": "PersistentVolume", "spec": {**spec, **source, "capacity": {"storage": "1Gi"}}}
-    claim = {"kind": "PersistentVolumeClaim", "spec": {**spec, "volumeName": "share", "resources": _ONE_GIB}}
-    for one in (volume, claim):
-        site.kubectl.apply({"apiVersion": "v1", "metadata": {"name": "share"}, **one})
-    mount = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
-    claimed = {"name": "share", "persistentVolumeClaim": {"claimName": "share"}}
-    site.run(pod("user", "sh", "-c", "echo here > /share/user; sleep 1000000", volumes=[claimed], container=mount))
-    eventually(lambda: (export / "user").exists(), "what the pod writes", 60)
-    options = host("findmnt", "-n", "-o", "OPTIONS", "-t", "nfs4").strip()
-    if not {"noatime", "vers=4.2"} <= set(options.split(",")):
-        raise Failed(f"mount options: {options}")
-    missing = {"name": "share", "nfs": {"server": ADDRESS, "path": "/nothing"}}
-    site.kubectl.apply(pod("missing", *_SLEEP, volumes=[missing], container=mount))
-
-    def told(events: Any) -> str:
-        found = [one["message"] for one in events["items"] if one["reason"] == "FailedMount"]
-        return next((one for one in found if "Output: mount.nfs: " in one), "")
-
-    refusal = site.until("get", "events", what="the server's refusal", check=told)
-    host("systemctl", "stop", "nfs-server.service")
-    began = time.monotonic()
-    site.delete("missing", "user")
-    took = time.monotonic() - began
-    done = subprocess.run(["findmnt", "-t", "nfs,nfs4"], capture_output=True, text=True, check=False)
-    expect(done.stdout, "", "NFS mounts left")
-    site.kubectl("delete", "pvc/share", "pv/share", "--wait=true", timeout_s=120)
-    return f"gone {took:.1f} s after the server; {refusal.rpartition('Output: ')[2]}"
-
-
 def netem(site: Site) -> str:
     """The fault run of the link over the kernel's netem: delay, loss, repetition, reordering; see `benchmarks.linkfaults`."""
     words = ["-m", "benchmarks.linkfaults", "--netem", "--edges", "1", "--seed", "20261120", "--seconds", "180"]
@@ -298,7 +262,7 @@ def ended_in_order(site: Site) -> str:
 
 
 CHECKS: Final[tuple[Callable[[Site], str], ...]] = (
-    *(machine, limits, resize, oom, hugepages, privileged, nfs, shares, eviction, netem),
+    *(machine, limits, resize, oom, hugepages, privileged, nfs, eviction, netem),
 )
 LAST: Final = shutdown  #: the machine is powered off after it
 AFTER: Final = ended_in_order
