@@ -37,17 +37,26 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         KubeletApiServer,
         MetaManager,
     ]
-    if any(_serves_api(one) for one in settings.edges):
+    if any(_serves_api(one) or _serves_kubelet(one) for one in settings.edges):
         from edgesite.edge.access.module import AccessModule
+
+        modules.append(AccessModule)
+    if any(_serves_api(one) for one in settings.edges):
         from edgesite.edge.metaserver.module import MetaServer
 
-        modules += [AccessModule, MetaServer]
+        modules.append(MetaServer)
     return modules
 
 
 def _serves_api(settings: Section) -> bool:
     manager = settings.get("modules", {}).get("metaManager") or {}
     return bool((manager.get("metaServer") or {}).get("enable"))
+
+
+def _serves_kubelet(settings: Section) -> bool:
+    """Whether the kubelet API has a port that asks who comes."""
+    edged = settings.get("modules", {}).get("edged") or {}
+    return bool((edged.get("tailoredKubeletConfig") or {}).get("port"))
 
 
 @impl

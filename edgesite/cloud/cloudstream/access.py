@@ -20,25 +20,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from edgesite.kube.errors import ApiError, forbidden, unauthorized
-from edgesite.kube.resources import BUILTIN, NODES
+from edgesite.kube.kubeletaccess import attributes_of
+from edgesite.kube.resources import BUILTIN
 
 if TYPE_CHECKING:
     from edgesite.client import Client
     from edgesite.net.http import Request
 
-__all__ = ["Access", "Caller", "attributes_of"]
+__all__ = ["Access", "Caller"]
 
 T = TypeVar("T")
 _MASTERS: Final = "system:masters"
 _AUTHENTICATED: Final = "system:authenticated"
-_VERBS: Final = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_SUBRESOURCES: Final = {
-    "stats": "stats",
-    "metrics": "metrics",
-    "logs": "log",
-    "spec": "spec",
-    "checkpoint": "checkpoint",
-}
 _TOKEN_REVIEWS: Final = next(one for one in BUILTIN if one.plural == "tokenreviews")
 _ACCESS_REVIEWS: Final = next(one for one in BUILTIN if one.plural == "subjectaccessreviews")
 _YES_S: Final = 60.0
@@ -55,12 +48,11 @@ class Caller:
     uid: str = ""
 
 
-def attributes_of(method: str, path: str, node: str) -> dict[str, str]:
+def _attributes_of(method: str, path: str, node: str) -> dict[str, str]:
     """Return the resource attributes that kubelet would ask about."""
-    first = path.strip("/").partition("/")[0]
-    subresource = _SUBRESOURCES.get(first, "proxy")
-    verb = _VERBS.get(method, "")
-    return {"verb": verb, "version": "v1", "resource": NODES.plural, "subresource": subresource, "name": node}
+    wanted = attributes_of(method, path, node)
+    named = ("verb", "version", "resource", "subresource", "name")
+    return {name: getattr(wanted, name) for name in named}
 
 
 class _Kept(Generic[T]):
@@ -94,7 +86,7 @@ class Access:
         caller = await self.caller_of(request)
         if _MASTERS in caller.groups:
             return
-        wanted = attributes_of(request.method, request.path, node)
+        wanted = _attributes_of(request.method, request.path, node)
         key = (caller, tuple(wanted.values()))
         why = self._answers.get(key)
         if why is None:

@@ -1,9 +1,8 @@
 """The kubelet API on a TLS port of the node, with everything that it can do, for callers who prove who they are.
 
 Off unless ``tailoredKubeletConfig.port`` is set (KubeEdge has it at 0, kubelet at 10250). A caller shows a certificate of the CA in
-``authentication.x509.clientCAFile``. There is no API at the edge that could judge it, so ``authorization.mode: Webhook``, the default,
-admits those that a cluster gives its API server alone; ``AlwaysAllow`` admits whoever has a certificate. Nobody is anonymous
-here, and tokens cannot be reviewed: who has one goes through the API server.
+``authentication.x509.clientCAFile``, or a bearer token (``authentication.webhook.enabled``, the default). `door` says who is let through.
+Nobody is anonymous here.
 
 The certificate shown is ``tlsCertFile``, else one of our own making in the data folder, as kubelet makes it.
 
@@ -23,22 +22,18 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from edgesite.edge.durable import replace_file
+from edgesite.edge.edged.server.door import Door
 from edgesite.net import address, pem, tls
-from edgesite.net.http import HttpServer, Limits, Request, Response
+from edgesite.net.http import HttpServer, Limits
 from edgesite.net.pki import Pki, PkiError, RealPki
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from edgesite.context import Context, Section
     from edgesite.edge.edged.server.api import KubeletApi
 
 __all__ = ["Certificates", "serve_secure"]
 
 _LIMITS: Final = Limits(connections=256, body_bytes=64 * 1024)
-_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
-_GROUPS: Final = frozenset({"system:masters", "kubeadm:cluster-admins"})
-_NAMES: Final = frozenset({"kube-apiserver", "kube-apiserver-kubelet-client"})
 _DAYS: Final = 365
 _LOOK_S: Final = 86400.0
 _KEEP_S: Final = 30 * 86400.0  #: a certificate of ours with less than this left is made anew
@@ -75,7 +70,9 @@ async def serve_secure(ctx: Context, api: KubeletApi, certificates: Certificates
         ctx.log.error("port %d stays closed: authentication.x509.clientCAFile must name the CA of its callers", port)
         return
     ca_file = Path(ca)
-    door = _Door(api, always=(ctx.config.get("authorization") or {}).get("mode") == "AlwaysAllow")
+    always = (ctx.config.get("authorization") or {}).get("mode") == "AlwaysAllow"
+    tokens = bool((authentication.get("webhook") or {}).get("enabled", True))
+    door = Door(ctx, api, always=always, tokens=tokens)
     at = address.join(str(ctx.config.get("address") or "127.0.0.1"), port)
     async with HttpServer(door.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
         wait_s, said = _RETRY_S, ""
@@ -91,29 +88,13 @@ async def serve_secure(ctx: Context, api: KubeletApi, certificates: Certificates
                 break
             await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
             wait_s = min(wait_s * 2, _RETRY_MOST_S)
-        ctx.log.info("the kubelet API is open on %s for callers with a certificate", at)
+        ctx.log.info("the kubelet API is open on %s for callers who prove who they are", at)
         while True:
             await certificates.due()
             try:
                 await ctx.threads.run(_renew, context, *await _chain(certificates.ctx), ca_file)
             except (OSError, ValueError, PkiError, ssl.SSLError) as exc:
                 ctx.log.warning("the certificate of %s cannot be renewed: %s", at, exc)
-
-
-class _Door:
-    """Lets callers through to the API."""
-
-    def __init__(self, api: KubeletApi, *, always: bool) -> None:
-        self._api = api
-        self._always = always
-
-    def handle(self, request: Request) -> Response | Awaitable[Response | None]:
-        peer = request.peer
-        if not peer.common_name:
-            return Response(401, _TEXT, b"Unauthorized")
-        if self._always or peer.common_name in _NAMES or _GROUPS.intersection(peer.organizations):
-            return self._api.serve(request)
-        return Response(403, _TEXT, f"Forbidden (user={peer.common_name})".encode())
 
 
 def _server(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
