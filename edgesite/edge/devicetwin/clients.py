@@ -1,9 +1,10 @@
 """What clients publish: questions, twin updates, states, attributes.
 
     $hw/events/device/ID/twin/update, twin/get, twin/cloud_updated, state/update, updated
-    $hw/events/node/NODE/membership/get, membership/updated
+    $hw/events/node/NODE/membership/get
 
-ID is a name, or namespace/name. Topics of other shapes are left alone, as is what we publish ourselves.
+ID is a name, or namespace/name. Topics of other shapes are left alone. KubeEdge's edge would take ``membership/updated`` and
+``membership/detail/result``, too, but listens to neither: which devices there are is not for clients to say.
 
 Errors  None: who asks is answered with an error in KubeEdge's words. What is left without an answer there is here, too, and counted.
 Source  KubeEdge v1.12, edge/pkg/devicetwin/process.go and /dtmanager.
@@ -12,7 +13,7 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/process.go and /dtmanager.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from edgesite.edge.devicetwin import texts, updates
 from edgesite.edge.devicetwin.membership import Membership
@@ -21,7 +22,6 @@ from edgesite.edge.devicetwin.payloads import (
     Refused,
     check_syntax,
     read_event,
-    read_membership,
     read_state,
     read_update,
 )
@@ -64,13 +64,9 @@ class Clients:
                 if work is not None and all(parts[:width]):
                     work(turn, "/".join(parts[:width]), payload)
                     return
-        elif topic.startswith(NODE_PREFIX):
-            if topic.endswith("/membership/get"):
-                self._members(turn, payload)
-                return
-            if topic.endswith(("/membership/updated", "/membership/detail/result")):
-                self._membership_told(turn, payload, detail=topic.endswith("/result"))
-                return
+        elif topic.startswith(NODE_PREFIX) and topic.endswith("/membership/get"):
+            self._members(turn, payload)
+            return
         self._count("topic")
 
     # -- twins ---------------------------------------------------------------------------------------------------
@@ -198,14 +194,3 @@ class Clients:
             self._publishing.members_error(turn, exc.code, exc.reason)
             return
         self._publishing.members(turn, event)
-
-    def _membership_told(self, turn: Turn, payload: bytes, *, detail: bool) -> None:
-        try:
-            read: Any = read_membership(payload)
-        except Refused:
-            self._count("malformed")
-            return
-        if detail:
-            self._membership.detail(turn, read)
-        else:
-            self._membership.update(turn, read)

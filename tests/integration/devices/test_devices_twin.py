@@ -157,6 +157,16 @@ async def test_garbage_on_any_topic_takes_nothing_down(tmp_path: Path) -> None:
             pass
 
 
+async def test_clients_do_not_say_which_devices_there_are(tmp_path: Path) -> None:
+    async with twin_rig(tmp_path) as rig:
+        await bring(rig)
+        gone = {"event_id": "", "timestamp": 1, "devices": [], "removed_devices": [{"id": "d1"}]}
+        for topic in ("membership/updated", "membership/detail/result", "membership/detail"):
+            await rig.say(f"$hw/events/node/edge-1/{topic}", gone)
+        await rig.settled()
+        assert rig.devices.namespace_of("d1") == "default"
+
+
 async def test_unknown_devices_are_not_found(tmp_path: Path) -> None:
     async with twin_rig(tmp_path) as rig:
         await rig.say("$hw/events/device/d9/twin/update", report("e", t="1"))
