@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "Statuses", "Value", "merged"]
 
 Object = dict[str, Any]
-_WRITERS: Final = 8
+_WRITERS: Final = 32  #: they share commits of the store
 _REST_S: Final = 1.0  #: between two writes of one device
 _TRIES: Final = 5
 _FIRST_WAIT_S: Final = 0.1
