@@ -11,7 +11,7 @@ State   A driver's own; the SDK holds its values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -80,6 +80,9 @@ class Host:
     threads: Threads
     random: Random
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    shared: MutableMapping[Hashable, Any] = field(
+        default_factory=dict, compare=False
+    )  #: one for all devices of a mapper: where drivers keep what they share, as the line that several machines are on
 
 
 class Driver(Protocol):
