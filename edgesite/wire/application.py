@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from edgesite.kube import json
+import msgspec
+
 from edgesite.wire.message import InvalidMessage, error_status
 from edgesite.wire.resource import NO_NAMESPACE
 
@@ -190,8 +191,8 @@ class Application:
         if not self.option:
             return {}
         try:
-            found = json.loads(self.option)
-        except json.InvalidJson as exc:
+            found = msgspec.json.decode(self.option)
+        except (ValueError, RecursionError) as exc:
             raise InvalidMessage(f"the options are no JSON: {exc}") from exc
         if not isinstance(found, dict | None):
             raise InvalidMessage("the options are no object")
