@@ -26,6 +26,8 @@ NAMES = (
     "resume",
     "mqtt",
     "dmi",
+    "devices",
+    "devicesite",
     "metaserver",
 )
 
