@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.apiserver.authz import Attributes, Decision
 from edgesite.kube import errors, json, selectors
+from edgesite.kube.podtokens import strange_audience
 from edgesite.kube.resources import PODS, Resource
 
 if TYPE_CHECKING:
@@ -233,6 +234,9 @@ class NodeRestriction:
             raise self._no_token(request, why)
         if pod["spec"].get("nodeName") != node:
             raise self._no_token(request, "node requested token bound to a pod scheduled on a different node")
+        strange = strange_audience(pod, spec.get("audiences"))
+        if strange is not None:
+            raise self._no_token(request, f'audience "{strange}" not found in pod spec volume')
 
     def _no_token(self, request: AdmissionRequest, why: str) -> errors.ApiError:
         return errors.forbidden("serviceaccounts", request.name, why)

@@ -56,6 +56,7 @@ class TokenRequests:
         await self._registry.admissions.mutate(write, request, None)
         await self._registry.admissions.validate(write, request, None)
         spec = request["spec"]
+        spec["audiences"] = spec.get("audiences") or list(self._tokens.settings.api_audiences)
         bound = self._bound(call, spec)
         life_s, warn_s = self._life(call, spec)
         now = self._registry.clock.time()
@@ -82,7 +83,6 @@ class TokenRequests:
                 )
             metadata[field] = wanted
         spec = request["spec"] = request.get("spec") or {}
-        spec["audiences"] = spec.get("audiences") or list(self._tokens.settings.api_audiences)
         seconds = spec.setdefault("expirationSeconds", DEFAULT_S)
         spec.setdefault("boundObjectRef", None)
         if seconds < LEAST_S:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.cloudhub.identities import BARRED
+from edgesite.kube.podtokens import strange_audience
 from edgesite.wire.message import InvalidMessage
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from edgesite.cloud.edgecontroller.objects import EdgeObjects
     from edgesite.wire.resource import ResourcePath
 
-__all__ = ["Answer", "NodeRules", "node_metadata", "node_patch", "pod_patch"]
+__all__ = ["Answer", "NodeRules", "fits_token", "node_metadata", "node_patch", "pod_patch"]
 
 LEASES: Final = "kube-node-lease"
 _SHARED: Final = frozenset({"csidriver", "runtimeclass", "servicelist"})  #: that every node of a cluster may read
@@ -74,19 +75,14 @@ class NodeRules:
         return Answer.YES if bound == node else Answer.ASK
 
     def _own_token(self, node: str, namespace: str, account: str, content: Any) -> Answer:
-        """A token must be bound to a pod of the node that runs as this account."""
+        """A token must be bound to a pod of the node that runs as this account, and for whom that pod's tokens are."""
         bound = ((content.get("spec") or {}).get("boundObjectRef") or {}) if isinstance(content, dict) else {}
         if bound.get("kind") != "Pod" or not bound.get("uid"):
             return Answer.NO
         pod = self._objects.pods.get(str(bound.get("name") or ""), namespace)
         if pod is None:
             return Answer.ASK
-        spec = pod.get("spec") or {}
-        return _yes(
-            spec.get("nodeName") == node
-            and pod["metadata"].get("uid") == bound["uid"]
-            and (spec.get("serviceAccountName") or "default") == account
-        )
+        return _yes(fits_token(pod, node, account, content["spec"]))
 
     def _own_event(self, node: str, namespace: str, content: Any) -> Answer:
         event = content.get("event", content) if isinstance(content, dict) else None
@@ -113,6 +109,18 @@ class NodeRules:
             return bool(spec.get("nodeName") == node)
         claim = spec.get("claimRef") or {}
         return node in self._objects.nodes_claiming(str(claim.get("namespace") or ""), str(claim.get("name") or ""))
+
+
+def fits_token(pod: dict[str, Any], node: str, account: str, asked: dict[str, Any]) -> bool:
+    """Whether the spec of a TokenRequest is for this pod, which runs on the node as this account."""
+    spec = pod.get("spec") or {}
+    audiences = asked.get("audiences")
+    return (
+        spec.get("nodeName") == node
+        and pod["metadata"].get("uid") == asked["boundObjectRef"].get("uid")
+        and (spec.get("serviceAccountName") or "default") == account
+        and strange_audience(pod, audiences if isinstance(audiences, list) else None) is None
+    )
 
 
 def _yes(condition: bool) -> Answer:

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules, node_metadata, node_patch, pod_patch
+from edgesite.cloud.edgecontroller.authorize import Answer, NodeRules, fits_token, node_metadata, node_patch, pod_patch
 from edgesite.cloud.edgecontroller.downstream import removal_message
 from edgesite.cloud.edgecontroller.events import write_event
 from edgesite.cloud.edgecontroller.evidence import Evidence
@@ -251,12 +251,7 @@ class Upstream:
         if path.type == "serviceaccounttoken":
             bound = content["spec"]["boundObjectRef"]
             pod = await self._client.get(resources.PODS, str(bound["name"]), namespace)
-            spec = pod.get("spec") or {}
-            fits = (
-                spec.get("nodeName") == node
-                and pod["metadata"].get("uid") == bound.get("uid")
-                and (spec.get("serviceAccountName") or "default") == path.name
-            )
+            fits = fits_token(pod, node, path.name, content["spec"])
             return Answer.YES if fits else Answer.NO
         pods = await self._client.list(resources.PODS, namespace, field_selector=f"spec.nodeName={node}")
         wanted = (path.type, path.name)

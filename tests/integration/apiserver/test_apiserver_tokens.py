@@ -240,6 +240,7 @@ async def test_nodes_get_tokens_of_their_pods_alone(site: Site) -> None:
         (bound(mine, uid=""), "without a uid"),
         (bound(mine, uid="x"), "does not match the UID in record"),
         (bound(other), "scheduled on a different node"),
+        ({"spec": {**bound(mine)["spec"], "audiences": ["vault"]}}, 'audience "vault" not found in pod spec volume'),
         ({"spec": {"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "n1"}}}, "not bound to a pod"),
     ):
         answer = await node.post(target, request)

@@ -74,6 +74,9 @@ async def test_an_edge_gets_tokens_for_its_pods_and_asks_about_them(make_site: S
         assert (await access.decide(user, Attributes("get", "/version"))).allowed
         assert (await access.decide(Identity("bob"), GET)).allowed is False
         assert await access.decide_here(user, GET) is None
+        for_others = request(pod)
+        for_others["spec"]["audiences"] = ["vault"]
+        assert (await refusal(edge.meta.token("default", "robot", for_others))).code == 403
         wrong = request(pod)
         wrong["spec"]["boundObjectRef"]["uid"] = "another"
         assert (await refusal(edge.meta.token("default", "robot", wrong))).code == 403
