@@ -40,6 +40,7 @@ from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operati
 __all__ = ["DeviceTwin"]
 
 _BITS_PER_S: Final = 12_000  #: of uplink for reports, unless configured: leaves room for the rest below 20 kbit/s
+_AT_ONCE: Final = 64  #: publications in one message: EventBus' inbox holds so many messages of them
 _OBJECTS: Final = frozenset({"device", "devicemodel"})
 
 
@@ -230,13 +231,13 @@ class _Run:
     # -- to the bus ----------------------------------------------------------------------------------------------
 
     async def _publish(self, published: list[Publication]) -> None:
-        if not published:
-            return
-        message = self._maker.make("twin", "bus", "publishall", "", published)
-        try:
-            await self._ctx.bus.send("eventbus", message)
-        except LookupError:
-            return  # nobody here speaks MQTT
+        for start in range(0, len(published), _AT_ONCE):
+            part = published[start : start + _AT_ONCE]
+            message = self._maker.make("twin", "bus", "publishall", "", part)
+            try:
+                await self._ctx.bus.send("eventbus", message)
+            except LookupError:
+                return  # nobody here speaks MQTT
 
     def _wanted(self, topic: str) -> bool:
         interest = self._ctx.services.find(Interest)  # type: ignore[type-abstract]

@@ -103,7 +103,7 @@ class _Run:
     async def run(self) -> None:
         ctx = self._ctx
         await self._subscriptions.load()
-        inbox = ctx.bus.join("eventbus", "bus")
+        inbox = ctx.bus.join("eventbus", "bus", size=64)
         link = ctx.services.find(Link)  # type: ignore[type-abstract]
         self._incoming.set_linked(link is None or link.connected)
         async with self._tasks as tasks:
