@@ -346,21 +346,24 @@ class Scopes:
         lists = scope.revision == 0 and scope.base is None
         while True:
             phase = await self._link.wait_connected()
+            token = scope.token
             began = self._ctx.clock.monotonic()
             try:
                 if lists:
-                    await scope.become(*await self._lister.list_scope(scope.key, scope.token))
+                    await scope.become(*await self._lister.list_scope(scope.key, token))
                     lists = False
                 elif scope.base is None:
-                    await scope.fill(*await self._lister.list_scope(scope.key, scope.token))
+                    await scope.fill(*await self._lister.list_scope(scope.key, token))
                 if phase is Phase.OWN:
-                    await self._follow_own(scope)
+                    await self._follow_own(scope, token)
                 else:
-                    await self._follow_kubeedge(scope)
+                    await self._follow_kubeedge(scope, token)
             except LinkLost:
                 wait_s = _FIRST_WAIT_S
                 continue
             except ApiError as exc:
+                if exc.code in (401, 403) and self._lose_bearers(scope, token, exc):
+                    continue  # with the token of another watcher
                 if exc.code in (400, 401, 403, 404, 405):
                     self._fail(scope, exc)
                     return
@@ -373,19 +376,26 @@ class Scopes:
             await self._ctx.clock.sleep(wait_s * (0.5 + self._ctx.random.random()))
             wait_s = min(wait_s * 2, _MOST_WAIT_S)
 
-    async def _follow_own(self, scope: Scope) -> None:
+    def _lose_bearers(self, scope: Scope, token: str, error: ApiError) -> bool:
+        """End the watches of those whose token is no longer taken; returns whether others are left."""
+        for one in tuple(scope.subscribers):
+            if one.token == token:
+                one.failed(error)
+        return bool(scope.subscribers)
+
+    async def _follow_own(self, scope: Scope, token: str) -> None:
         """Raises ApiError, LinkLost, StoreError, json.InvalidJson."""
-        async with self._link.watch(scope.key, scope.revision or 0, scope.token) as stream:
+        async with self._link.watch(scope.key, scope.revision or 0, token) as stream:
             while True:
                 events = await stream.next()
                 scope.apply(events)
                 await self._replica.room()
                 await stream.credit()
 
-    async def _follow_kubeedge(self, scope: Scope) -> None:
+    async def _follow_kubeedge(self, scope: Scope, token: str) -> None:
         """KubeEdge's cloud sends objects of its own accord once it was asked to watch: see `arrived`. Raises ApiError, LinkLost."""
-        await self._kubeedge.watch(scope.key, scope.token)
-        await scope.become(*await self._lister.list_scope(scope.key, scope.token))
+        await self._kubeedge.watch(scope.key, token)
+        await scope.become(*await self._lister.list_scope(scope.key, token))
         await self._kubeedge.until_listed_again()
 
     def arrived(self, kind: KindKey, obj: dict[str, Any], *, is_delete: bool) -> None:

@@ -19,7 +19,7 @@ from edgesite.client import Client
 from edgesite.controlplane.certificates.module import CertificatesModule
 from edgesite.controlplane.cluster import InformersModule
 from edgesite.edge.access.module import AccessModule
-from edgesite.edge.metaserver import guard
+from edgesite.edge.metaserver import guard, server
 from edgesite.kube.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
@@ -140,3 +140,26 @@ async def test_a_revoked_token_is_refused_soon(tmp_path: Path, monkeypatch: pyte
         with anyio.fail_after(10):
             while (await program.ask("GET", OBJECTS)).status != 401:  # noqa: ASYNC110 - it is kept for a while
                 await anyio.sleep(0.05)
+
+
+async def test_who_shares_a_watch_does_not_lose_it_with_anothers_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(server, "BOOKMARK_S", 0.5)
+    monkeypatch.setattr(server, "LOOK_S", 0.2)
+    async with secured(tmp_path) as it:
+        first, second = it.program(await it.token("first")), it.program(await it.token("second"))
+        for account in ("first", "second"):
+            await it.let_view(account)
+        since = (await first.get(OBJECTS))["metadata"]["resourceVersion"]
+        target = f"{OBJECTS}?watch=true&resourceVersion={since}"
+        async with first.watch(target) as kept, second.watch(target) as lost:
+            await it.client.delete(SERVICE_ACCOUNTS, "second", "default")
+            event = await lost.next()
+            assert (event["type"], event["object"]["code"]) == ("ERROR", 401)
+            await it.client.create(
+                CONFIG_MAPS,
+                {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"}},
+            )
+            assert (await kept.seen())[:2] == ("ADDED", "a")
