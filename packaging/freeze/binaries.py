@@ -7,16 +7,17 @@ Source  Debian Repository Format (Packages); deb(5); the format of ar archives.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from command import BuildFailed
-from mirror import MIRROR, SECURITY, Mirror, is_newer
+from command import BuildFailed, say
+from mirror import MIRROR, SECURITY, Mirror, lists, newest_first
 
-__all__ = ["Binary", "Release", "contents", "suites_of"]
+__all__ = ["Binary", "Release", "contents", "suites_of", "unpack"]
 
 _AR_HEAD: Final = 60
 
@@ -36,34 +37,66 @@ class Release:
     """The packages of one architecture, by Debian's name for it."""
 
     def __init__(self, architecture: str, cache: Path, suites: Sequence[tuple[str, str]]) -> None:
-        """``suites`` are mirrors' URLs, each with the name of a folder below its ``dists``."""
+        """``suites`` are mirrors' URLs, each with the name of a folder below its ``dists``; the first has all packages."""
         self._architecture = architecture
         self._mirror = Mirror(cache)
         self._suites = suites
+        self._stanzas: dict[str, list[tuple[str, str]]] = {}  # package → its versions, each with the mirror that has it
 
-    def find(self, names: Iterable[str]) -> dict[str, Binary]:
-        """Return the newest version of each. Raises BuildFailed."""
-        wanted = set(names)
-        found: dict[str, Binary] = {}
-        for url, suite in self._suites:
-            for block in self._mirror.index(url, suite, f"main/binary-{self._architecture}/Packages.xz"):
-                if not block.startswith("Package: ") or block[9 : block.index("\n")] not in wanted:
+    def newest(self, name: str) -> tuple[Binary, Path]:
+        """Return the newest version of a package that the mirror still has, and its file. Raises BuildFailed."""
+        problems = []
+        found = [_parsed(stanza, url) for stanza, url in self._listed().get(name, ())]
+        for one in newest_first(found, lambda one: one.version):
+            try:
+                return one, self._mirror.file(one.url, one.sha256)
+            except BuildFailed as exc:  # mirrors drop what the archive has closed for an architecture
+                problems.append(str(exc))
+        where = f"Debian {self._suites[0][1]} for {self._architecture}"
+        raise BuildFailed(f"no {name} in {where}: {'; '.join(problems) or 'not listed'}")
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """Return packages with those that they need, the first of alternatives. Raises BuildFailed."""
+        waiting, found = list(names), set()
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            stanzas = self._listed().get(name, ())
+            if stanzas:  # others are virtual, like awk: whoever needs one names the package
+                found.add(name)
+            for text in re.findall(r"^(?:Pre-)?Depends: (.*)$", stanzas[0][0] if stanzas else "", re.MULTILINE):
+                waiting += re.findall(r"(?:^|, )([a-z0-9.+-]+)", text)
+        return sorted(found)
+
+    def _listed(self) -> dict[str, list[tuple[str, str]]]:
+        if not self._stanzas:
+            index = f"main/binary-{self._architecture}/Packages.xz"
+            for url, suite in self._suites:
+                if (url, suite) != self._suites[0] and not lists(url, suite, index):
+                    say(f"{suite} has nothing for {self._architecture} any more")
                     continue
-                one = _parsed(block, url)
-                if one.name not in found or is_newer(one.version, found[one.name].version):
-                    found[one.name] = one
-        if missing := sorted(wanted - found.keys()):
-            raise BuildFailed(f"Debian {self._suites[0][1]} has no {', '.join(missing)} for {self._architecture}")
-        return found
-
-    def fetch(self, package: Binary) -> Path:
-        """Return the package's file. Raises BuildFailed."""
-        return self._mirror.file(package.url, package.sha256, f"{package.name} {package.version}")
+                for block in self._mirror.index(url, suite, index):
+                    if block.startswith("Package: "):
+                        self._stanzas.setdefault(block[9 : block.index("\n")], []).append((block, url))
+        return self._stanzas
 
 
 def suites_of(release: str) -> list[tuple[str, str]]:
     """Return where the packages of a release and its updates are, for `Release`."""
     return [(MIRROR, release), (MIRROR, f"{release}-updates"), (SECURITY, f"{release}-security")]
+
+
+def unpack(package: Path, root: Path, *, leave_out: Sequence[str] = ()) -> list[str]:
+    """Unpack a package's files into a root, through the links that are there; return their names. What has a text of ``leave_out``
+    in its name stays out. Raises BuildFailed."""
+    with contents(package) as archive:
+        archive.extraction_filter = lambda member, _: (
+            member
+        )  # of a signed package: its links may lead anywhere in the root
+        members = [one for one in archive if not one.isdir() and not any(part in one.name for part in leave_out)]
+        archive.extractall(root, members)
+        return [one.name.removeprefix("./") for one in members]
 
 
 def contents(package: Path) -> tarfile.TarFile:

@@ -150,14 +150,15 @@ def offline() -> list[str]:
 def _make_environment(shop: Workshop, compiled: Mapping[str, Sequence[Path]]) -> None:
     python = f"{shop.seen_as}/env/bin/python"
     pip = [python, "-m", "pip", "--isolated"]
+    into = [*pip, "install", "--no-compile"]  # PyInstaller compiles what it packs
     shop.run([shop.python, "-m", "venv", "env"])
     for name in wheels.LISTS:
-        shop.run([*pip, "install", *offline(), "--require-hashes", "-r", f"{name}.lock"])
-        for path in compiled.get(name, ()):
-            shop.run([*pip, "install", *offline(), f"/{path.relative_to(shop.root or '/')}"])
+        shop.run([*into, *offline(), "--require-hashes", "-r", f"{name}.lock"])
+        if paths := compiled.get(name):
+            shop.run([*into, *offline(), *(f"/{path.relative_to(shop.root or '/')}" for path in paths)])
     shop.run([*pip, "wheel", *offline(), "--no-build-isolation", "-w", "wheel", "./src"])
     (wheel,) = (shop.place / "wheel").glob("*.whl")
-    shop.run([*pip, "install", *offline(), f"wheel/{wheel.name}"])
+    shop.run([*into, *offline(), f"wheel/{wheel.name}"])
 
 
 def _freeze(shop: Workshop) -> None:

@@ -16,8 +16,8 @@ from typing import Final
 __all__ = ["BuildFailed", "inside", "install", "run", "say"]
 
 _TAIL_LINES: Final = 40
-#: First a compiler of this machine's kind, which emulated roots have (crosscompiler.py).
-_PATH: Final = "/cross/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: First the compiler of this machine's kind that emulated roots have (crosscompiler.py).
+_PATH: Final = "/cross/path:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class BuildFailed(Exception):

@@ -21,7 +21,12 @@ __all__ = ["make"]
 
 _RECIPE: Final = b"1"  #: Raise it when what is below changes.
 #: aioquic links with OpenSSL, of which the root's own is too old.
-_ENVIRONMENT: Final = {"CPATH": f"{PREFIX}/include", "LIBRARY_PATH": f"{PREFIX}/lib", "CFLAGS": "-g0"}
+_ENVIRONMENT: Final = {
+    "CPATH": f"{PREFIX}/include",
+    "LIBRARY_PATH": f"{PREFIX}/lib",
+    "CFLAGS": "-g0",
+    "PYYAML_FORCE_LIBYAML": "1",  # else what cannot be compiled is silently left out
+}
 
 
 def make(shop: Workshop, target: Architecture) -> dict[str, list[Path]]:
@@ -45,7 +50,7 @@ def _compile(shop: Workshop, sources: list[Path]) -> None:
     python = f"{shop.seen_as}/compile/bin/python"
     pip = [python, "-m", "pip", "--isolated"]
     for name in ("tools", wheels.COMPILERS):
-        shop.run([*pip, "install", *offline(), "--require-hashes", "-r", f"{name}.lock"])
+        shop.run([*pip, "install", "--no-compile", *offline(), "--require-hashes", "-r", f"{name}.lock"])
     for source in sources:
         say(f"compile {source.name.removesuffix('.tar.gz')}")
         argv = [*pip, "wheel", *offline(), "--no-build-isolation", "-w", "/opt/wheels", f"wheels/{source.name}"]

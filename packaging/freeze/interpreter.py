@@ -134,8 +134,11 @@ def _build_openssl(target: Architecture, log: Path) -> Source:
         "-g0",
     ]
     inside(target.root, configure, cwd="/build/openssl", environment=environment, log=log)
-    inside(target.root, ["make", _jobs(), "build_libs"], cwd="/build/openssl", environment=environment, log=log)
-    inside(target.root, ["make", "install_dev"], cwd="/build/openssl", environment=environment, log=log)
+    shared = ["LIBS=", "INSTALL_LIBS="]  # the static libraries are half of the work
+    inside(
+        target.root, ["make", _jobs(), "build_libs", *shared], cwd="/build/openssl", environment=environment, log=log
+    )
+    inside(target.root, ["make", "install_dev", *shared], cwd="/build/openssl", environment=environment, log=log)
     shutil.rmtree(tree)
     return source
 
@@ -146,6 +149,8 @@ def _build_python(target: Architecture, log: Path) -> Source:
     tree = _tree(target, "python")
     unpack(files, tree, _DISTRIBUTION_PATCHES)
     (tree / "Modules/Setup.local").write_text(_SETUP)
+    makefile = tree / "Makefile.pre.in"  # compiled modules are not needed: PyInstaller compiles what it packs
+    makefile.write_text(makefile.read_text().replace("$(DESTDIR)$(LIBDEST)/compileall.py", "-c pass"))
     # Found by the loader's configuration and not by a path in the files: these are going to another place.
     (target.root / "etc/ld.so.conf.d/edgesite.conf").write_text(f"{PREFIX}/lib\n")
     inside(target.root, ["ldconfig"], log=log)

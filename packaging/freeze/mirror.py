@@ -7,22 +7,25 @@ Source  Debian Repository Format (InRelease, by-hash). Debian Policy, section 5.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import lzma
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from command import BuildFailed, install, run, say
+from command import BuildFailed, install, run
 
-__all__ = ["MIRROR", "SECURITY", "Mirror", "is_newer", "lists", "read"]
+__all__ = ["MIRROR", "SECURITY", "Mirror", "lists", "newest_first", "read"]
 
 MIRROR: Final = "http://deb.debian.org/debian"
 SECURITY: Final = "http://deb.debian.org/debian-security"
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TIMEOUT_S: Final = 120
+_Versioned = TypeVar("_Versioned")
 
 
 class Mirror:
@@ -39,14 +42,13 @@ class Mirror:
         if digest is None:
             raise BuildFailed(f"{place} lists no {name}")
         url = f"{place}/{name.rpartition('/')[0]}/by-hash/SHA256/{digest}"
-        packed = self.file(url, digest, f"{name} of {suite}")
+        packed = self.file(url, digest)
         return lzma.decompress(packed.read_bytes()).decode().split("\n\n")
 
-    def file(self, url: str, digest: str, what: str, name: str = "") -> Path:
-        """Return a file of which the SHA-256 is known. Raises BuildFailed."""
+    def file(self, url: str, digest: str, *, name: str = "") -> Path:
+        """Return a file of which the SHA-256 is known; ``name`` is what it is kept as. Raises BuildFailed."""
         target = self._cache / (name or digest)
         if not (target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == digest):
-            say(f"fetch {what}")
             data = read(url)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise BuildFailed(f"{url} is not what the archive's index says")
@@ -90,8 +92,16 @@ def lists(mirror: str, suite: str, name: str) -> bool:
         raise BuildFailed(f"{request.full_url}: {exc}") from None
 
 
-def is_newer(version: str, than: str) -> bool:
-    return subprocess.run(["dpkg", "--compare-versions", version, "gt", than], check=False).returncode == 0
+def newest_first(found: Iterable[_Versioned], version: Callable[[_Versioned], str]) -> list[_Versioned]:
+    """Sort by Debian's order of versions."""
+
+    def compare(one: _Versioned, other: _Versioned) -> int:
+        if version(one) == version(other):
+            return 0
+        order = ["dpkg", "--compare-versions", version(one), "gt", version(other)]
+        return 1 if subprocess.run(order, check=False).returncode == 0 else -1
+
+    return sorted(found, key=functools.cmp_to_key(compare), reverse=True)
 
 
 def _digest_in(release: str, name: str) -> str | None:

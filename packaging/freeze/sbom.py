@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from command import BuildFailed, inside
+import root
+from command import BuildFailed
 from layout import Architecture
 
 __all__ = ["document", "root_libraries"]
@@ -58,17 +59,14 @@ def document(
 
 def root_libraries(folder: Path, target: Architecture) -> dict[str, str]:
     """Return the Debian packages of the build root that libraries of the bundle were taken from. Raises BuildFailed."""
-    root = target.root
-    version = ["dpkg-query", "-W", "-f", "${Version}"]
-    packages = {"libc6": inside(root, [*version, "libc6"])}  # in the static file
+    versions, owners = root.versions(target.root), root.owners(target.root)
+    packages = {"libc6": versions["libc6"]}  # in the static file
     for path in sorted(folder.glob("lib*.so*")):
         if path.name.startswith(_HERE_ALREADY):
             continue
-        if not (root / "usr/lib" / target.triplet / path.name).exists():
+        if path.name not in owners:
             raise BuildFailed(f"where {path.name} comes from is unknown")
-        line = inside(root, ["dpkg", "-S", f"*/{target.triplet}/{path.name}"]).splitlines()[0]
-        package = line.split(":")[0]
-        packages[package] = inside(root, [*version, line.partition(": ")[0].split(",")[0]])
+        packages[owners[path.name]] = versions[owners[path.name]]
     return packages
 
 

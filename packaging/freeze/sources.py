@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from command import BuildFailed, install, run
+from command import BuildFailed, install, run, say
 from layout import CACHE
-from mirror import MIRROR, SECURITY, Mirror, is_newer
+from mirror import MIRROR, SECURITY, Mirror, newest_first
 
 __all__ = ["Source", "fetch", "unpack"]
 
@@ -40,15 +40,10 @@ def fetch(package: str, suite: str) -> tuple[Source, list[Path]]:
         if block.startswith(f"Package: {package}\n")
     ]
     problems = []
-    while found:
-        newest = found[0]
-        for one in found[1:]:
-            if is_newer(one.version, newest.version):
-                newest = one
-        found.remove(newest)
-        files = newest.files.items()
+    say(f"fetch the sources of {package}")
+    for one in newest_first(found, lambda one: one.version):
         try:
-            return newest, [mirror.file(f"{newest.place}/{name}", digest, name, name) for name, digest in files]
+            return one, [mirror.file(f"{one.place}/{name}", digest, name=name) for name, digest in one.files.items()]
         except BuildFailed as exc:  # mirrors drop the files of a version before its line in the index, and the reverse
             problems.append(str(exc))
     raise BuildFailed(f"no source of {package} in {suite}: {'; '.join(problems) or 'not listed'}")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from binaries import Release, contents
+from binaries import Release, unpack
 from command import BuildFailed, inside, say
 from contents import LINKS
 from emulation import prepare
@@ -164,10 +164,8 @@ def _make_system(root: Path) -> None:
 def _install(name: str, root: Path, target: Architecture, release: str) -> str:
     """Unpack one of a release's packages and nothing else; return its version. Raises BuildFailed."""
     found = Release(target.debian, CACHE / "debian", [(MIRROR, release)])
-    package = found.find([name])[name]
-    with contents(found.fetch(package)) as archive:
-        archive.extraction_filter = lambda member, _: member  # a signed package
-        archive.extractall(root, [one for one in archive.getmembers() if not one.isdir()])
+    package, path = found.newest(name)
+    unpack(path, root)
     return package.version
 
 

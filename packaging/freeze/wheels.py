@@ -18,7 +18,7 @@ import sdists
 from command import BuildFailed, run, say
 from layout import ARCHITECTURES, CACHE, HERE, Architecture
 
-__all__ = ["COMPILERS", "LISTS", "compiled", "distributions", "download", "lock", "requirements"]
+__all__ = ["COMPILERS", "LISTS", "compiled", "distributions", "download", "is_compiling", "lock", "requirements"]
 
 LISTS: Final = ("bundle", "tools")
 COMPILERS: Final = "compile"  #: the list of what compiles distributions, where any are compiled
@@ -100,8 +100,13 @@ def distributions(name: str) -> dict[str, str]:
     return {distribution: version for distribution, version, _ in _rows(name)}
 
 
+def is_compiling(target: Architecture) -> bool:
+    """Whether some distributions are compiled for an architecture."""
+    return bool(_compiled(target))
+
+
 def _lists(target: Architecture) -> tuple[str, ...]:
-    return (*LISTS, COMPILERS) if _compiled(target) else LISTS
+    return (*LISTS, COMPILERS) if is_compiling(target) else LISTS
 
 
 def _compiled(target: Architecture) -> frozenset[str]:

@@ -73,9 +73,11 @@ def tree(release: Release) -> tuple[Tree, list[Binary]]:
     for name in _MERGED:
         made.folder(f"usr/{name}")
         made.link(name, f"usr/{name}")
-    packages = [found for _, found in sorted(release.find(PACKAGES).items())]
-    for package in packages:
-        with contents(release.fetch(package)) as archive:
+    packages = []
+    for name in sorted(PACKAGES):
+        package, path = release.newest(name)
+        packages.append(package)
+        with contents(path) as archive:
             _take(made, archive, package)
     _settle(made)
     return made, packages
