@@ -10,6 +10,7 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dtmanager/membership.go, device.go a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from edgesite.edge.devicetwin.state import Device, Registry
 from edgesite.edge.devicetwin.tables import attribute, attribute_statements, removal_statements
 from edgesite.edge.devicetwin.turn import Turn
 from edgesite.edge.devicetwin.updates import Want
+from edgesite.kube import json
 from edgesite.kube.devices import to_v1beta1, values
 from edgesite.kube.devices.model import PropertyRule, rules_of
 from edgesite.kube.gojson import go_json
@@ -67,15 +69,16 @@ class Membership:
 
     # -- objects -------------------------------------------------------------------------------------------------
 
-    def object_changed(self, turn: Turn, type_: str, obj: Object, *, loading: bool = False) -> None:
-        """Take a Device or a DeviceModel, of either version. ``loading``: from disk, perhaps known already."""
+    def object_changed(self, turn: Turn, type_: str, obj: Object, *, loading: bool = False) -> bool:
+        """Take a Device or a DeviceModel, of either version; False if only its status or version is new, as when KubeEdge's cloud
+        sends down what was reported. ``loading``: from disk, perhaps known already."""
         beta = to_v1beta1({"kind": "Device" if type_ == "device" else "DeviceModel", **obj})
         metadata = beta["metadata"]
         place = str(metadata.get("namespace") or "default"), str(metadata.get("name") or "")
         if type_ == "devicemodel":
             self._model_changed(turn, place, beta)
-        elif place[1]:
-            self._device_changed(turn, place, beta, loading=loading)
+            return True
+        return bool(place[1]) and self._device_changed(turn, place, beta, loading=loading)
 
     def object_gone(self, turn: Turn, type_: str, namespace: str, name: str) -> None:
         if type_ == "devicemodel":
@@ -99,7 +102,7 @@ class Membership:
                 twin.type = rule.type
                 turn.write(device, name, twin)
 
-    def _device_changed(self, turn: Turn, place: tuple[str, str], obj: Object, *, loading: bool) -> None:
+    def _device_changed(self, turn: Turn, place: tuple[str, str], obj: Object, *, loading: bool) -> bool:
         spec, metadata = obj.get("spec") or {}, obj["metadata"]
         uid, version = str(metadata.get("uid") or ""), version_number(metadata.get("resourceVersion"))
         device = self._registry.at(*place)
@@ -109,7 +112,7 @@ class Membership:
             device.silent = _silent(spec)
         if device is not None and loading and known and device.version == version:
             device.model = (place[0], model)
-            return
+            return False
         new = device is None
         if device is None:
             device = Device(self._registry.free_id(*place), place[1], place[0])
@@ -133,6 +136,9 @@ class Membership:
             self._publishing.changed(turn, device, "" if new else self._publishing.new_id(), changes)
         if new:
             self._publishing.membership(turn, added=texts.device_json(device, full=False, with_twins=True))
+        digest = hashlib.blake2b(json.dumps([spec, metadata.get("labels")]), digest_size=8).digest()
+        same, device.digest = digest == device.digest, digest
+        return not same
 
     def _save(self, turn: Turn, device: Device) -> None:
         old = device.namespace, device.uid, device.version, device.model, device.description

@@ -178,8 +178,8 @@ class _Run:
             operation = "insert" if message.operation == Operation.INSERT else "update"
 
             def take(turn: Turn) -> None:
-                membership.object_changed(turn, kind, obj)
-                turn.after.append(tell)
+                if membership.object_changed(turn, kind, obj):
+                    turn.after.append(tell)
 
         def tell() -> None:
             service.tell(DeviceChange(kind, operation, path.namespace, path.name))

@@ -22,6 +22,7 @@ INT: Final[Object] = {"type": "integer", "format": "int64"}
 INT32: Final[Object] = {"type": "integer", "format": "int32"}
 NUMBER: Final[Object] = {"type": "number"}
 FLAG: Final[Object] = {"type": "boolean"}
+LIMIT: Final[Object] = {"type": "string", "pattern": r"^([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?)?$"}
 FREE: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 TEXTS: Final[Object] = {"type": "object", "additionalProperties": TEXT}
 MODE: Final[Object] = {"type": "string", "enum": ["ReadWrite", "ReadOnly"]}
@@ -202,7 +203,9 @@ def _beta_model() -> Object:
         type=kinds,
         accessMode=MODE,
         visitors=FREE,
-        **_texts("name description minimum maximum unit"),
+        minimum=LIMIT,
+        maximum=LIMIT,
+        **_texts("name description unit"),
     )
     return _object(spec=_object(protocol=TEXT, properties=_list(one, "name"), protocolConfigData=FREE))
 

@@ -51,7 +51,8 @@ def rules_of(model: Object) -> dict[str, PropertyRule]:
     """Return the rules of a DeviceModel of either version, by property."""
     spec = to_v1beta1(model).get("spec")
     found = {}
-    for one in (spec.get("properties") if isinstance(spec, dict) else None) or ():
+    properties = spec.get("properties") if isinstance(spec, dict) else None
+    for one in properties if isinstance(properties, list) else ():
         if isinstance(one, dict) and isinstance(one.get("name"), str):
             found[one["name"]] = _rule(one)
     return found

@@ -26,7 +26,7 @@ def spec_to_beta(spec: Object, kept: Object) -> tuple[Object, Object]:
     made.update(_dict(kept.get("spec")))
     was, lost = _dict(kept.get("properties")), {}
     properties = []
-    for one in spec.get("properties") or ():
+    for one in _list(spec.get("properties")):
         if not isinstance(one, dict):
             continue
         name = str(one.get("name") or "")
@@ -48,7 +48,7 @@ def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
     rest = {name: value for name, value in spec.items() if name not in ("protocol", "properties")}
     was, changed = _dict(kept.get("properties")), {}
     properties = []
-    for one in spec.get("properties") or ():
+    for one in _list(spec.get("properties")):
         if not isinstance(one, dict):
             continue
         name = str(one.get("name") or "")
@@ -113,3 +113,7 @@ def _number(text: Any, *, whole: bool) -> int | float | None:
 
 def _dict(value: Any) -> Object:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

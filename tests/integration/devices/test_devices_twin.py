@@ -377,6 +377,22 @@ async def test_mappers_report_through_the_service(tmp_path: Path) -> None:
         watch.close()
 
 
+async def test_mappers_do_not_hear_of_reports_that_come_down_again(tmp_path: Path) -> None:
+    """KubeEdge's cloud sends a device whenever its status changes."""
+    async with twin_rig(tmp_path) as rig:
+        await bring(rig)
+        watch = rig.devices.watch()
+        status = {"twins": [{"propertyName": "t", "reported": {"value": "1"}}]}
+        await rig.cloud("update", "default/device/d1", {**device(101), "status": status}, source="edgecontroller")
+        await rig.stored(await rig.cloud("update", "default/device/d1", device(102, "9")))
+        await rig.settled()
+        heard = [await anext(aiter(watch))]
+        assert [one.operation for one in heard] == ["update"]
+        with anyio.move_on_after(0.1) as scope:
+            await anext(aiter(watch))
+        assert scope.cancelled_caught
+
+
 async def test_a_clock_that_steps_loses_no_report(tmp_path: Path) -> None:
     async with twin_rig(tmp_path) as rig:
         await bring(rig)
