@@ -1,0 +1,1 @@
+"""Modbus machines as devices: TCP and serial lines, coils and registers."""
