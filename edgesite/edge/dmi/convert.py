@@ -52,6 +52,7 @@ def device_message(tables: Messages, version: str, device: Object) -> Object:
         return {**made, "status": status}
     for one in made_spec.get("properties", ()):
         one.setdefault("desired", {})
+        one.setdefault("reportToCloud", True)  # what is not said is reported; on the wire it would be false
     return {**made, "status": {}, "namespace": metadata.get("namespace", "")}
 
 
