@@ -95,7 +95,7 @@ class _Run:
         self._nodes = informers.of(NODES)
         self._refused = refused
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
-        self._types: dict[tuple[str, str, bytes, str], Mapping[str, str]] = {}
+        self._types: dict[tuple[str, str, int, str], Mapping[str, str]] = {}
 
     async def served(self) -> tuple[Resource, Resource]:
         """The kinds that the API serves, as soon as it does."""

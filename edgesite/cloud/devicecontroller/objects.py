@@ -14,7 +14,6 @@ Source  KubeEdge v1.12, cloud/pkg/devicecontroller; v1.15 (versions of the API).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,14 +68,10 @@ def pack(obj: Object) -> Object:
         "node": spec.get("nodeName") or "",
         "model": (spec.get("deviceModelRef") or {}).get("name") or "",
         "alpha": KEPT_ALPHA in annotations,
-        "digest": _digest(acted_upon),
-        "reported": _digest(json.dumps((beta.get("status") or {}).get("twins") or [])),
+        "digest": hash(acted_upon),  # to be compared in this process alone
+        "reported": hash(json.dumps((beta.get("status") or {}).get("twins") or [])),
         "text": json.dumps(beta),
     }
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def _node(one: Object) -> Iterable[str]:

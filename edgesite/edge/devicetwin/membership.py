@@ -10,7 +10,6 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dtmanager/membership.go, device.go a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -136,7 +135,7 @@ class Membership:
             self._publishing.changed(turn, device, "" if new else self._publishing.new_id(), changes)
         if new:
             self._publishing.membership(turn, added=texts.device_json(device, full=False, with_twins=True))
-        digest = hashlib.blake2b(json.dumps([spec, metadata.get("labels")]), digest_size=8).digest()
+        digest = hash(json.dumps([spec, metadata.get("labels")]))
         same, device.digest = digest == device.digest, digest
         return not same
 

@@ -86,7 +86,7 @@ class Device:
             None  #: what the cloud wanted where a client here has wanted something else since
         )
         self.silent: frozenset[str] = frozenset()  #: properties that are not to be told to the cloud
-        self.digest = b""  #: of what its object says, but for its status; b"" if not known yet
+        self.digest: int | None = None  #: of what its object says, but for its status; None if not known yet
         self.forms = 0  #: of topics in which clients have spoken of it
 
     @property
