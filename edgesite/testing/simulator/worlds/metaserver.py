@@ -18,7 +18,7 @@ from edgesite.client import Client
 from edgesite.client.http import HttpTransport
 from edgesite.client.kubeconfig import Access
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS
+from edgesite.kube.resources import CONFIG_MAPS, NAMESPACES
 from edgesite.testing.simulator.faults import Faults
 from edgesite.testing.simulator.observers import CopyingWatcher, CountingWriter
 from edgesite.testing.simulator.roles import META_PORT
@@ -31,6 +31,8 @@ __all__ = ["lasting", "replay", "scenario"]
 
 EQUAL_S: Final = 200.0
 WRITTEN: Final = "written"
+CREATED: Final = "created"  #: a namespace
+LATE_S: Final = 4.0  #: after which what was refused must not come any more
 
 
 class NodeApi:
@@ -98,6 +100,46 @@ class PatchingWriter:
                 await anyio.sleep(self._rng.uniform(0.1, 2.0))
 
 
+class CreatingWriter:
+    """Creates objects, each with a name of its own: one that is there already was created twice, one that comes after its refusal, too late."""
+
+    def __init__(self, site: Site, api: NodeApi, rng: random.Random) -> None:
+        self._site, self._api, self._rng = site, api, rng
+        self._absent: set[str] = set()  # refused, and not there some time later
+        self._number = 0
+
+    async def run(self) -> None:
+        async with self._api.client("creator") as client, anyio.create_task_group() as looks:
+            while True:
+                self._number += 1
+                name = f"{CREATED}-{self._number}"
+                obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": CREATED}}
+                try:
+                    await client.create(CONFIG_MAPS, obj)
+                    self._site.world.count("objects created through MetaServer")
+                except ApiError as exc:
+                    if exc.code == 409:
+                        raise Violation(f"{name} was created twice") from exc
+                    looks.start_soon(self._look, name)
+                await anyio.sleep(self._rng.uniform(0.1, 2.0))
+
+    async def _look(self, name: str) -> None:
+        await anyio.sleep(LATE_S)
+        if await self._names() is not None and name not in (await self._names() or {name}):
+            self._absent.add(name)
+
+    async def _names(self) -> set[str] | None:
+        async with self._site.client("creator") as client:
+            answer = await self._site.call(lambda: client.list(CONFIG_MAPS, CREATED))
+        return None if answer is None else {one["metadata"]["name"] for one in answer["items"]}
+
+    async def check(self) -> None:
+        """Raises Violation."""
+        if late := sorted(self._absent & (await self._names() or set())):
+            raise Violation(f"created after it was refused: {late}")
+        self._site.world.count("refused creations looked at", len(self._absent))
+
+
 def lasting(seconds: float) -> Scenario:
     """The world for so long in its own time, or a little longer."""
 
@@ -118,8 +160,10 @@ async def _play(site: Site, seconds: float) -> None:
         metadata = {"name": WRITTEN, "namespace": "default"}
         obj: dict[str, Any] = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"n": "0"}}
         await client.create(CONFIG_MAPS, obj)
+        await client.create(NAMESPACES, {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": CREATED}})
     api = NodeApi(site, "edge-1")
     programs = [Program(api, CONFIG_MAPS) for _ in range(2)]  # type: ignore[arg-type]
+    creator = CreatingWriter(site, api, random.Random(f"{world.seed}/creator"))
     writer = PatchingWriter(site, api, random.Random(f"{world.seed}/writer"))
     others = CountingWriter(site, "others", random.Random(f"{world.seed}/others"))
     async with anyio.create_task_group() as tasks:
@@ -131,11 +175,13 @@ async def _play(site: Site, seconds: float) -> None:
                 pause_s, mend_s = rng.choice([3.0, 8.0, 20.0]), rng.choice([1.0, 8.0, 30.0])
                 trouble.start_soon(Faults(site, rng, pause_s=pause_s, mend_s=mend_s).run)
                 trouble.start_soon(writer.run)
+                trouble.start_soon(creator.run)
                 trouble.start_soon(others.run)
                 await anyio.sleep(rng.uniform(40.0, 100.0))
                 trouble.cancel_scope.cancel()
             site.mend()
             await site.until("programs have what the cloud has", lambda: _equal(site, programs), EQUAL_S)
+            await creator.check()
             world.count("rounds that ended equal")
         tasks.cancel_scope.cancel()
 
