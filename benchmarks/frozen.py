@@ -43,6 +43,9 @@ USED: Final = {
     "prometheus-client": ("prometheus_client.core", "always"),
     "h2": ("h2.connection", "pods on a CRI runtime"),
     "h11": ("h11", "where httptools is missing"),
+    "paho-mqtt": ("paho.mqtt.client", "an external MQTT broker"),
+    "jeepney": ("jeepney", "shutdowns are held up by logind"),
+    "packaging": ("packaging.requirements", "plugins are installed"),
     "pyyaml": ("yaml", "a YAML file or request is read"),
     "pydantic-settings": ("pydantic_settings", "in a child that checks the configuration"),
     "cryptography": ("cryptography.x509", "in a child that makes certificates"),
@@ -51,7 +54,6 @@ USED: Final = {
 #: What the first design had and no module imports.
 DROPPED: Final = {
     "grpcio": "grpc.aio",
-    "paho-mqtt": "paho.mqtt.client",
     "websockets": "websockets.asyncio.client",
     "msgpack": "msgpack",
     "pyjwt": "jwt",
