@@ -1,9 +1,11 @@
-"""What a report of a mapper costs: DMI over its unix socket, through DeviceTwin into SQLite, durable before the answer.
+"""What a report costs, by DMI and by MQTT: through DeviceTwin into SQLite.
 
     python -m benchmarks.dmi [--reports N]
 
-The edge's metamanager, DeviceTwin, EventBus (with its broker, nobody listening) and DMI run in a process of their own, and its CPU time alone is counted. The
-mapper keeps 64 calls under way on one connection. Target: 3,000 reports a second on one core.
+The edge's metamanager, DeviceTwin, EventBus with its broker, and DMI run in a process of their own, and its CPU time alone is counted.
+
+DMI     The mapper keeps 64 calls under way on one connection; each is durable before its answer. Nobody listens on MQTT. Target: 3,000/s on one core.
+MQTT    A client publishes updates of QoS 1; another one gets the result and the delta of each, and the first keeps at most 200 ahead of it. Target: 5,000/s on one core.
 """
 
 from __future__ import annotations
@@ -15,18 +17,25 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.abc
 
-from edgesite.edge.dmi.messages import tables
+from edgesite.kube.dmi.messages import tables
 from edgesite.kube.protowire import encode
 from edgesite.net.grpc import Channel
 from edgesite.net.real import RealNet, loop_factory
+from edgesite.wire.mqtt.codec import Decoder
+from edgesite.wire.mqtt.codec import encode as encode_mqtt
+from edgesite.wire.mqtt.packets import Connect, Publish, Subscribe, Subscription
 
 DEVICES = 100
 CALLS = 64
+WINDOW = 200
 STATUS = "/v1beta1.DeviceManagerService/ReportDeviceStatus"
 
 
@@ -36,24 +45,32 @@ def main() -> int:
     count = parser.parse_args().reports
     for properties in (1, 10):
         with tempfile.TemporaryDirectory(prefix="dmi") as name:
-            cpu_s, clock_s = _measured(Path(name), count, properties)
+            cpu_s, clock_s = _measured(Path(name), count, properties, _report)
         print(
             f"{properties} properties a report: {1e6 * cpu_s / count:.0f} µs of CPU; {count / cpu_s:,.0f} reports and"
             f" {count * properties / cpu_s:,.0f} values per CPU second; {count / clock_s:,.0f}/s on the clock"
         )
+    with tempfile.TemporaryDirectory(prefix="dmi") as name:
+        cpu_s, clock_s = _measured(Path(name), count, 1, _publish)
+    print(
+        f"updates by MQTT, result and delta out: {1e6 * cpu_s / count:.0f} µs of CPU; {count / cpu_s:,.0f} per CPU second;"
+        f" {count / clock_s:,.0f}/s on the clock"
+    )
     return 0
 
 
-def _measured(folder: Path, count: int, properties: int) -> tuple[float, float]:
+def _measured(
+    folder: Path, count: int, properties: int, load: Callable[[Path, int, int, int], Coroutine[Any, Any, None]]
+) -> tuple[float, float]:
     """Return CPU seconds of the edge, and seconds on the clock."""
     near, far = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_edge, args=(folder, properties, far))
     process.start()
     try:
         near.recv()
-        asyncio.run(_report(folder, count // 10, properties, 0))
+        asyncio.run(load(folder, count // 10, properties, 0))
         before, at = _cpu(near), time.perf_counter()
-        asyncio.run(_report(folder, count, properties, 1))
+        asyncio.run(load(folder, count, properties, 1))
         return _cpu(near) - before, time.perf_counter() - at
     finally:
         near.send("end")
@@ -81,6 +98,56 @@ async def _report(folder: Path, count: int, properties: int, turn: int) -> None:
         for _ in range(CALLS):
             tasks.start_soon(call)
     await channel.close()
+
+
+async def _publish(folder: Path, count: int, properties: int, turn: int) -> None:
+    """Updates that differ from what is wanted, so that each has a delta."""
+    reader, writer = await _client(folder, "reader"), await _client(folder, "writer")
+    for number, what in enumerate(("result", "delta"), 1):
+        pattern = f"$hw/events/device/default/+/twin/update/{what}"
+        await reader.send(encode_mqtt(Subscribe(number, [Subscription(pattern, 0)]), 4))
+        await reader.receive()
+    got, room = 0, anyio.Event()
+
+    async def read() -> None:
+        nonlocal got, room
+        decoder = Decoder()
+        while got < 2 * count:
+            got += sum(isinstance(one, Publish) for one in decoder.feed(await reader.receive(1 << 18)))
+            room.set()
+
+    async def drain() -> None:
+        while True:
+            await writer.receive(1 << 18)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(drain)
+        tasks.start_soon(read)
+        for start in range(0, count, 50):
+            while start - got // 2 > WINDOW:
+                room = anyio.Event()
+                await room.wait()
+            await writer.send(b"".join(_update(n, turn) for n in range(start, min(start + 50, count))))
+        while got < 2 * count:
+            room = anyio.Event()
+            await room.wait()
+        tasks.cancel_scope.cancel()
+    await reader.aclose()
+    await writer.aclose()
+
+
+def _update(n: int, turn: int) -> bytes:
+    value = 2 + (n // DEVICES + turn) % 90
+    text = f'{{"event_id":"","timestamp":1,"twin":{{"p0":{{"actual":{{"value":"{value}"}}}}}}}}'
+    topic = f"$hw/events/device/default/d{n % DEVICES}/twin/update"
+    return encode_mqtt(Publish(topic, text.encode(), 1, packet_id=n % 60_000 + 1), 4)
+
+
+async def _client(folder: Path, name: str) -> anyio.abc.ByteStream:
+    stream = await anyio.connect_unix(folder / "mqtt.sock")
+    await stream.send(encode_mqtt(Connect(name, 4, True), 4))
+    await stream.receive()
+    return stream
 
 
 def _edge(folder: Path, properties: int, pipe: Connection) -> None:

@@ -201,7 +201,7 @@ class GrpcServer:
             self._listeners.append(listener)
         return listener
 
-    def protocol(self) -> asyncio.BaseProtocol:
+    def protocol(self) -> asyncio.Protocol:
         """Return the protocol of one more connection, for whoever listens by themselves."""
         return _Peer(self)
 
