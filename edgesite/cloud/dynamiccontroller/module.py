@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
+from prometheus_client import CollectorRegistry, Gauge
 
 from edgesite.client import CallerTransport, Client
 from edgesite.cloud.cloudhub.records import ConnectedNodes
@@ -46,6 +47,9 @@ class DynamicController:
     needs: ClassVar[frozenset[str]] = frozenset({"apiserver"})
     section: ClassVar[str] = "modules.dynamicController"
 
+    def __init__(self) -> None:
+        self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+
     def enabled(self, settings: Section) -> bool:
         return bool((settings.get("modules", {}).get("dynamicController") or {}).get("enable"))
 
@@ -61,10 +65,20 @@ class DynamicController:
             tasks.start_soon(while_provided, ctx, Client, client)
             run = _Run(ctx, tasks, client, callers, require_token)
             inbox = ctx.bus.join("dynamiccontroller", "dynamiccontroller")
+            self._metrics = self._metrics or _Metrics(ctx.metrics)
+            self._metrics.watches.set_function(lambda: float(len(run.watches)))
+            self._metrics.feeds.set_function(lambda: float(run.watches.feeds))
             tasks.start_soon(run.watches.run)
             ctx.ready()
             async for message in inbox:
                 run.take(message)
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "edgesite_dynamiccontroller"
+        self.watches = Gauge(f"{name}_watches", "Watches of edges of ours", registry=registry)
+        self.feeds = Gauge(f"{name}_feeds", "Kinds that are watched at the API for edges", registry=registry)
 
 
 class _Run:

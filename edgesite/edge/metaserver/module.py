@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
+from prometheus_client import CollectorRegistry, Gauge
 
 from edgesite.edge.metamanager.replica import KindKey, Replica
 from edgesite.edge.metamanager.schema import meta_v2_key
@@ -57,6 +58,9 @@ class MetaServer:
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager", "edgehub"})
     section: ClassVar[str] = "modules.metaManager.metaServer"
 
+    def __init__(self) -> None:
+        self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+
     def enabled(self, settings: Section) -> bool:
         manager = settings.get("modules", {}).get("metaManager") or {}
         return bool(manager.get("enable", True) and (manager.get("metaServer") or {}).get("enable"))
@@ -78,6 +82,9 @@ class MetaServer:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
             guard = _guard(ctx, link, kubeedge, secure=secure)
             api = MetaApi(ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, extensions)
+            self._metrics = self._metrics or _Metrics(ctx.metrics)
+            self._metrics.watches.set_function(lambda: float(api.watches))
+            self._metrics.scopes.set_function(lambda: float(len(reads.scopes)))
             server = HttpServer(
                 api.handle,
                 _LIMITS,
@@ -94,6 +101,13 @@ class MetaServer:
                 tasks.start_soon(_keep_documents, ctx, link, documents)
                 tasks.start_soon(_while_provided, ctx, replica)
                 await anyio.sleep_forever()
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "edgesite_metaserver"
+        self.watches = Gauge(f"{name}_watches", "Watches of programs on this node", registry=registry)
+        self.scopes = Gauge(f"{name}_scopes", "What is followed at the cloud for them", registry=registry)
 
 
 def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, *, secure: bool) -> Guard:

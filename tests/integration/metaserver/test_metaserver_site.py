@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import anyio
 import pytest
 from metaserver_site import OBJECTS, connected, meta_site
 
+# isort: split
+from link_site import until
+
+from edgesite.edge.edgehub.link import Link
+from edgesite.edge.metaserver import scopes, server
 from edgesite.edge.metaserver.documents import AGGREGATED
 from edgesite.kube.errors import forbidden
 from edgesite.kube.requestinfo import RequestInfo
@@ -151,3 +156,36 @@ async def test_an_api_that_was_restored_is_believed(tmp_path: Path) -> None:
     async with meta_site(tmp_path) as site, site.edge():
         found = await site.program.get(OBJECTS)
         assert [one["data"] for one in found["items"]] == [{"x": "1"}]
+
+
+async def test_no_watch_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scopes, "LINGER_S", 0.2)
+    monkeypatch.setattr(server, "LOOK_S", 0.1)
+    async with meta_site(tmp_path) as site, site.cloud() as client, site.edge() as edge:
+        await connected(edge)
+        assert site.site.cloud_host is not None
+        cloud, node = site.site.cloud_host.metrics, edge.host.metrics
+
+        def counts() -> list[float | None]:
+            return [
+                cloud.get_sample_value("edgesite_dynamiccontroller_watches"),
+                node.get_sample_value("edgesite_metaserver_watches"),
+                node.get_sample_value("edgesite_metaserver_scopes"),
+            ]
+
+        program = site.program
+        async with AsyncExitStack() as stack:
+            for n in range(24):  # eight that differ, three times each
+                lines = await stack.enter_async_context(
+                    program.watch(f"{OBJECTS}?watch=true&labelSelector=n%3D{n % 8}")
+                )
+                del lines
+            await until(lambda: counts() == [8, 24, 8])
+            assert cloud.get_sample_value("edgesite_dynamiccontroller_feeds") == 1
+        await until(lambda: counts() == [0, 0, 0])
+        await client.create(CONFIG_MAPS, config_map("a", {"n": "1"}))
+        async with program.watch(f"{OBJECTS}?watch=true&labelSelector=n%3D1") as lines:
+            assert (await lines.seen())[:2] == ("ADDED", "a")
+            edge.host.services.get(Link)._connection.drop("cut by the test")  # type: ignore[attr-defined,type-abstract]
+            await connected(edge)
+            await until(lambda: counts() == [1, 1, 1])
