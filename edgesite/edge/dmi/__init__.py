@@ -1,8 +1,6 @@
-"""The Device Management Interface: gRPC between the edge and mappers, in both versions at once.
+"""The Device Management Interface at the edge: gRPC with mappers, in both versions at once (messages: `edgesite.kube.dmi`).
 
 module     the module ``dmi``: the socket, the mappers, their pushes
-messages   protobuf tables of v1alpha1 and v1beta1
-anyvalues  values of free-form objects
 convert    devices and models as messages
 records    mappers, and what they have been told, on disk
 service    what mappers call

@@ -229,13 +229,21 @@ class Mapper:
         if key in self.told:
             methods.reverse()
         try:
-            await self._call(methods[0], {member: message})
+            await self._put_by(methods, {member: message})
+        except _Away:  # it may know it though its answer is lost: it has to be told if this goes
+            self.told[key] = Told("", new.model)
+            self._on_change(Change(self.info.name, key, self.told[key]))
+            raise
+        self._note(key, new)
+
+    async def _put_by(self, methods: list[str], message: dict[str, Any]) -> None:
+        try:
+            await self._call(methods[0], message)
         except _Refused as exc:
             try:  # it may know it already, or no longer
-                await self._call(methods[1], {member: message})
+                await self._call(methods[1], message)
             except _Refused:
                 raise exc from None
-        self._note(key, new)
 
     async def _remove(self, key: Key) -> None:
         member = "deviceName" if key.kind == "device" else "modelName"

@@ -41,7 +41,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a mapper was sent last; ``model`` is the name of a device's."""
+    """What a mapper was sent last; ``model`` is the name of a device's. An empty digest: something was sent, but not confirmed."""
 
     digest: str
     model: str = ""
