@@ -30,6 +30,8 @@ PROGRAMS = {
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "iptables": "iptables",
+    "mariadbd": "mariadb-server",
+    "redis-server": "redis-server",
     "ip": "iproute2",
     "createrepo_c": "createrepo-c",
     "dnf": "dnf",
