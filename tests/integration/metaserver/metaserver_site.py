@@ -131,9 +131,11 @@ async def connected(edge: Edge) -> None:
 
 
 @asynccontextmanager
-async def meta_site(folder: Path, *, gate: bool = False, **settings: Any) -> AsyncIterator[MetaSite]:
+async def meta_site(
+    folder: Path, *, gate: bool = False, single_process: bool = True, **settings: Any
+) -> AsyncIterator[MetaSite]:
     """``settings`` are of the metaServer section."""
-    async with site_at(folder, single_process=True) as site:
+    async with site_at(folder, single_process=single_process) as site:
         port = free_ports(1)[0]
         site.values["cloud"]["modules"]["dynamicController"]["enable"] = True
         section = site.values["edge"]["modules"]["metaManager"]["metaServer"]

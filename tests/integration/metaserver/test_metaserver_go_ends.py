@@ -5,22 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from metaserver_site import OBJECTS, meta_site
+from metaserver_site import OBJECTS, Program, meta_site
 
 # isort: split
 from go_cloud import VERSIONS, GoCloud
-from link_site import Site, site_at, until
+from link_site import Edge, until
 from raw_edge import RawEdge, raw_edge
 
-from edgesite.cloud.dynamiccontroller.module import DynamicController
 from edgesite.edge.edgehub.link import Link
-from edgesite.edge.metaserver.module import MetaServer
 from edgesite.kube.resources import CONFIG_MAPS, NODES
 
 pytestmark = pytest.mark.anyio
@@ -264,7 +263,7 @@ class MetaCloud(GoCloud):
 
 
 async def test_programs_work_through_a_go_cloud(tmp_path: Path) -> None:
-    async with site_at(tmp_path, single_process=False) as site, go_site(site) as (cloud, program):
+    async with go_site(tmp_path) as (cloud, program, edge):
         made = await program.ask("POST", OBJECTS, config_map("a", "1"))
         assert made.status == 201, made.body
         listed = await program.get(OBJECTS)
@@ -288,48 +287,29 @@ async def test_programs_work_through_a_go_cloud(tmp_path: Path) -> None:
         assert (await program.ask("DELETE", f"{OBJECTS}/a")).status == 200
         asked = len(cloud.asked)
         cloud.cut()
-        await until(lambda: not program_is_linked(program))
+        await until(lambda: not is_linked(edge))
         refused = await program.ask("POST", OBJECTS, config_map("late", "1"))
         assert refused.status == 503
         offline = await program.ask("GET", OBJECTS)
         assert (offline.status, offline.headers.get("x-edgesite-served-from")) == (200, "node-cache")
-        await until(lambda: program_is_linked(program))
+        await until(lambda: is_linked(edge))
         assert (await program.get(f"{OBJECTS}/b"))["data"] == {"x": "2"}
         assert not [one for one in cloud.asked[asked:] if one["Verb"] == "create"], "what was refused is not sent later"
 
 
-def program_is_linked(program: Any) -> bool:
-    link = program.edge.host.services.find(Link)
-    return bool(link is not None and link.connected)
+def is_linked(edge: Edge) -> bool:
+    link = edge.host.services.find(Link)  # type: ignore[type-abstract]
+    return link is not None and link.connected
 
 
-def go_site(site: Site) -> Any:
+@asynccontextmanager
+async def go_site(folder: Path) -> AsyncIterator[tuple[MetaCloud, Program, Edge]]:
     """An edge with MetaServer in a Go cloud, and a program on it."""
-    from contextlib import asynccontextmanager
-
-    from link_site import free_ports
-    from metaserver_site import Program
-
-    @asynccontextmanager
-    async def opened() -> Any:
-        port = free_ports(1)[0]
-        section = site.values["edge"]["modules"]["metaManager"]["metaServer"]
-        section |= {"enable": True, "server": f"127.0.0.1:{port}", "dummyServer": ""}
+    async with meta_site(folder, single_process=False) as it:
+        site = it.site
         cloud = MetaCloud(site, VERSIONS["v1.12.7"])
         async with cloud.serving():
             site.token = cloud.token
-            async with site.edge("edge-1", MetaServer) as edge:
-                program = Program(f"127.0.0.1:{port}")
-                program.edge = edge  # type: ignore[attr-defined]
-                with anyio.fail_after(20):
-                    await until(lambda: program_is_linked(program))
-                try:
-                    yield cloud, program
-                finally:
-                    await program.http.close()
-
-    return opened()
-
-
-def test_the_module_is_what_the_tests_start() -> None:
-    assert DynamicController.name == "dynamiccontroller"
+            async with it.edge() as edge:
+                await until(lambda: is_linked(edge))
+                yield cloud, it.program, edge
