@@ -226,13 +226,12 @@ class Mapper:
     async def _put(self, key: Key, message: dict[str, Any], new: Told) -> None:
         member = "device" if key.kind == "device" else "model"
         methods = [_NEW[key.kind], _CHANGED[key.kind]]
-        if key in self.told:
+        if (told := self.told.get(key)) is not None and told.digest:
             methods.reverse()
         try:
             await self._put_by(methods, {member: message})
-        except _Away:  # it may know it though its answer is lost: it has to be told if this goes
-            self.told[key] = Told("", new.model)
-            self._on_change(Change(self.info.name, key, self.told[key]))
+        except _Away:
+            self._doubt(key, new.model)
             raise
         self._note(key, new)
 
@@ -252,9 +251,17 @@ class Mapper:
             message["deviceNamespace" if key.kind == "device" else "modelNamespace"] = key.namespace
         try:
             await self._call(_GONE[key.kind], message)
+        except _Away:
+            self._doubt(key, self.told[key].model)
+            raise
         except _Refused as exc:  # it does not know it: that is what was wanted
             self._ctx.log.debug("mapper %s: %s", self.info.name, exc)
         self._note(key, None)
+
+    def _doubt(self, key: Key, model: str) -> None:
+        """The answer is lost: nobody knows what the mapper has. It has to be told whether this comes, stays or goes."""
+        told = self.told[key] = Told("", model)
+        self._on_change(Change(self.info.name, key, told))
 
     def _note(self, key: Key, told: Told | None) -> None:
         if told is None:
