@@ -1,0 +1,150 @@
+"""The driver of one Bluetooth Low Energy peripheral: each property is a characteristic, named by its UUID.
+
+Reading returns the characteristic's bytes, and the SDK makes a value of them. Writing takes, in this order: the bytes that ``dataWrite`` has for the
+value's text; for texts and bytes, themselves; for numbers, as many bytes as ``dataType`` says or the characteristic has now, where
+``startIndex`` and ``endIndex`` say which of them, and from the higher to the lower if the first is behind (most peripherals send the lowest first).
+
+Errors  DriverError.
+State   The connection.
+Source  KubeEdge v1.12, mappers-go mappers/ble (words; its ``dataWrite`` is read there but has no effect).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+
+from edgesite.mapper import DeviceState, DriverError
+from edgesite.mapper.conversion import ConversionError, Layout, encode
+from edgesite_mapper_ble.adapter import Adapter, attempt
+
+if TYPE_CHECKING:
+    from bleak import BleakClient
+
+    from edgesite.mapper import Device, Host, Property, Value
+
+__all__ = ["BleDriver"]
+
+LOOK_S: Final = 8.0
+GOODBYE_S: Final = 2.0
+_ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{4}(?:[0-9a-f]{4})?")
+_BASE: Final = "-0000-1000-8000-00805f9b34fb"  #: of the UUIDs that have a short form
+
+
+class BleDriver:
+    protocol: ClassVar[str] = "bluetooth"
+
+    def __init__(self, device: Device, host: Host) -> None:
+        self._device = device
+        self._host = host
+        self._adapter: Adapter | None = None
+        self._client: BleakClient | None = None
+        self._is_lost = False
+
+    async def connect(self) -> None:
+        await self._leave()
+        config = self._device.config
+        address = str(config.get("macAddress") or "").upper().replace("-", ":")
+        if not _ADDRESS.fullmatch(address):
+            raise DriverError("macAddress is none, as AA:BB:CC:00:11:22")
+        if self._adapter is None:
+            self._adapter = Adapter.of(self._host, str(config.get("adapter") or ""))
+        self._is_lost = False
+        self._client = await self._adapter.connect(address, LOOK_S, self._note_loss)
+
+    async def read(self, prop: Property) -> Value:
+        return await self._read(_uuid_of(prop))
+
+    async def write(self, prop: Property, value: Value) -> None:
+        uuid = _uuid_of(prop)
+        try:
+            data = _command(prop, value)
+            if data is None:
+                data = await self._bytes_of(prop, uuid, value)
+        except ConversionError as exc:
+            raise DriverError(f"property {prop.name}: {exc}") from exc
+        client = self._connected()
+        await attempt(client.address, client.write_gatt_char(uuid, data))
+
+    async def health(self) -> DeviceState:
+        self._connected()
+        return DeviceState.ONLINE
+
+    async def close(self) -> None:
+        await self._leave()
+        if self._adapter is not None:
+            self._adapter.release()
+            self._adapter = None
+
+    async def _bytes_of(self, prop: Property, uuid: str, value: Value) -> bytes:
+        """Raises DriverError, ConversionError."""
+        layout = Layout.of(prop.visitor)
+        is_part = layout.start is not None or layout.end is not None
+        if isinstance(value, str | bytes) and not is_part:
+            return value.encode() if isinstance(value, str) else value
+        if layout.size and not is_part and not layout.mask and not layout.right:
+            return encode(prop, value, layout.size, layout=layout)
+        now = await self._read(uuid)
+        if not is_part:
+            return encode(prop, value, layout.size or len(now), old=now, layout=layout)
+        start = layout.start or 0
+        end = layout.end if layout.end is not None else len(now) - 1
+        low, high = min(start, end), max(start, end)
+        if low < 0 or high >= len(now):
+            raise ConversionError(f"bytes {start} to {end} of {len(now)}")
+        step = 1 if start <= end else -1
+        part = encode(prop, value, high - low + 1, old=now[low : high + 1][::step], layout=layout)[::step]
+        return now[:low] + part + now[high + 1 :]
+
+    async def _read(self, uuid: str) -> bytes:
+        client = self._connected()
+        return bytes(await attempt(client.address, client.read_gatt_char(uuid)))
+
+    def _connected(self) -> BleakClient:
+        if self._client is None or self._is_lost or not self._client.is_connected:
+            raise DriverError(f"{self._device.config.get('macAddress')} is not connected")
+        return self._client
+
+    def _note_loss(self) -> None:
+        self._is_lost = True
+
+    async def _leave(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        with anyio.move_on_after(GOODBYE_S, shield=True):
+            try:
+                await attempt(client.address, client.disconnect())
+            except DriverError as exc:
+                self._host.log.debug("goodbye: %s", exc)
+
+
+def _uuid_of(prop: Property) -> str:
+    """Raises DriverError."""
+    text = str(prop.visitor.get("characteristicUUID") or "").lower()
+    if not _UUID.fullmatch(text):
+        raise DriverError(f"characteristicUUID of property {prop.name} is none")
+    if len(text) in (4, 8):
+        return text.rjust(8, "0") + _BASE
+    return text
+
+
+def _command(prop: Property, value: Value) -> bytes | None:
+    """The bytes that ``dataWrite`` has for a value, or None if it has none. Raises ConversionError."""
+    commands = prop.visitor.get("dataWrite")
+    if not isinstance(commands, Mapping) or isinstance(value, bytes):
+        return None
+    word = str(value).lower() if isinstance(value, bool) else str(value)
+    data: Any = commands.get(word)
+    if data is None:
+        return None
+    try:
+        return base64.b64decode(data, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise ConversionError(f"dataWrite of {word[:40]!r} is no base64") from None
