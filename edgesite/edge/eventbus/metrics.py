@@ -69,4 +69,5 @@ class Metrics(Collector):
         dropped = CounterMetricFamily(f"{_NAME}_dropped", "Publications that a client did not get", labels=["why"])
         for why in _DROPPED:
             dropped.add_metric([why], getattr(counts, f"dropped_{why}"))
+        dropped.add_metric(["retained"], counts.retained_refused)
         yield dropped

@@ -138,8 +138,7 @@ class _Run:
                 case "publish":
                     self._publish(message.resource, message.data())
                 case "publishall":
-                    for topic, payload in message.content:
-                        self._publish(topic, payload)
+                    self._publish_all(message)
                 case "subscribe":
                     await self._subscribe(message.resource)
                 case "unsubscribe":
@@ -169,6 +168,14 @@ class _Run:
             self._internal.publish(topic, payload)
         if self._external is not None:
             self._external.publish(topic, payload)
+
+    def _publish_all(self, message: Message) -> None:
+        """Pairs of topic and payload; one that cannot be published does not keep back the others."""
+        for topic, payload in message.content:
+            try:
+                self._publish(topic, payload)
+            except InvalidMessage as exc:
+                self._refuse(message, exc)
 
     def _publish_inner(self, message: Message) -> None:
         """Content ``{"message": {"topic": ..., ...}}``: the inner object goes to its topic."""

@@ -95,6 +95,7 @@ async def test_what_cannot_be_carried_out_is_counted_and_stops_nothing(tmp_path:
             ("publish", "", "x"),
             ("publishall", "", 7),
             ("publishall", "", [("x",)]),
+            ("publishall", "", [("a/+", b"1"), ("fine", b"2")]),
             ("subscribe", "a/#/b", None),
             ("subscribe", "$share/g/a", None),
             ("message", "x", {"message": {"topic": 3}}),
@@ -104,7 +105,8 @@ async def test_what_cannot_be_carried_out_is_counted_and_stops_nothing(tmp_path:
         async with subscriber(port, "plain", 1) as wait:
             await rig.tell("message", "x", {"message": {"topic": "plain", "v": 1}})
             assert await wait() == ['plain {"topic":"plain","v":1}']
-        assert rig.host.metrics.get_sample_value("edgesite_eventbus_refused_total") == 8
+        assert rig.host.metrics.get_sample_value("edgesite_eventbus_refused_total") == 9
+        assert rig.host.metrics.get_sample_value("edgesite_eventbus_published_total") == 2  # "fine" and "plain"
 
 
 async def test_a_slow_devicetwin_holds_up_clients_and_loses_nothing(tmp_path: Path) -> None:
