@@ -220,6 +220,10 @@ def check_pod(site: SplitSite) -> None:
     )
     assert f"https://{META}" in told
     assert "'seen'" in told
+    ca = str(next(site.cloud_data.rglob("pki/ca.crt")))
+    token = kubectl("create", "token", "worker").strip()
+    words = ("--server", f"https://{META}", "--certificate-authority", ca, "--token", token)
+    assert "seen" in site.on_edge("1.32", *words)("get", "configmaps", "-o", "wide")
 
 
 def matrix(site: SplitSite, tokens: dict[str, str], word: str) -> dict[str, dict[str, int]]:

@@ -178,6 +178,7 @@ class CloudLink:
     def _connected(self, *, own: bool) -> None:
         self._lose_streams()
         self._in_doubt = False
+        self._clock = None  # it may be another cloud
         self._link_id = self.maker.new_id()
         self._deadline = self._ctx.clock.monotonic() + GREETING_S
         self._become(Phase.OWN if own else Phase.UNKNOWN)

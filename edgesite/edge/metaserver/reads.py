@@ -93,6 +93,8 @@ class Reads:
     async def _get_above(self, request: Request, route: Route, token: str, view: View) -> Response:
         kind = kind_of(route)
         target, accept = request.target, accept_of(view)
+        if self._link.phase is Phase.KUBEEDGE and view != DEFAULT_VIEW:
+            return await self._get_plain(request, route, token, view)
         if view.form is Form.TABLE:
             target = _with(request, includeObject="Object")
         status, headers, body = await self._upstream.request(request, "GET", target, accept, token)
@@ -108,6 +110,14 @@ class Reads:
             elif view.form is Form.OBJECT:
                 self._keep(kind, body)
         return Response(status, passed_on(headers), body)
+
+    async def _get_plain(self, request: Request, route: Route, token: str, view: View) -> Response:
+        """The object as KubeEdge's cloud gives it, in the form that is wanted. Raises ApiError."""
+        status, headers, body = await self._upstream.request(request, "GET", request.target, "application/json", token)
+        if status != 200 or route.subresource:
+            return Response(status, passed_on(headers), body)
+        self._keep(kind_of(route), body)
+        return self._object(request, kind_of(route), _stored(body), view)
 
     async def _get_here(self, request: Request, route: Route, view: View) -> Response:
         kind = kind_of(route)
@@ -152,10 +162,12 @@ class Reads:
     async def _list_above(
         self, request: Request, key: ScopeKey, options: ListOptions, token: str, view: View
     ) -> Response:
-        plain = view is DEFAULT_VIEW or view == DEFAULT_VIEW
-        if plain and not options.limit and not options.token and not options.match and not options.revision:
+        forms_here = self._link.phase is Phase.KUBEEDGE and view != DEFAULT_VIEW
+        whole = not (options.limit or options.token or options.match or options.revision)
+        if forms_here or (whole and view == DEFAULT_VIEW):
             objects, revision = await self.list_scope(key, token)
-            return respond(request, self._views.collection(key.kind, objects, revision, view))
+            body = self._views.in_format(self._views.collection(key.kind, objects, revision, view), view)
+            return respond(request, body, yaml=view.format is BodyFormat.YAML)
         target = request.target
         if view.form is Form.TABLE:
             target = _with(request, includeObject="Object")

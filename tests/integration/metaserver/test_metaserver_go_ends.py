@@ -226,6 +226,8 @@ class MetaCloud(GoCloud):
         self._write(answer)
 
     def _applied(self, asked: Json) -> Json:
+        if asked["Key"].count("/") != 5:
+            return {**asked, "Status": "Rejected", "Reason": "no key of a resource"}
         verb, (_, group, _, resource, namespace, name) = asked["Verb"], asked["Key"].split("/")
         if resource == "namespaces":  # asked to find out who is here
             return {**asked, "Status": "Approved", "RespBody": encoded({"kind": "Namespace", "metadata": {}})}
@@ -275,6 +277,10 @@ async def test_programs_work_through_a_go_cloud(tmp_path: Path) -> None:
         assert (await program.get(f"{OBJECTS}/a"))["data"] == {"x": "2"}
         assert (await program.ask("GET", f"{OBJECTS}/none")).status == 404
         assert (await program.ask("DELETE", OBJECTS)).status == 405, "it has no verb for collections"
+        table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+        assert (await program.get(OBJECTS, accept=table))["rows"][0]["cells"][:2] == ["a", 1]
+        assert (await program.get(f"{OBJECTS}/a", accept=table))["kind"] == "Table"
+        assert "apps" in {one["name"] for one in (await program.get("/apis"))["groups"]}
         since = (await program.get(OBJECTS))["metadata"]["resourceVersion"]
         async with program.watch(f"{OBJECTS}?watch=true&resourceVersion={since}") as lines:
             await until(lambda: cloud.watching)

@@ -91,7 +91,7 @@ async def test_a_write_whose_caller_was_told_that_it_failed_is_not_applied(
             refused = await site.program.ask("POST", OBJECTS, NEW)
             assert refused.status == 504, refused.body
             gate.open.set()
-            await anyio.sleep(0.3)
+            await anyio.wait_all_tasks_blocked()
             assert await names(site) == []
 
 
