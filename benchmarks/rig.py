@@ -53,7 +53,18 @@ def free_port() -> int:
 def folder() -> Iterator[Path]:
     """A folder on the disk of the current one, gone at the end."""
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as path:
-        yield Path(path).absolute()
+        try:
+            yield Path(path).absolute()
+        finally:
+            _unmount_below(Path(path).absolute())
+
+
+def _unmount_below(path: Path) -> None:
+    """Pods that were left to their runtime have volumes in memory."""
+    with open("/proc/self/mountinfo") as lines:
+        places = [line.split(" ", 5)[4] for line in lines]
+    for place in reversed([one for one in places if one.startswith(f"{path}/")]):
+        subprocess.run(["umount", "-l", place], check=False)
 
 
 def conditions() -> str:

@@ -46,6 +46,7 @@ class MachineFacts:
     swap_bytes: int = 0
     unified_cgroups: bool = False  #: version 2 alone
     huge_pages: Mapping[str, int] = field(default_factory=dict)  #: bytes by page size ("2Mi")
+    mounts: bool = True  #: whether file systems may be mounted on it at all; a simulated one is a folder of another
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class NodeFacts:
     memory_bytes: int = 0
     swap_bytes: int = 0
     unified_cgroups: bool = False
+    mounts: bool = True  #: whether file systems may be mounted here
     cgroup_driver: str = ""  #: as the runtime tells it; "" where it does not
     allocatable_nano: Mapping[str, int] = field(default_factory=dict)  #: cpu, memory, ephemeral-storage
     max_pods: int = 110

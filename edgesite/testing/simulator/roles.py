@@ -98,6 +98,7 @@ class _Facts:
             addresses=(self._machine.address,),
             resolv_conf="nameserver 10.0.0.53\n",
             hosts="127.0.0.1 localhost\n",
+            mounts=False,
         )
 
     def pressure(self, data_dir: Path) -> Pressure:

@@ -92,7 +92,7 @@ class NodeAgent:
             self._machine.facts, ctx.data_dir, settings.resolv_conf, settings.interface
         )
         before, node.ips = node.ips, (settings.node_ip,) if settings.node_ip else facts.addresses
-        node.memory_bytes = facts.memory_bytes
+        node.memory_bytes, node.mounts = facts.memory_bytes, facts.mounts
         node.swap_bytes, node.unified_cgroups = facts.swap_bytes, facts.unified_cgroups
         node.allocatable_nano = describe.allocatable_nano(facts, settings)
         node.labels = describe.node_labels(ctx.node_name, facts, settings)

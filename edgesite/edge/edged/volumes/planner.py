@@ -181,6 +181,7 @@ class VolumePlanner:
         in_memory = kind == "secret" or any(
             "serviceAccountToken" in one or "secret" in one for one in projected_sources(volume)
         )
+        in_memory = in_memory and self._services.node.mounts
         self._job(name, _make_files, target, files, self._version(), in_memory, self._group)
 
     async def _claimed(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
