@@ -7,7 +7,6 @@ Source  Kubernetes API concepts (patch types, server-side apply, dry run, field 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,7 +130,7 @@ class Writes:
         def change(old: Object) -> Object:
             if not required and not call.kind.strategy.unconditional_update:
                 raise self._unconditional(call)
-            return copy.deepcopy(obj)
+            return patch.copied(obj)
 
         try:
             row = await self._registry.change(write, change, required=required or None)
@@ -199,7 +198,7 @@ class Writes:
             if (
                 kind.definition is None or kind.custom is not None
             ):  # nothing is rebuilt in decoding: parts would be shared with the old object
-                patched = copy.deepcopy(patched)
+                patched = patch.copied(patched)
             call.warnings.clear()
             decoded = self._registry.scheme.decode(
                 kind, meta.shape(patched, kind.resource), options.field_validation, call.warnings
@@ -231,7 +230,7 @@ class Writes:
         view_of(request)
         for _ in range(_APPLY_TRIES - 1):
             try:
-                return await self._apply_once(call, options, copy.deepcopy(applied))
+                return await self._apply_once(call, options, patch.copied(applied))
             except ApiError as exc:
                 if exc.reason not in ("AlreadyExists", "NotFound"):
                     raise  # else it came or went meanwhile: what was applied counts for both

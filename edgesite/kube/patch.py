@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, bad_request
 
-__all__ = ["MAX_DEPTH", "check_depth", "diff_merge", "json_patch", "merge_patch"]
+__all__ = ["MAX_DEPTH", "check_depth", "copied", "diff_merge", "json_patch", "merge_patch"]
 
+T = TypeVar("T")
 MAX_OPERATIONS: Final = 10_000  #: As kube-apiserver.
 MAX_COPIED_BYTES: Final = (
     3 * 1024 * 1024
@@ -104,7 +105,7 @@ def json_patch(obj: Mapping[str, Any], operations: Any) -> dict[str, Any]:
         told = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {told}")
     check_depth(operations)
-    document = _Document(_copy(obj))
+    document = _Document(copied(obj))
     for number, operation in enumerate(operations):
         try:
             document.apply(operation)
@@ -140,11 +141,11 @@ class _Document:
         if kind in _WITH_VALUE and "value" not in operation:
             raise _Unfit("the operation has no value")
         if kind == "add":
-            self._add(path, _copy(operation["value"]))
+            self._add(path, copied(operation["value"]))
         elif kind == "remove":
             self._remove(path)
         elif kind == "replace":
-            self._replace(path, _copy(operation["value"]))
+            self._replace(path, copied(operation["value"]))
         elif kind == "test":
             self._test(path, operation["value"])
         elif kind in _WITH_FROM:
@@ -152,7 +153,7 @@ class _Document:
             value = self._get(origin)
             if kind == "copy":
                 self._count(value)
-                value = _copy(value)
+                value = copied(value)
             elif path[: len(origin)] == origin and len(path) > len(origin):
                 raise _Unfit("a value cannot be moved into itself")
             else:
@@ -266,9 +267,10 @@ def _equal(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _copy(value: Any) -> Any:
+def copied(value: T) -> T:
+    """A JSON value of one's own; ten times as fast as `copy.deepcopy`."""
     if isinstance(value, dict):
-        return {name: _copy(one) for name, one in value.items()}
+        return {name: copied(one) for name, one in value.items()}  # type: ignore[return-value]
     if isinstance(value, list):
-        return [_copy(one) for one in value]
+        return [copied(one) for one in value]  # type: ignore[return-value]
     return value
