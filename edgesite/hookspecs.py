@@ -28,6 +28,7 @@ __all__ = [
     "AdmissionRequest",
     "Command",
     "ConfigSection",
+    "DriverFactory",
     "Hooks",
     "MetaServerExtension",
     "RuntimeFactory",
@@ -121,6 +122,8 @@ class MetaServerExtension(Protocol):
 
 #: Makes a pod runtime for an edge role; see `edgesite.edge.edged.runtime.Runtime` for what it returns.
 RuntimeFactory = Callable[["Context"], Any]
+#: Makes the driver of a device, of `edgesite.mapper.Device` and `edgesite.mapper.Host`: the class that implements `edgesite.mapper.Driver`.
+DriverFactory = Callable[[Any, Any], Any]
 
 
 class Specs:
@@ -154,6 +157,13 @@ class Specs:
     def edgesite_runtime(self, name: str, config: Section) -> RuntimeFactory | None:
         """Return the maker of the pod runtime called ``name`` ("cri", "process", ...), or None to let the next plugin answer."""
 
+    @spec(firstresult=True)
+    def edgesite_mapper(self, protocol: str) -> DriverFactory | None:
+        """Return the driver of devices that speak ``protocol`` ("modbus"), to be run within edge roles, or None to let the next plugin answer.
+
+        Called when a node has the first device of a protocol, in a worker thread: a driver's library may be imported here.
+        """
+
 
 class Hooks(Protocol):
     """How modules call hooks: guarded, so that one plugin's failure is reported by name and stops nobody."""
@@ -165,6 +175,8 @@ class Hooks(Protocol):
     def metaserver(self, settings: Section) -> list[MetaServerExtension]: ...
 
     def runtime(self, name: str, config: Section) -> RuntimeFactory | None: ...
+
+    def mapper(self, protocol: str) -> DriverFactory | None: ...
 
     def loaded(self) -> Mapping[str, str]:
         """Plugins by name, with where each came from."""

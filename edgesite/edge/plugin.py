@@ -23,6 +23,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
     from edgesite.edge.edgehub.module import EdgeHub
     from edgesite.edge.edgestream.module import EdgeStream
     from edgesite.edge.eventbus.module import EventBus
+    from edgesite.edge.mappers.module import MapperHost
     from edgesite.edge.metamanager.module import MetaManager
     from edgesite.edge.taskmanager.module import EdgeTasks
 
@@ -35,6 +36,7 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         EdgeTasks,
         EventBus,
         KubeletApiServer,
+        MapperHost,
         MetaManager,
     ]
     if any(_serves_api(one) or _serves_kubelet(one) for one in settings.edges):

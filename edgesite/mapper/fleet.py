@@ -6,7 +6,7 @@ Bounds  `DEVICES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -16,7 +16,7 @@ from edgesite.mapper.worker import DeviceWorker, Make, Push
 
 if TYPE_CHECKING:
     from edgesite.mapper.devices import Assignment
-    from edgesite.mapper.driver import DeviceState, Host
+    from edgesite.mapper.driver import Device, DeviceState, Host, Property
     from edgesite.mapper.metrics import Meters
 
 __all__ = ["DEVICES", "Fleet", "FleetFull"]
@@ -42,8 +42,18 @@ class _Seat:
 class Fleet:
     """``async with Fleet(...) as fleet``: workers run within the block."""
 
-    def __init__(self, host: Host, outlet: Outlet, meters: Meters, push: Push | None = None) -> None:
-        self._host, self._meters, self._push = host, meters, push
+    def __init__(
+        self,
+        host: Host,
+        outlet: Outlet,
+        meters: Meters,
+        *,
+        environ: Mapping[str, str] | None = None,
+        push: Push | None = None,
+    ) -> None:
+        """``push`` takes the values of properties with a ``pushMethod``, by default a `Pusher`, which finds credentials in ``environ``."""
+        self._host, self._meters = host, meters
+        self._push, self._environ = push, environ or {}
         self._reports = Reports(outlet, host, meters)
         self._seats: dict[Key, _Seat] = {}
         self._tasks = anyio.create_task_group()
@@ -81,7 +91,7 @@ class Fleet:
             old.scope.cancel()
         elif len(self._seats) >= DEVICES:
             raise FleetFull(f"there are {DEVICES} devices already")
-        worker = DeviceWorker(assignment, make, self._host, self._reports, self._meters, self._push)
+        worker = DeviceWorker(assignment, make, self._host, self._reports, self._meters, self._offer)
         seat = self._seats[assignment.key] = _Seat(worker, make)
         self._tasks.start_soon(self._serve, seat, old)
 
@@ -98,6 +108,15 @@ class Fleet:
         """Report everything anew."""
         for worker in self:
             worker.refresh()
+
+    def _offer(self, device: Device, prop: Property, value: str, at_ms: int) -> None:
+        if self._push is None:  # the first one
+            from edgesite.mapper.push import Pusher
+
+            pusher = Pusher(self._host, self._environ, self._meters.push())
+            self._tasks.start_soon(pusher.run)
+            self._push = pusher.offer
+        self._push(device, prop, value, at_ms)
 
     async def _serve(self, seat: _Seat, old: _Seat | None) -> None:
         """Run a worker until its seat is given up. Its device's former worker has let go of the machine before."""

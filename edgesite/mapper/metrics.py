@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from edgesite.mapper.driver import DeviceState
+
+if TYPE_CHECKING:
+    from edgesite.mapper.push.meters import PushMeters
 
 __all__ = ["Meters"]
 
@@ -24,6 +28,8 @@ class Meters:
     """See the module docstring."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._push: PushMeters | None = None
         self._calls = Counter(
             "edgesite_mapper_calls", "Calls of drivers", ["protocol", "call", "outcome"], registry=registry
         )
@@ -32,6 +38,14 @@ class Meters:
         )
         self._reports = Counter("edgesite_mapper_reports", "Reports to the edge", ["outcome"], registry=registry)
         self._devices = Gauge("edgesite_mapper_devices", "Devices by their state", ["state"], registry=registry)
+
+    def push(self) -> PushMeters:
+        """What the data plane counts."""
+        if self._push is None:
+            from edgesite.mapper.push.meters import PushMeters
+
+            self._push = PushMeters(self._registry)
+        return self._push
 
     def called(self, protocol: str, call: str, succeeded: bool, seconds: float) -> None:
         self._calls.labels(protocol, call, "ok" if succeeded else "failed").inc()

@@ -36,7 +36,7 @@ __all__ = ["DeviceWorker", "Make", "Push"]
 
 T = TypeVar("T")
 Make = Callable[[Device, Host], Driver]
-#: Takes a value for ``Property.push`` at each report cycle; never waits, never raises.
+#: Takes a value for where ``Property.push`` says, at each report cycle; never waits, never raises.
 Push = Callable[[Device, Property, str, int], None]
 CONNECT_S: Final = 20.0
 CALL_S: Final = 10.0
@@ -66,7 +66,7 @@ class DeviceWorker:
     """See the module docstring. ``push`` gets the values of properties that say where to."""
 
     def __init__(
-        self, assignment: Assignment, make: Make, host: Host, reports: Reports, meters: Meters, push: Push | None = None
+        self, assignment: Assignment, make: Make, host: Host, reports: Reports, meters: Meters, push: Push
     ) -> None:
         self.assignment = assignment
         self.state = DeviceState.UNKNOWN
@@ -339,7 +339,7 @@ class DeviceWorker:
         if not point.is_due(now):
             return
         point.report_at = now + point.prop.report_every
-        if self._push is not None and point.prop.push and point.is_fresh:
+        if point.prop.push:
             self._push(self.assignment.device, point.prop, point.text, point.at_ms)
         point.is_fresh = False
         if not point.prop.report_to_cloud or not point.has_news(now):

@@ -25,7 +25,14 @@ from edgesite.context import Section, Settings
 
 if TYPE_CHECKING:
     from edgesite.context import Module
-    from edgesite.hookspecs import Admission, Command, ConfigSection, MetaServerExtension, RuntimeFactory
+    from edgesite.hookspecs import (
+        Admission,
+        Command,
+        ConfigSection,
+        DriverFactory,
+        MetaServerExtension,
+        RuntimeFactory,
+    )
     from edgesite.kube.resources import Resource
 
 __all__ = [
@@ -178,10 +185,17 @@ class PluginHost:
 
     def runtime(self, name: str, config: Section) -> RuntimeFactory | None:
         """The maker of a pod runtime; vendors are asked before us."""
-        for plugin, function, arguments in reversed(self._implementations("edgesite_runtime")):
+        return self._first("edgesite_runtime", name=name, config=config)  # type: ignore[no-any-return]
+
+    def mapper(self, protocol: str) -> DriverFactory | None:
+        """The driver of a protocol's devices; vendors are asked before us."""
+        return self._first("edgesite_mapper", protocol=protocol)  # type: ignore[no-any-return]
+
+    def _first(self, hook: str, **arguments: Any) -> Any:
+        for plugin, function, names in reversed(self._implementations(hook)):
             try:
-                if made := function(**_only(arguments, {"name": name, "config": config})):
-                    return made  # type: ignore[no-any-return]
+                if made := function(**_only(names, arguments)):
+                    return made
             except Exception as exc:
                 self.refuse(plugin, exc)
         return None

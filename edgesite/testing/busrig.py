@@ -89,10 +89,19 @@ class BusRig:
 
 
 class _Hooks:
+    def __init__(self, drivers: Mapping[str, Any]) -> None:
+        self._drivers = drivers
+
+    def mapper(self, protocol: str) -> Any:
+        return self._drivers.get(protocol)
+
     def admission(self, settings: Any) -> list[Any]:
         return []
 
     def resources(self) -> list[Any]:
+        return []
+
+    def metaserver(self, settings: Section) -> list[Any]:
         return []
 
     def runtime(self, name: str, config: Section) -> None:
@@ -130,8 +139,10 @@ async def bus_rig(
     *,
     has_twin: bool = True,
     services: Mapping[type, Any] | None = None,
+    drivers: Mapping[str, Any] | None = None,
 ) -> AsyncGenerator[BusRig]:
-    """Run ``modules`` until the block ends. ``settings`` are those of ``modules``; ``has_twin`` plays DeviceTwin. Raises TimeoutError."""
+    """Run ``modules`` until the block ends. ``settings`` are those of ``modules``; ``has_twin`` plays DeviceTwin, ``drivers`` are those of
+    plugins, by protocol. Raises TimeoutError."""
     threads = RealThreads()
     world = World(
         clock=RealClock(),
@@ -139,7 +150,7 @@ async def bus_rig(
         net=RealNet(),
         threads=threads,
         disk=RealDisk(),
-        hooks=_Hooks(),
+        hooks=_Hooks(drivers or {}),
         site={"version": "0.0"},
     )
     twin, cloud = Tap(), Tap()

@@ -156,6 +156,8 @@ class DmiService:
             await _give(devices, self._namespace(devices, request), name, values)
         if failure is not None:
             raise failure
+        if version == "v1alpha1" and (state := reported.get("state")):  # KubeEdge reads no state there
+            await devices.report_state(self._namespace(devices, request), name, state)
 
     async def _state(self, devices: Devices, version: str, request: dict[str, Any]) -> None:
         name, state = request.get("deviceName", ""), request.get("state", "")

@@ -392,6 +392,19 @@ class DeviceTwin(Model):
     )
 
 
+class Mappers(Model):
+    """Ours: drivers of devices that run within this process (docs/mappers.md)."""
+
+    enable: bool = True
+    outOfProcess: list[str] = Field(
+        default_factory=list,
+        description="protocols whose devices are left to mappers of their own, although a plugin here has a driver",
+    )
+    httpAddress: str = Field(
+        "", description='where these devices are read and written by HTTP, as 127.0.0.1:7777; "": nowhere'
+    )
+
+
 class DBTest(Model):
     enable: bool = False
 
@@ -414,6 +427,7 @@ class EdgeModules(Model):
     metaManager: MetaManager = MetaManager()
     serviceBus: ServiceBus = ServiceBus()
     deviceTwin: DeviceTwin = DeviceTwin()
+    mappers: Mappers = Mappers()
     dbTest: DBTest = DBTest()
     edgeStream: EdgeStream = EdgeStream()
 
