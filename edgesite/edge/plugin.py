@@ -9,7 +9,7 @@ from edgesite.hookspecs import impl
 
 if TYPE_CHECKING:
     from edgesite.context import Module, Section, Settings
-    from edgesite.hookspecs import RuntimeFactory
+    from edgesite.hookspecs import DriverFactory, RuntimeFactory
 
 
 @impl
@@ -71,4 +71,13 @@ def edgesite_runtime(name: str, config: Section) -> RuntimeFactory | None:
         from edgesite.edge.edged import process
 
         return process.factory
+    return None
+
+
+@impl
+def edgesite_mapper(protocol: str) -> DriverFactory | None:
+    if protocol == "virtual":
+        from edgesite.mapper.virtual.driver import VirtualDriver
+
+        return VirtualDriver
     return None
