@@ -29,6 +29,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "token": "edgesite.cli.token",
     "plugins": "edgesite.cli.plugins",
     "config": "edgesite.cli.config",
+    "device": "edgesite.cli.device",
     "edgemark": "edgesite.cli.edgemark",
 }
 _SUMMARY: Final[Mapping[str, str]] = {
@@ -38,6 +39,7 @@ _SUMMARY: Final[Mapping[str, str]] = {
     "token": "print the token that an edge joins with",
     "plugins": "list plugins, loaded and refused",
     "config": "print, check or convert configuration files",
+    "device": "show a device's values as they change",
     "keadm": "make this host a cloud or an edge, or undo that (init, join, reset, gettoken)",
     "edgemark": "load a cloud role with hollow edge nodes and measure it",
 }
