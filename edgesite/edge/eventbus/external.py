@@ -11,6 +11,7 @@ Source  KubeEdge v1.12.7, edge/pkg/eventbus (clients, TLS; without ``eventBusTLS
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -97,8 +98,9 @@ class ExternalBroker:
                     await self._serve(worker, self._session)
                 except (OSError, TimeoutError) as exc:
                     reason = str(exc) or type(exc).__name__
-                    if reason != said:  # not each attempt
-                        ctx.log.warning("no MQTT broker at %s: %s", self.address, reason)
+                    if reason != said:  # not each attempt; a node without a broker is nothing to worry about
+                        level = logging.INFO if self._session is None else logging.WARNING
+                        ctx.log.log(level, "no MQTT broker at %s: %s", self.address, reason)
                         said = reason
                 finally:
                     self._is_away()

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from msgspec import structs
+
 from edgesite.wire.mqtt import properties as props
 from edgesite.wire.mqtt.access import Acl
 from edgesite.wire.mqtt.connection import Connection, Peer, State
@@ -225,6 +227,8 @@ class Broker:
         given = (packet.properties or {}).get(props.SUBSCRIPTION_ID, [0])
         codes = []
         for wanted in packet.filters:
+            if connection.connect.is_bridge:  # gets nothing back that it sent, and retains what was retained
+                wanted = structs.replace(wanted, no_local=True, retain_as_published=True)
             old = session.grants.get(wanted.filter)
             if old is None and len(session.grants) >= self.limits.subscriptions:
                 codes.append(int(Reason.QUOTA if connection.version == V5 else Reason.UNSPECIFIED))

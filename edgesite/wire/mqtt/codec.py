@@ -45,6 +45,7 @@ __all__ = ["Decoder", "encode", "publish_head"]
 #: First four bits below the type, where they are fixed.
 _FLAGS: Final = {Kind.PUBREL: 2, Kind.SUBSCRIBE: 2, Kind.UNSUBSCRIBE: 2}
 _NAMES: Final = {("MQTT", V3_1_1), ("MQTT", V5), ("MQIsdp", V3_1)}
+_BRIDGE: Final = 0x80
 _LARGEST: Final = 268_435_455 + 5
 
 
@@ -205,7 +206,8 @@ def _code_and_properties(kind: int, body: bytes, at: int) -> tuple[int, dict[int
 
 def _read_connect(body: bytes) -> Connect:
     name, at = read_text(body, 0)
-    version = _byte(body, at)
+    level = _byte(body, at)
+    version = level & 0x7F if level in (_BRIDGE | V3_1, _BRIDGE | V3_1_1) else level
     if (name, version) not in _NAMES:
         if name not in ("MQTT", "MQIsdp"):
             raise ProtocolError(Reason.MALFORMED, "that is not MQTT")
@@ -219,7 +221,7 @@ def _read_connect(body: bytes) -> Connect:
     found = None
     if version == V5:
         found, at = props.decode(Kind.CONNECT, body, at)
-    connect = Connect("", version, bool(flags & 2), keep_alive_s, properties=found)
+    connect = Connect("", version, bool(flags & 2), keep_alive_s, properties=found, is_bridge=level != version)
     connect.client_id, at = read_text(body, at)
     if flags & 4:
         will_found = None
@@ -362,7 +364,10 @@ def _connect_body(packet: Connect) -> bytes:
         flags |= 4 | will.qos << 3 | will.retain << 5
     flags |= (packet.username is not None) << 7 | (packet.password is not None) << 6
     is_5 = packet.version == V5
-    out = [text_bytes("MQIsdp" if packet.version == V3_1 else "MQTT"), bytes((packet.version, flags))]
+    out = [
+        text_bytes("MQIsdp" if packet.version == V3_1 else "MQTT"),
+        bytes((packet.version | packet.is_bridge << 7, flags)),
+    ]
     out.append(packet.keep_alive_s.to_bytes(2, "big"))
     out += [props.encode(packet.properties)] if is_5 else []
     out.append(text_bytes(packet.client_id))

@@ -127,6 +127,7 @@ class Connect(msgspec.Struct):
     password: bytes | None = None
     will: Will | None = None
     properties: Properties | None = None
+    is_bridge: bool = False  #: another broker, as mosquitto and others say it: the top bit of the version, before 5
 
 
 class Connack(msgspec.Struct):

@@ -84,6 +84,17 @@ def test_no_local_and_retain_as_published() -> None:
     assert (got.topic, got.retain) == ("b", True)
 
 
+def test_a_bridge_gets_nothing_back_and_retains_what_was_retained() -> None:
+    bench = Bench()
+    bridge, other = bench.client("b", 4, is_bridge=True), bench.client("o")
+    assert bridge.connack.code == 0
+    bridge.subscribe("#", 1)
+    bridge.publish("a", b"mine", 1)
+    other.publish("a", b"theirs", 1, retain=True)
+    (got,) = bridge.messages()
+    assert (got.payload, got.retain) == (b"theirs", True)
+
+
 def test_retained_messages_and_how_subscriptions_want_them() -> None:
     bench = Bench()
     writer = bench.client("w")
