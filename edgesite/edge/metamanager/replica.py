@@ -10,18 +10,20 @@ An older state never takes the place of a newer one.
 
 Units   Revisions are numbers; values are JSON bytes.
 Errors  StoreError when the disk refuses.
-State   What is not written yet; the scopes.
+State   What is not written yet; the scopes. On disk at most about `OBJECTS_MOST` objects: beyond, those of the scopes that were used
+        longest ago go, but for what metamanager holds and what is followed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from edgesite.edge.metamanager.store import EdgeStore, StoreError
+from edgesite.kube import json
 from edgesite.wire.resource import NO_NAMESPACE
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ __all__ = ["Document", "KindKey", "Replica", "Stored"]
 _ANY: Final = (1 << 63) - 1
 WRITTEN_S: Final = 1.0
 WAITING_MOST: Final = 2048  #: objects that wait to be written; then the disk is waited for
+OBJECTS_MOST: Final = 50_000
+LOOK_S: Final = 60.0  #: how often they are counted
 SCOPES_KEPT: Final = 512
 DOCUMENTS_KEPT: Final = 256
 DOCUMENT_BYTES: Final = 8 * 1024 * 1024
@@ -49,6 +53,9 @@ _PUT_BACK: Final = "REPLACE INTO meta_v2 (key, groupversionresource, namespace, 
 _DROP: Final = "DELETE FROM meta_v2 WHERE key = ? AND resourceversion <= ?"
 _GET: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key = ?"
 _LIST: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key >= ? AND key < ? ORDER BY key"
+_COUNT: Final = "SELECT count(*) FROM meta_v2"
+_KEYS: Final = "SELECT key FROM meta_v2 WHERE key >= ? AND key < ?"
+_REMOVE: Final = "DELETE FROM meta_v2 WHERE key = ?"
 _SCOPES: Final = "SELECT key, revision FROM edgesite_scopes ORDER BY used"
 _PUT_SCOPE: Final = "REPLACE INTO edgesite_scopes (key, revision, used) VALUES (?, ?, ?)"
 _DROP_SCOPE: Final = "DELETE FROM edgesite_scopes WHERE key = ?"
@@ -120,6 +127,7 @@ class Replica:
         self._changed = anyio.Event()
         self._flushing = anyio.Lock()
         self._used = 0
+        self.is_followed: Callable[[str], bool] = lambda scope: False  #: set by who follows scopes
 
     async def load(self) -> None:
         """Raises StoreError."""
@@ -128,11 +136,15 @@ class Replica:
 
     async def run(self) -> None:
         """Write what was put, until cancelled."""
+        looked = self._clock.monotonic()
         while True:
             await self._changed.wait()
             await self._clock.sleep(WRITTEN_S)
             try:
                 await self.flush()
+                if self._clock.monotonic() - looked >= LOOK_S:
+                    looked = self._clock.monotonic()
+                    await self.make_room()
             except StoreError as exc:
                 self._log.error("what was read from the API cannot be written down: %s", exc)
 
@@ -188,6 +200,29 @@ class Replica:
                 raise
             finally:
                 self._writing = {}
+
+    async def make_room(self) -> None:
+        """Forget scopes, longest unused first, while there are too many objects. Raises StoreError."""
+        left = next(iter(await self._store.query(_COUNT)))[0]
+        for scope in list(self._scopes):
+            if left <= OBJECTS_MOST:
+                return
+            if not self.is_followed(scope):
+                left -= await self._forget(scope)
+        if left > OBJECTS_MOST:
+            self._log.warning("%d objects that were read from the API are kept, more than %d", left, OBJECTS_MOST)
+
+    async def _forget(self, scope: str) -> int:
+        """Returns how many objects went."""
+        group, version, resource, namespace, *_ = json.loads(scope)
+        start = KindKey(group, version, resource).key(namespace)
+        held = self._store.replicated()
+        rows = await self._store.query(_KEYS, (start, start[:-1] + "0"))
+        keys = [key for (key,) in rows if key not in held]
+        del self._scopes[scope]
+        self._moved.pop(scope, None)
+        await self._store.write([*((_REMOVE, (key,)) for key in keys), (_DROP_SCOPE, (scope,))])
+        return len(keys)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -280,4 +315,4 @@ def _statement(key: str, change: _Change) -> Statement:
 
 def _stored(row: tuple[str, str, int, str]) -> Stored:
     namespace, name, revision, value = row
-    return Stored(namespace, name, revision, value.encode())
+    return Stored(namespace, name, revision, value.removesuffix("\n").encode())

@@ -290,6 +290,10 @@ class EdgeStore:
         except (apsw.Error, OSError) as exc:
             raise StoreError(str(exc)) from exc
 
+    def replicated(self) -> set[str]:
+        """Keys of ``meta_v2`` that stand for objects held here."""
+        return {entry.v2_key for entry in self._entries.values() if entry.v2_key}
+
     async def holdings(self) -> Sequence[ObjectRef]:
         """Every object on disk that the cloud follows: those with an identity, but not the node, which is this edge's own."""
         found = []

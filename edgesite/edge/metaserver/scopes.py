@@ -261,6 +261,7 @@ class Scopes:
         self._lister = lister
         self._tasks = tasks
         self._scopes: dict[ScopeKey, Scope] = {}
+        replica.is_followed = lambda key: any(str(one) == key for one in self._scopes)
 
     def __len__(self) -> int:
         return len(self._scopes)
