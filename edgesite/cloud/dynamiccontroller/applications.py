@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Applications"]
 
 WATCHES_OF_NODE: Final = 256
+AWAY_S: Final = 24 * 3600.0  #: that a node may be away before its watches end
 _PAGE: Final = 500
 _OPERATIONS: Final = {"ADDED": "insert", "DELETED": "delete", "LEFT": "delete"}
 _METHODS: Final = {
@@ -89,6 +90,19 @@ class Applications:
         self._send_soon = send_soon
         self._log = log
         self._of_node: dict[str, dict[str, _Watch]] = {}
+        self._away: dict[str, float] = {}  # since when a node with watches is not connected
+
+    def came(self, node: str) -> None:
+        self._away.pop(node, None)
+
+    def left(self, node: str, now: float) -> None:
+        """Its watches live on: v1.12 does not ask for them again. But not for ever; the node may have been deleted."""
+        if node in self._of_node:
+            self._away[node] = now
+        for one in [one for one, since in self._away.items() if now - since >= AWAY_S]:
+            del self._away[one]
+            for watch in self._of_node.pop(one, {}).values():
+                watch.end()
 
     async def take(self, node: str, path: str, message: Message) -> None:
         """Answer a message. Raises InvalidMessage for one that holds no Application."""

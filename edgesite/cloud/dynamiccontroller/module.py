@@ -109,8 +109,11 @@ class _Run:
         """Begin to work on a message, unless its node has too much under way already."""
         node = resource.node_of(message.resource)
         if message.source == "cloudhub":
-            if message.operation == Operation.DISCONNECTED and not self._is_connected(node):
+            if self._is_connected(node):
+                self._applications.came(node)
+            elif message.operation == Operation.DISCONNECTED:
                 self.watches.node_gone(node)
+                self._applications.left(node, self._ctx.clock.monotonic())
             return
         path = resource.trim_node(message.resource)
         try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from edgesite.kube import json
-from edgesite.kube.errors import ApiError, bad_request, internal, method_not_allowed, unavailable
+from edgesite.kube.errors import ApiError, bad_request, internal, method_not_allowed, too_large, unavailable
 from edgesite.kube.requestinfo import parse_path
 from edgesite.wire.metaserver import ApiAnswer, ApiRequest
 
@@ -40,6 +40,7 @@ WRITES_KEPT: Final = 4096
 WRITES_KEPT_S: Final = 120.0
 ANSWER_BYTES_KEPT: Final = 64 * 1024
 READ_S: Final = 30.0
+BODY_BYTES: Final = 3 * 1024 * 1024  #: as API servers take
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = _READS | {"POST", "PUT", "PATCH", "DELETE"}
 _CONNECTING: Final = frozenset({"exec", "attach", "portforward", "proxy"})
@@ -56,6 +57,8 @@ def refusal(request: ApiRequest) -> ApiError | None:
     """Why a request cannot be carried out here whoever asks; None if it can."""
     if request.method not in _METHODS:
         return method_not_allowed()
+    if len(request.body) > BODY_BYTES:
+        return too_large(BODY_BYTES)
     path, _, query = request.target.partition("?")
     route = parse_path(path)
     if route.watch or "watch=" in query or "follow=" in query:
@@ -156,6 +159,8 @@ class Requests:
             return self._refused(unavailable(f"no answer from the API server: {exc}"))
         except ApiError as exc:
             return self._refused(exc)
+        except ValueError as exc:  # a path or a header that cannot be sent
+            return self._refused(bad_request(str(exc)))
         except Exception as exc:  # a request of an edge must not end the module
             self._log.error("%s %s failed", request.method, request.target, exc_info=exc)
             return self._refused(internal("the request could not be carried out"))

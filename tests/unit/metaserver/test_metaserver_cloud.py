@@ -104,8 +104,10 @@ async def test_what_it_may_not_pass_on_is_left_out_or_refused() -> None:
         ("POST", "/api/v1/namespaces/a/pods/b/exec"),
         ("GET", "/api/v1/nodes/n/proxy/metrics"),
         ("BREW", "/api/v1/pods"),
-    ):
+    ):  # each would stream, connect, or is unknown
         assert (await it.answer("edge-1", ApiRequest("x", method, target, {}))).status in (400, 405)
+    large = ApiRequest("x", "POST", "/api/v1/pods", {}, b"x" * (4 << 20))
+    assert (await it.answer("edge-1", large)).status == 413
     assert len(api.seen) == 1
     node = requests(api, Clock(), impersonate=True)
     await node.answer("edge-1", ApiRequest("x", "GET", "/api/v1/pods", {}))
