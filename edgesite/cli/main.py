@@ -31,6 +31,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "config": "edgesite.cli.config",
     "device": "edgesite.cli.device",
     "edgemark": "edgesite.cli.edgemark",
+    "mapper": "edgesite.cli.mapper",
 }
 _SUMMARY: Final[Mapping[str, str]] = {
     "up": "run a whole site, both roles in one process",
@@ -42,6 +43,7 @@ _SUMMARY: Final[Mapping[str, str]] = {
     "device": "show a device's values as they change",
     "keadm": "make this host a cloud or an edge, or undo that (init, join, reset, gettoken)",
     "edgemark": "load a cloud role with hollow edge nodes and measure it",
+    "mapper": "write the project of a new mapper (mapper new NAME --protocol P)",
 }
 _ALIASES: Final[Mapping[str, str]] = {
     "cloudcore": "cloud",

@@ -1,19 +1,62 @@
 """A machine in memory with its driver, and an edge that remembers: what tests of mappers stand on.
 
-machine = Machine()
-fleet.put(pump(desired="55"), machine.make)
+async with driver_host() as host, fleet_of(host, edge := Edge()) as fleet:
+    fleet.put(pump(desired="55"), Machine().make)
+    await edge.reported("speed", "55")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
+
+import anyio
+from prometheus_client import CollectorRegistry
 
 from edgesite.mapper.devices import Assignment, assignment_of
 from edgesite.mapper.driver import Device, DeviceState, DriverError, Host, Property, Value
+from edgesite.mapper.fleet import Fleet
+from edgesite.mapper.metrics import Meters
 from edgesite.mapper.reports import Key, Reading
+from edgesite.net.real import RealClock, RealNet, RealThreads
 
-__all__ = ["Edge", "Machine", "MachineDriver", "pump", "pump_device", "pump_model"]
+__all__ = [
+    "Edge",
+    "Machine",
+    "MachineDriver",
+    "driver_host",
+    "fleet_of",
+    "pump",
+    "pump_device",
+    "pump_model",
+]
+
+
+@asynccontextmanager
+async def driver_host() -> AsyncGenerator[Host]:
+    """What a driver is given, with this machine's clock and network."""
+    threads = RealThreads()
+    try:
+        yield Host(RealNet(), RealClock(), threads, random.Random(1), logging.getLogger("mapper"))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await threads.close()
+
+
+@asynccontextmanager
+async def fleet_of(host: Host, edge: Edge) -> AsyncGenerator[Fleet]:
+    """Devices that report to ``edge``."""
+    failure: Exception | None = None
+    async with Fleet(host, edge, Meters(CollectorRegistry())) as fleet:
+        try:
+            yield fleet
+        except Exception as exc:  # the test's own: it shall not come out as a group
+            failure = exc
+    if failure is not None:
+        raise failure
 
 
 class Machine:
@@ -74,17 +117,36 @@ class Edge:
         self.states: list[tuple[str, str]] = []
         self.trouble: Callable[[Key], Any] | None = None
         self.reports = 0
+        self._came = anyio.Event()
 
     async def report(self, key: Key, readings: Sequence[Reading]) -> None:
         if self.trouble is not None:
             self.trouble(key)
         self.reports += 1
         self.readings += [(key[1], one) for one in readings]
+        self._wake()
 
     async def report_state(self, key: Key, state: DeviceState) -> None:
         if self.trouble is not None:
             self.trouble(key)
         self.states.append((key[1], state.value))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._came.set()
+        self._came = anyio.Event()
+
+    async def reported(self, name: str, value: str, timeout_s: float = 10.0) -> None:
+        """Wait until this is the newest value of a property, of whatever device. Raises TimeoutError."""
+        with anyio.fail_after(timeout_s):
+            while [one.value for _, one in self.readings if one.property == name][-1:] != [value]:
+                await self._came.wait()
+
+    async def in_state(self, state: str, timeout_s: float = 10.0) -> None:
+        """Wait until this is what was last said of a device's state. Raises TimeoutError."""
+        with anyio.fail_after(timeout_s):
+            while [one for _, one in self.states][-1:] != [state]:
+                await self._came.wait()
 
     def values(self, name: str, device: str = "pump-1") -> list[str]:
         return [one.value for of, one in self.readings if of == device and one.property == name]
