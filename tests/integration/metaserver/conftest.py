@@ -1,1 +1,0 @@
-"""What the tests of MetaServer stand on is in `metaserver_site`."""
