@@ -68,7 +68,17 @@ def inside(
     if os.geteuid():
         raise BuildFailed("the build root needs the rights of root (chroot); `--here` freezes with this Python instead")
     clean = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"} | dict(environment or {})
-    wrapper = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", f"--root={root}", f"--wd={cwd}"]
+    wrapper = ["setpriv", "--pdeathsig=KILL"]  # `unshare` outlives other signals, and what it runs with it
+    wrapper += [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        f"--root={root}",
+        f"--wd={cwd}",
+    ]
     return run([*wrapper, "--", *argv], environment=clean, log=log)
 
 
