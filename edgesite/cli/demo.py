@@ -1,4 +1,4 @@
-"""``edgesite up --demo``: applies a sample Deployment with a ConfigMap and a Service, and shows nodes and pods live.
+"""``edgesite up --demo``: applies a sample Deployment with a ConfigMap and a Service, makes a virtual thermostat, and shows nodes, pods and it live.
 
 On a terminal the picture is redrawn in place; in a pipe each change is one line. What was applied stays: a second start
 finds everything as it was.
@@ -6,15 +6,17 @@ finds everything as it was.
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from edgesite.cli.demo_device import add_thermostat, device_text, hints
 from edgesite.cli.ready import is_ready, say_when_ready, site_client
 from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS, SERVICES
+from edgesite.kube.resources import CONFIG_MAPS, DEPLOYMENTS, DEVICES, NODES, PODS, SERVICES
 
 if TYPE_CHECKING:
     from edgesite.client.client import Client
@@ -108,11 +110,16 @@ async def demo(site: Site) -> None:
             field_manager="edgesite-demo",
             force=True,
         )
+    resources = {"NODE": NODES, "DEPLOYMENT": DEPLOYMENTS, "POD": PODS}
+    if site.plan.edges:
+        await add_thermostat(client, site.plan.edges[0].node_name)
+        resources["DEVICE"] = DEVICES
     api = site.plan.api
     assert api is not None
+    kubectl = f"kubectl --kubeconfig {shlex.quote(api.adminKubeconfig)}"
     async with anyio.create_task_group() as tasks:
-        view = _View(f"kubectl --kubeconfig {api.adminKubeconfig} get pods -o wide")
-        for title, resource in (("NODE", NODES), ("DEPLOYMENT", DEPLOYMENTS), ("POD", PODS)):
+        view = _View([f"{kubectl} get pods -o wide", *(hints(kubectl) if "DEVICE" in resources else ())])
+        for title, resource in resources.items():
             tasks.start_soon(_follow, client, resource, title, view)
 
 
@@ -132,9 +139,9 @@ async def _follow(client: Client, resource: Resource, title: str, view: _View) -
 class _View:
     """The picture: one line per object."""
 
-    def __init__(self, hint: str) -> None:
+    def __init__(self, hints: Sequence[str]) -> None:
         self._rows: dict[tuple[str, str], str] = {}
-        self._hint = hint
+        self._hints = hints
         self._drawn = 0
         self._live = sys.stdout.isatty()
 
@@ -164,7 +171,13 @@ class _View:
             f"{title.lower():<11}{name:<32}{text}"
             for (title, name), text in sorted(self._rows.items(), key=lambda row: (order[row[0][0]], row[0][1]))
         ]
-        lines += ["", f"try: {self._hint}", "Ctrl-C stops the site; the next start finds everything as it was."]
+        lines += [
+            "",
+            "try:",
+            *(f"  {one}" for one in self._hints),
+            "",
+            "Ctrl-C stops the site; the next start finds everything as it was.",
+        ]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         sys.stdout.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         sys.stdout.flush()
@@ -194,4 +207,4 @@ def _pod_text(obj: dict[str, Any]) -> str:
     return f"{word:<18}restarts {restarts}  ip {status.get('podIP', '-')}  node {(obj.get('spec') or {}).get('nodeName', '-')}"
 
 
-_TEXTS: Final = {"NODE": _node_text, "DEPLOYMENT": _deployment_text, "POD": _pod_text}
+_TEXTS: Final = {"NODE": _node_text, "DEPLOYMENT": _deployment_text, "POD": _pod_text, "DEVICE": device_text}

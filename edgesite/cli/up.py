@@ -40,7 +40,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     options.add_port(
         parser, "--tunnel-port", "port for the log and exec tunnel of other edges (with --hub-port; default 10004)"
     )
-    parser.add_argument("--demo", action="store_true", help="apply a sample Deployment and show the site live")
+    parser.add_argument(
+        "--demo", action="store_true", help="apply a sample Deployment and a thermostat, and show the site live"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -57,6 +59,8 @@ def _run(arguments: argparse.Namespace) -> int:
     hub["websocket"] = {"enable": joinable}
     hub["https"] = {"enable": joinable}
     edge = edge_defaults(data_dir / "edge", kubeedge_paths=False, node_name=host_name(), cloud="127.0.0.1")
+    if arguments.demo:
+        edge["modules"]["eventBus"] = {"mqttMode": 0}  # the broker within: a demo must not need another program
     values = options.read_config(
         arguments,
         "EdgeSite",
@@ -100,7 +104,7 @@ def _sibling(edge: dict[str, Any], first: Path, folder: Path, name: str) -> dict
     def moved(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: moved(one) for key, one in value.items()}
-        if isinstance(value, str) and value.startswith(f"{first}/"):
+        if isinstance(value, str) and f"{value}/".startswith(f"{first}/"):
             return f"{folder}{value.removeprefix(str(first))}"
         return value
 
@@ -108,6 +112,7 @@ def _sibling(edge: dict[str, Any], first: Path, folder: Path, name: str) -> dict
     edged = copy["modules"]["edged"]
     edged["hostnameOverride"] = name
     edged["tailoredKubeletConfig"] |= {"readOnlyPort": 0, "port": 0, "healthzPort": 0}
+    copy["modules"]["eventBus"]["mqttServerInternal"] = "tcp://127.0.0.1:0"
     return copy
 
 
