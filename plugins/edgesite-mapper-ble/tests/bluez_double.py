@@ -210,10 +210,10 @@ async def bluez(folder: Path, monkeypatch: Any) -> AsyncIterator[Radio]:
     )
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", socket)
     command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:
+    async with await anyio.open_process(command, stderr=subprocess.DEVNULL) as daemon:
         try:
             assert daemon.stdout is not None
-            assert await anyio.to_thread.run_sync(daemon.stdout.readline)
+            assert await daemon.stdout.receive()
             bus = await MessageBus(bus_address=socket).connect()
             radio = Radio(bus)
             bus.export(ADAPTER, radio)

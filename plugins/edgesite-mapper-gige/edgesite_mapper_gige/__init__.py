@@ -1,0 +1,1 @@
+"""GigE Vision cameras as devices: properties are GenICam features, images are PNG or PNM."""
