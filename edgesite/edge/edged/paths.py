@@ -29,8 +29,11 @@ class Paths:
     def pod(self, uid: str) -> Path:
         return self.pods / uid
 
+    def volumes(self, uid: str) -> Path:
+        return self.pod(uid) / "volumes"
+
     def volume(self, uid: str, plugin: str, name: str) -> Path:
-        return self.pod(uid) / "volumes" / f"kubernetes.io~{plugin}" / name
+        return self.volumes(uid) / f"kubernetes.io~{plugin}" / name
 
     def sub_paths(self, uid: str) -> Path:
         return self.pod(uid) / "volume-subpaths"

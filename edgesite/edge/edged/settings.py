@@ -71,7 +71,7 @@ class EdgedSettings:
     max_dead_containers: int = 1  #: of one name, kept for their log and as lastState; below 0: all
     max_dead_containers_of_all: int = -1  #: on the node; below 0: no bound
     dead_container_age_s: float = 0.0  #: that an ended container has from when it was made, before it may be removed
-    keep_volumes: bool = False  #: of drivers, of pods that have ended and are not deleted
+    keep_volumes: bool = False  #: of pods that have ended and are not deleted
     max_images_reported: int = 50
     log_max_bytes: int = 10 << 20
     log_max_files: int = 5

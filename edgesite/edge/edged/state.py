@@ -105,7 +105,7 @@ class PodState:
     probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)  #: results by container, probe and result
     start_time: str = ""
     ending: anyio.Event = field(default_factory=anyio.Event)  #: set once nothing of the pod is to be started any more
-    given_back: bool = False  #: It has ended, and has no volumes of drivers any more.
+    given_back: bool = False  #: It has ended, and has no volumes any more.
     released: bool = False  #: It has ended, and the cloud was told: all that may still be here is its sandbox.
     reported: dict[str, Any] = field(default_factory=dict)  #: the status as last sent
 

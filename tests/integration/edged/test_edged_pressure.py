@@ -42,6 +42,12 @@ def pressure_on(rig: Rig, what: str = "MemoryPressure") -> str:
     return next((one["status"] for one in found if one["type"] == what), "")
 
 
+def memory_held(rig: Rig) -> bool:
+    return f"{rig.data_dir}/" in "".join(
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4].endswith("/held")
+    )
+
+
 async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Containerd, tmp_path: Path) -> None:
     machine = ShortMachine()
     async with clean_rig(daemon, tmp_path, settings=SETTINGS, machine=machine) as rig:
@@ -55,6 +61,7 @@ async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Con
             await rig.cloud.apply("pod", spec)
         await rig.cloud.until(lambda: is_ready(rig.cloud, "greedy") and is_ready(rig.cloud, "modest"))
         assert pressure_on(rig) == "False"
+        assert memory_held(rig)
         machine.memory_left = 50 << 20
         await rig.cloud.until(lambda: rig.cloud.status("greedy").get("reason") == "Evicted")
         machine.memory_left = None
@@ -67,6 +74,7 @@ async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Con
         assert "Container main was using " in status["message"]
         assert "terminated" in state(rig.cloud, "greedy")
         assert any(one["type"] == "DisruptionTarget" for one in status["conditions"])
+        await rig.cloud.until(lambda: not memory_held(rig))  # though nobody has deleted it
         await rig.cloud.until(lambda: pressure_on(rig) == "True")
         await rig.cloud.until(lambda: pressure_on(rig) == "False")
         assert is_ready(rig.cloud, "modest")

@@ -305,9 +305,14 @@ async def test_memory_that_runs_short_ends_one_pod_a_look(site: Site, monkeypatc
     assert (site.changes, site.said) == (1, ["EvictionThresholdMet"])
     site.clock.now += 10
     await site.evictions.look()
+    assert [uid for uid, _, _ in site.ended] == ["large"]  # which still holds its memory
+    next(one for one in site.states if one.pod.uid == "large").given_back = True
+    await site.evictions.look()
     assert [uid for uid, _, _ in site.ended] == ["large", "small"]
-    site.clock.now += 10
-    await site.evictions.look()  # nobody is left to be ended
+    site.clock.now += 31
+    await site.evictions.look()  # nobody is left to be ended, and nobody waited for any longer
+    assert site.said[-1] == "EvictionThresholdMet"
+    assert len(site.said) == 3
     site.machine.now = PLENTY
     site.clock.now += 301
     await site.evictions.look()

@@ -37,6 +37,7 @@ from edgesite.edge.edged.state import PodState, Termination
 __all__ = ["EvictionParts", "Evictions", "Terminator"]
 
 LEAST_GRACE_S: Final = 1.0  #: of a pod that is evicted at once
+ROOM_S: Final = 30.0  #: how long the next eviction waits until what the last pod held is free
 _DISK: Final = ("nodefs.", "imagefs.")
 
 
@@ -74,6 +75,7 @@ class Evictions:
     ) -> None:
         self._parts, self._data_dir, self._pods, self._terminate = parts, data_dir, pods, terminate
         self._changed, self._report = changed, report
+        self._evicted, self._until = "", 0.0  # the pod that was evicted last, and how long its end is waited for
         self._watch = Watch((), 0.0)
         self._needs_images = False
         self.reload()
@@ -98,7 +100,7 @@ class Evictions:
         try:
             seen = await self.note_stress()
             await self._enforce_limits()
-            if due := self._watch.due():
+            if (due := self._watch.due()) and not self._is_ending():
                 await self._make_room(due[0], seen)
         except (RuntimeFault, OSError) as exc:
             self._parts.log.warning("the node's resources cannot be looked at now: %s", exc)
@@ -140,6 +142,13 @@ class Evictions:
         parts.log.warning("pod=%s uid=%s is evicted: %s", pod.key, pod.uid, why.message)
         grace_s = LEAST_GRACE_S if threshold.hard else min(pod.grace_s, parts.settings.eviction_max_grace_s)
         self._terminate(pod.uid, why, grace_s)
+        self._evicted, self._until = pod.uid, parts.clock.monotonic() + grace_s + ROOM_S
+
+    def _is_ending(self) -> bool:
+        """Whether the pod that was evicted last still holds what it was evicted for."""
+        if self._parts.clock.monotonic() >= self._until:
+            return False
+        return any(one.pod.uid == self._evicted and not (one.given_back or one.released) for one in self._pods())
 
     async def _enforce_limits(self) -> None:
         """End pods that use more of the local disk than they asked for themselves."""

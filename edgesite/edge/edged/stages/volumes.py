@@ -7,6 +7,7 @@ Source  core/v1 Volume; folder names as kubelet's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from edgesite.edge.edged.events import WARNING
@@ -59,23 +60,24 @@ class VolumesStage:
         state.volumes = plan.paths
 
     async def let_go(self, state: PodState) -> None:
-        """Give back what others may wait for, after the last container: volumes of drivers. The pod's own files stay until it is
-        deleted. Raises OSError where a driver is missing or refuses."""
+        """Give back the volumes of a pod whose last container has ended, as kubelet does: memory and disk that it was evicted for are
+        free again before it is deleted. Raises OSError where a driver is missing or refuses."""
         if self._let_go or self._services.settings.keep_volumes:
             return
-        uid, paths = state.pod.uid, self._services.paths
-        if await self._services.threads.run(_has_volumes, paths, uid, (records.PLUGIN,)):
-            await self._services.threads.run(subpaths.release, paths.sub_paths(uid))
-            await self._services.csi.unmount(uid)
+        await self._take_away(state.pod.uid, self._services.paths.volumes(state.pod.uid))
+        state.volumes = {}
         self._let_go = state.given_back = True
 
     async def teardown(self, state: PodState) -> None:
-        uid, paths = state.pod.uid, self._services.paths
-        if await self._services.threads.run(_remove_plain, paths, uid):
+        await self._take_away(state.pod.uid, self._services.paths.pod(state.pod.uid))
+
+    async def _take_away(self, uid: str, folder: Path) -> None:
+        """Remove a folder of the pod with its volumes. Raises OSError."""
+        if await self._services.threads.run(_remove_plain, self._services.paths, uid, folder):
             return
         await self._services.image_volumes.unmount(uid)
         await self._services.csi.unmount(uid)  # before the folders go, with the records in them
-        await self._services.threads.run(host.remove_tree, paths.pod(uid))
+        await self._services.threads.run(host.remove_tree, folder)
 
     def _folders(self, state: PodState) -> Job:
         pod, paths = state.pod, self._services.paths
@@ -93,12 +95,12 @@ class VolumesStage:
         self.renew_at = self._services.clock.monotonic() + seconds
 
 
-def _remove_plain(paths: Paths, uid: str) -> bool:
-    """Remove what a pod has here; False if it has volumes which others have to take away first. Raises OSError."""
+def _remove_plain(paths: Paths, uid: str, folder: Path) -> bool:
+    """Remove a folder of a pod; False if it has volumes which others have to take away first. Raises OSError."""
     subpaths.release(paths.sub_paths(uid))
     if _has_volumes(paths, uid, (images.PLUGIN, records.PLUGIN)):
         return False
-    host.remove_tree(paths.pod(uid))
+    host.remove_tree(folder)
     return True
 
 
