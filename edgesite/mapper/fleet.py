@@ -124,7 +124,9 @@ class Fleet:
             if old is not None:
                 await old.ended.wait()
             with seat.scope:
-                await self._host.clock.sleep(self._host.random.random() * min(len(self._seats) - 1, 1000) / _SPREAD)
+                await self._host.clock.sleep(
+                    self._host.random.random() * min(max(len(self._seats) - 1, 0), 1000) / _SPREAD
+                )
                 while True:
                     try:
                         await seat.worker.run()
