@@ -198,7 +198,10 @@ def nfs(site: Site) -> str:
     def unmounted() -> bool:  # a pod that has ended goes from the API at once
         return bool(subprocess.run(["findmnt", "-t", "nfs,nfs4"], capture_output=True, check=False).returncode)
 
-    eventually(unmounted, "the end of the mounts", 120)
+    try:
+        eventually(unmounted, "the end of the mounts", 120)
+    except Failed as exc:
+        raise Failed(f"{exc}; {host('findmnt', '-n', '-o', 'TARGET', '-t', 'nfs,nfs4')}") from None
     host("systemctl", "stop", "nfs-server.service")
     return " ".join(kind.split())
 
