@@ -69,7 +69,7 @@ class Watcher:
                 return
             except (ApiError, OSError) as exc:
                 if isinstance(exc, ApiError) and exc.code == 404:
-                    raise DeviceGone(f"there is no device {self._namespace}/{self._name}") from None
+                    raise self._gone() from None
                 if self._before is None:
                     raise LookupError(str(exc)) from exc
                 print(f"edgesite: {exc}; trying again", file=sys.stderr)
@@ -89,9 +89,13 @@ class Watcher:
         ) as events:
             async for event in events:
                 if event.type == "DELETED":
-                    raise DeviceGone(f"device {self._namespace}/{self._name} is gone")
+                    raise self._gone()
                 if event.type != "BOOKMARK":
                     self._take(event.object)
+
+    def _gone(self) -> DeviceGone:
+        name = f"{self._namespace}/{self._name}"
+        return DeviceGone(f"there is no device {name}" if self._before is None else f"device {name} is gone")
 
     def _take(self, device: dict[str, Any]) -> None:
         """Raises _Enough."""
