@@ -17,7 +17,8 @@ State   The machine, in memory: it begins anew with the driver.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from edgesite.mapper.driver import DeviceState, DriverError
 from edgesite.mapper.virtual.thermostat import Room, real
@@ -26,7 +27,7 @@ from edgesite.mapper.virtual.waves import wave
 if TYPE_CHECKING:
     from edgesite.mapper.driver import Device, Host, Property, Value
 
-__all__ = ["VirtualDriver"]
+__all__ = ["Machine", "VirtualDriver"]
 
 _EMPTY: Final[dict[str, Value]] = {
     "int": 0,
@@ -38,29 +39,42 @@ _EMPTY: Final[dict[str, Value]] = {
 }
 
 
+class Machine(Protocol):
+    """What a device is a model of. Quantities are named, and lead to its attributes."""
+
+    quantities: ClassVar[Mapping[str, str]]
+    writable: ClassVar[frozenset[str]]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, any length of it."""
+        ...
+
+
 class VirtualDriver:
-    """See the module docstring."""
+    """See the module docstring. Who has other machines adds them in a subclass; what makes one raises ValueError for settings that are wrong."""
 
     protocol: ClassVar[str] = "virtual"
+    machines: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Machine]]] = {"thermostat": Room.of}
 
     def __init__(self, device: Device, host: Host) -> None:
         self._config, self._clock, self._random = device.config, host.clock, host.random
         self._born = self._at = host.clock.monotonic()
         self._speed = 1.0
-        self._room: Room | None = None
+        self._machine: Machine | None = None
         self._cells: dict[str, Value] = {}
 
     async def connect(self) -> None:
         if self._config.get("offline") in (True, "true"):
             raise DriverError("the machine is switched off (offline: true)")
-        if self._room is not None:
+        if self._machine is not None:
             return
-        machine = self._config.get("machine", "thermostat")
-        if machine not in ("thermostat", "none"):
-            raise DriverError(f"machine {machine!r} is none of thermostat, none")
+        name = self._config.get("machine", "thermostat")
+        make = self.machines.get(name) if isinstance(name, str) else None
+        if make is None:
+            raise DriverError(f"machine {name!r} is none of {', '.join(self.machines)}")
         try:
             self._speed = real(self._config, "speed", 60.0, 0.0, 1e6)
-            self._room = Room.of(self._config)
+            self._machine = make(self._config)
         except ValueError as exc:
             raise DriverError(str(exc)) from exc
 
@@ -70,45 +84,35 @@ class VirtualDriver:
                 return wave(prop.visitor, self._clock.monotonic() - self._born, self._random)
             except ValueError as exc:
                 raise DriverError(str(exc)) from exc
-        room, quantity = self._now(), self._quantity(prop)
-        if self._config.get("machine") == "none" or quantity not in _QUANTITIES:
+        machine, quantity = self._now(), _quantity(prop)
+        if quantity not in machine.quantities:
             return self._cells.get(prop.name, _EMPTY.get(prop.type, ""))
-        found: Value = getattr(room, _QUANTITIES[quantity])
+        found: Value = getattr(machine, machine.quantities[quantity])
         return found if isinstance(found, bool) or prop.type == "int" else round(float(found), 1)
 
     async def write(self, prop: Property, value: Value) -> None:
-        room, quantity = self._now(), self._quantity(prop)
-        if "wave" in prop.visitor or (quantity in _QUANTITIES and quantity not in _WRITABLE):
+        machine, quantity = self._now(), _quantity(prop)
+        if "wave" in prop.visitor or (quantity in machine.quantities and quantity not in machine.writable):
             raise DriverError(f"{quantity} of the machine cannot be written")
-        if self._config.get("machine") == "none" or quantity not in _QUANTITIES:
+        if quantity not in machine.quantities:
             self._cells[prop.name] = value
-            return
-        if isinstance(value, str | bytes):
+        elif isinstance(value, str | bytes):
             raise DriverError(f"{quantity} is a number")
-        setattr(room, _QUANTITIES[quantity], float(value))
+        else:
+            setattr(machine, machine.quantities[quantity], float(value))
 
     async def health(self) -> DeviceState:
         return DeviceState.ONLINE
 
-    def _now(self) -> Room:
-        if self._room is None:
+    def _now(self) -> Machine:
+        """The machine at this moment. Raises DriverError."""
+        if self._machine is None:
             raise DriverError("not connected")
         now = self._clock.monotonic()
-        self._room.advance((now - self._at) * self._speed)
+        self._machine.advance((now - self._at) * self._speed)
         self._at = now
-        return self._room
-
-    def _quantity(self, prop: Property) -> str:
-        return str(prop.visitor.get("quantity") or prop.name)
+        return self._machine
 
 
-#: Quantities by the names of properties, and what of the room they are.
-_QUANTITIES: Final = {
-    "target": "target",
-    "temperature": "temperature",
-    "actual": "temperature",
-    "outside": "outside",
-    "heating": "heating",
-    "power": "power",
-}
-_WRITABLE: Final = frozenset({"target", "outside"})
+def _quantity(prop: Property) -> str:
+    return str(prop.visitor.get("quantity") or prop.name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 __all__ = ["Room", "real"]
 
@@ -37,6 +37,16 @@ def real(settings: Mapping[str, Any], name: str, default: float, least: float, m
 @dataclass(slots=True)
 class Room:
     """See the module docstring."""
+
+    quantities: ClassVar[Mapping[str, str]] = {
+        "target": "target",
+        "temperature": "temperature",
+        "actual": "temperature",
+        "outside": "outside",
+        "heating": "heating",
+        "power": "power",
+    }
+    writable: ClassVar[frozenset[str]] = frozenset({"target", "outside"})
 
     temperature: float = 16.0
     target: float = 20.0

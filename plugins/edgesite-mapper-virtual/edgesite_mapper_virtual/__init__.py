@@ -1,0 +1,1 @@
+"""More simulated machines behind protocol ``virtual``."""
