@@ -156,6 +156,12 @@ class Hooks:
     def resources(self) -> list[Any]:
         return []
 
+    def mapper(self, protocol: str) -> Any:
+        return None
+
+    def metaserver(self, settings: Section) -> list[Any]:
+        return []
+
     def loaded(self) -> dict[str, str]:
         return {}
 

@@ -47,7 +47,7 @@ class Vm:
         Raises VmError."""
         self._boots += 1
         console, report = (self._folder / f"{name}-{self._boots}" for name in ("console", "report"))
-        report.touch()
+        report.write_bytes(b"")  # of an earlier machine in the same folder
         command = [
             *(_QEMU, "-accel", "tcg,thread=multi", "-cpu", _CPU, "-smp", "2", "-m", str(self._memory_mib)),
             *("-display", "none", "-no-reboot", "-nic", "none", "-monitor", "none"),

@@ -45,6 +45,12 @@ class _Hooks:
     def runtime(self, name: str, config: Section) -> Callable[[Context], Runtime]:
         return self._factory
 
+    def mapper(self, protocol: str) -> Any:
+        return None
+
+    def metaserver(self, settings: Section) -> list[Any]:
+        return []
+
     def loaded(self) -> Mapping[str, str]:
         return {}
 

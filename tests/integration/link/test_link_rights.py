@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -247,11 +247,22 @@ def _event(pod: dict[str, Any]) -> dict[str, Any]:
 
 async def _appears(admin: Client, kind: Resource, namespace: str, *, name: str = "") -> None:
     """Wait until there is such an object, of that name if one is given."""
-    selector = f"metadata.name={name}" if name else ""
-    while not (await admin.list(kind, namespace, field_selector=selector))["items"]:
-        await anyio.sleep(0.01)
+    await _changes(admin, kind, namespace, name, lambda items: bool(items))
 
 
 async def _ends(admin: Client, kind: Resource, namespace: str) -> None:
-    while (await admin.list(kind, namespace))["items"]:
-        await anyio.sleep(0.01)
+    await _changes(admin, kind, namespace, "", lambda items: not items)
+
+
+async def _changes(
+    admin: Client, kind: Resource, namespace: str, name: str, is_so: Callable[[list[Any]], bool]
+) -> None:
+    selector = f"metadata.name={name}" if name else ""
+    found = await admin.list(kind, namespace, field_selector=selector)
+    if is_so(found["items"]):
+        return
+    version = found["metadata"]["resourceVersion"]
+    async with admin.watch(kind, namespace, resource_version=version, field_selector=selector) as events:
+        async for _ in events:
+            if is_so((await admin.list(kind, namespace, field_selector=selector))["items"]):
+                return

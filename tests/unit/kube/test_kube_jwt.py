@@ -38,8 +38,8 @@ def test_round_trip() -> None:
         "é.e30.AA",
         "e30.e30.A+A_",
         "e30.e30.AB",
-    ]
-    + ["e30." + "A" * jwt.MOST_BYTES + ".AA"],
+        "e30." + "A" * jwt.MOST_BYTES + ".AA",
+    ],
 )
 def test_what_is_no_token(token: str) -> None:
     with pytest.raises(jwt.InvalidToken):
