@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from edgesite.wire.message import InvalidMessage, error_status
-from edgesite.wire.resource import NO_NAMESPACE
+from edgesite.wire.resource import NO_NAMESPACE, is_path_part
 
 __all__ = [
     "ANSWER",
@@ -124,7 +124,7 @@ def place_of(key: str) -> Place:
     parts = key.split("/")
     if any(key == one or key.startswith(one + "/") for one in _PLAIN):
         return Place(path=key)
-    if len(parts) != 6 or parts[0] or not all(parts[1:]):
+    if len(parts) != 6 or parts[0] or not all(map(is_path_part, parts[1:])):
         raise InvalidMessage(f"no key of an object: {key!r:.80}")
     _, group, version, resource, namespace, name = parts
     return Place(

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgesite.wire.message import InvalidMessage
+from edgesite.wire.resource import is_path_part
 
 __all__ = [
     "API",
@@ -78,6 +79,14 @@ def _text(content: Content, name: str, *, most: int = 4096) -> str:
     value = content.get(name, "")
     if not isinstance(value, str) or len(value) > most:
         raise InvalidMessage(f"{name} is no text, or too long")
+    return value
+
+
+def _path_part(content: Content, name: str, *, most: int = 256, needed: bool = False) -> str:
+    """A text of which a URL is made: what it is about was authorised part by part."""
+    value = _text(content, name, most=most)
+    if (value or needed) and not is_path_part(value):
+        raise InvalidMessage(f"{name} is no part of a path")
     return value
 
 
@@ -220,15 +229,12 @@ class WatchRequest:
     @classmethod
     def of(cls, content: Content) -> WatchRequest:
         """Raises InvalidMessage."""
-        version, resource = _text(content, "version", most=64), _text(content, "resource", most=256)
-        if not version or not resource:
-            raise InvalidMessage("a watch is of a resource")
         return cls(
             WatchRef.of(content),
-            _text(content, "group", most=256),
-            version,
-            resource,
-            _text(content, "namespace", most=256),
+            _path_part(content, "group"),
+            _path_part(content, "version", most=64, needed=True),
+            _path_part(content, "resource", needed=True),
+            _path_part(content, "namespace"),
             _text(content, "labels"),
             _text(content, "fields"),
             _whole(content, "since"),

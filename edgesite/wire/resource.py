@@ -13,9 +13,11 @@ Source  KubeEdge v1.12.7, cloud/pkg/cloudhub/dispatcher (the node in front, and 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["NO_NAMESPACE", "ResourcePath", "add_node", "build", "node_of", "parse", "trim_node"]
+__all__ = ["NO_NAMESPACE", "ResourcePath", "add_node", "build", "is_path_part", "node_of", "parse", "trim_node"]
 
 NO_NAMESPACE = "null"  #: namespace word of cluster-scoped objects
 
@@ -77,3 +79,12 @@ def node_of(resource: str) -> str:
         if segment == "node" and segments[at + 1]:
             return segments[at + 1]
     return ""
+
+
+_PATH_PART: Final = re.compile(r"[!-~]+").fullmatch
+_PATH_MARKS: Final = re.compile(r"[/%?#\\]").search
+
+
+def is_path_part(text: str) -> bool:
+    """Whether a peer's word may stand between two slashes of a URL without changing what the URL is about."""
+    return bool(_PATH_PART(text)) and not _PATH_MARKS(text) and text not in (".", "..")

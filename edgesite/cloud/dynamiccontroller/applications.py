@@ -156,7 +156,9 @@ class Applications:
         if place.path:
             raise InvalidMessage("a watch is of a resource")
         review = {"group": place.group, "version": place.version, "resource": place.resource}
-        await self._requests.may_watch(asked.token, {**review, "namespace": place.namespace, "name": place.name})
+        review |= {"namespace": place.namespace, "name": place.name}
+        fields = str(asked.options().get("fieldSelector") or "")
+        await self._requests.may_watch(node, asked.token, review, fields)
         mine = self._of_node.setdefault(node, {})
         old = mine.pop(asked.id, None)
         if old is not None:

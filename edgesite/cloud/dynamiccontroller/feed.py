@@ -52,6 +52,7 @@ CATCH_UP_S: Final = 2  #: of a watch that only looks back
 _FIRST_WAIT_S: Final = 0.1
 _MOST_WAIT_S: Final = 10.0
 Object = dict[str, Any]
+_FIXED: Final = ("metadata.name", "metadata.namespace", "spec.nodeName")  #: selectable fields that are set once
 _ROWS: Final = ResourceTable(BUILTIN)
 
 
@@ -84,6 +85,8 @@ class Selection:
         self._namespace = namespace
         self._labels: LabelSelector | None = parse_labels(labels) if labels else None
         self._fields: FieldSelector | None = parse_fields(fields) if fields else None
+        exact = ((field, self._fields.exact(field)) for field in _FIXED) if self._fields is not None else ()
+        self._fixed = [(field, value) for field, value in exact if value]
 
     def type_of(self, event: FeedEvent) -> str:
         """As what the subscriber sees an event; "" if not at all."""
@@ -91,6 +94,8 @@ class Selection:
             return ""
         if self._labels is None and self._fields is None:
             return event.type
+        if self._fixed and self._is_never(event):
+            return ""
         is_new = event.type == "ADDED"
         was = None if event.before is None else self._lets_through(event, event.before)
         if event.type == "DELETED":
@@ -100,6 +105,11 @@ class Selection:
                 return "ADDED"
             return "MODIFIED" if was else SEEN_OR_NEW
         return "" if is_new or was is False else LEFT
+
+    def _is_never(self, event: FeedEvent) -> bool:
+        """Whether an object cannot have been let through before, whatever is known of it: by such fields watches are authorised."""
+        own = {**event.now.fields, "metadata.name": event.name, "metadata.namespace": event.namespace}
+        return any(own.get(field) != value for field, value in self._fixed)
 
     def _lets_through(self, event: FeedEvent, attributes: _Attributes) -> bool:
         if self._labels is not None and not self._labels.matches(attributes.labels):

@@ -161,7 +161,7 @@ class _Run:
         elif path == metaserver.WATCH:
             wanted = WatchRequest.of(message.object())
             review = {"group": wanted.group, "version": wanted.version, "resource": wanted.resource}
-            await self._requests.may_watch(wanted.token, {**review, "namespace": wanted.namespace})
+            await self._requests.may_watch(node, wanted.token, {**review, "namespace": wanted.namespace}, wanted.fields)
             await self.watches.begin(node, wanted)
             await self._reply(message, {})
         else:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, bad_request, internal, method_not_allowed, too_large, unavailable
 from edgesite.kube.requestinfo import parse_path
+from edgesite.kube.selectable import parse_fields
 from edgesite.wire.metaserver import ApiAnswer, ApiRequest
 
 if TYPE_CHECKING:
@@ -172,8 +173,7 @@ class Requests:
         as_caller = self._as_caller(headers)
         transport = self._callers if as_caller else self._client.transport
         if self._impersonate_nodes and not as_caller:
-            headers["impersonate-user"] = f"system:node:{node}"
-            headers["impersonate-group"] = "system:nodes"
+            headers |= _as_node(node)
         status, answered, body = await transport.request(request.method, request.target, headers, request.body)
         kept = {name: value for name, value in answered.items() if name in _HEADERS_DOWN}
         return ApiAnswer(status, kept, body, self.clock())
@@ -187,11 +187,17 @@ class Requests:
             headers["retry-after"] = str(error.retry_after_s)
         return ApiAnswer(error.code, headers, json.dumps(error.status()), self.clock())
 
-    async def may_watch(self, token: str, review: Mapping[str, str]) -> None:
-        """Whether the bearer of a token may watch. Raises ApiError 401, 403, 503; none where no token is needed."""
-        if not token and not self._require_token:
-            return
-        attributes = {"verb": "watch", **{name: value for name, value in review.items() if value}}
+    async def may_watch(self, node: str, token: str, review: Mapping[str, str], fields: str = "") -> None:
+        """Whether who would be asking may watch: the bearer of a token, or the node. Raises ApiError 401, 403, 503."""
+        as_node = self._impersonate_nodes and not token and not self._require_token
+        if not token and not self._require_token and not as_node:
+            return  # as the controller
+        attributes: dict[str, Any] = {"verb": "watch", **{name: value for name, value in review.items() if value}}
+        if fields:
+            attributes["fieldSelector"] = {"rawSelector": fields}
+            named = _only_name(fields)
+            if named and "name" not in attributes:
+                attributes["name"] = named  # who may read one object may watch it alone
         body = json.dumps(
             {
                 "kind": "SelfSubjectAccessReview",
@@ -202,9 +208,12 @@ class Requests:
         headers = {"accept": "application/json", "content-type": "application/json"}
         if token:
             headers["authorization"] = token
+        if as_node:
+            headers |= _as_node(node)
+        transport = self._client.transport if as_node else self._callers
         try:
             with anyio.fail_after(READ_S):
-                status, _, answer = await self._callers.request(
+                status, _, answer = await transport.request(
                     "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", headers, body
                 )
         except (OSError, EOFError) as exc:
@@ -216,6 +225,15 @@ class Requests:
         if not verdict.get("allowed"):
             resource = review.get("resource", "")
             raise ApiError(403, "Forbidden", f"{resource} is forbidden: {verdict.get('reason') or 'not allowed'}")
+
+
+def _as_node(node: str) -> dict[str, str]:
+    return {"impersonate-user": f"system:node:{node}", "impersonate-group": "system:nodes"}
+
+
+def _only_name(fields: str) -> str:
+    """The name of the one object that a selector lets through; "" if it may be several. Raises ApiError 400."""
+    return parse_fields(fields).exact("metadata.name") or ""
 
 
 def _shortened(answer: ApiAnswer) -> ApiAnswer:

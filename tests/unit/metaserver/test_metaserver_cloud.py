@@ -40,6 +40,7 @@ class Api:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.gate: anyio.Event | None = None
 
     transport = property(lambda self: self)
@@ -49,6 +50,7 @@ class Api:
 
     async def request(self, method: str, target: str, headers: Any, body: bytes = b"") -> Any:
         self.seen.append((method, target, dict(headers)))
+        self.bodies.append(body)
         if self.gate is not None:
             await self.gate.wait()
         return 200, {"content-type": "application/json", "server": "x"}, b'{"n":%d}' % len(self.seen)
@@ -114,6 +116,26 @@ async def test_what_it_may_not_pass_on_is_left_out_or_refused() -> None:
     assert api.seen[-1][2]["impersonate-user"] == "system:node:edge-1"
     await node.answer("edge-1", ApiRequest("x", "GET", "/api/v1/pods", {"authorization": "Bearer t"}))
     assert "impersonate-user" not in api.seen[-1][2]
+
+
+async def test_whoever_would_be_asking_is_asked_about_before_a_watch() -> None:
+    api = Api()
+    review = {"resource": "pods", "version": "v1", "namespace": "a"}
+    await requests(api, Clock()).may_watch("edge-1", "", review)
+    assert api.seen == [], "the controller itself"
+    for it, token in (
+        (requests(api, Clock(), impersonate=True), ""),
+        (requests(api, Clock(), require_token=True, impersonate=True), ""),
+        (requests(api, Clock(), impersonate=True), "Bearer t"),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await it.may_watch("edge-1", token, review, "metadata.name=b,spec.nodeName=edge-1")
+        assert refused.value.code == 403
+    assert [one[2].get("impersonate-user") for one in api.seen] == ["system:node:edge-1", None, None]
+    assert [one[2].get("authorization") for one in api.seen] == [None, None, "Bearer t"]
+    attributes = json.loads(api.bodies[0])["spec"]["resourceAttributes"]
+    selector = {"rawSelector": "metadata.name=b,spec.nodeName=edge-1"}
+    assert attributes == {"verb": "watch", **review, "name": "b", "fieldSelector": selector}
 
 
 # -- feeds
@@ -208,6 +230,30 @@ async def test_all_share_one_watch_and_each_is_told_what_is_its_own() -> None:
     assert rows(told["early"])[0] == ("ADDED", 9)
     assert len(rows(told["early"])) == 7
     assert api.begun == [10, 8], "one watch, and one look back"
+
+
+async def test_who_may_see_one_object_is_told_of_no_other() -> None:
+    api = WatchedApi()
+    feed = Feed(api, PODS, 10, Clock(), random.Random(1), LOG)  # type: ignore[arg-type]
+    one: list[Events] = []
+    mine: list[Events] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed.run)
+        await feed.subscribe(wanted(10, "default", fields="metadata.name=a"), one.append)
+        await feed.subscribe(wanted(10, fields="spec.nodeName=edge-1"), mine.append)
+        for revision, (type_, name, node) in enumerate(
+            [
+                ("MODIFIED", "a", "edge-1"),
+                ("MODIFIED", "b", "edge-2"),
+                ("DELETED", "c", "edge-2"),
+                ("DELETED", "a", "edge-1"),
+            ],
+            11,
+        ):  # of none of them the feed knows what it was before
+            api.add(type_, {**pod(name, revision), "spec": {"nodeName": node}})
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert rows(one) == rows(mine) == [(SEEN_OR_NEW, 11), ("DELETED", 14)]
 
 
 async def test_a_slow_node_is_waited_for_and_one_too_far_behind_told() -> None:

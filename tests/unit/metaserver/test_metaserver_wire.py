@@ -40,6 +40,23 @@ def test_watches_and_events_come_back_as_they_were() -> None:
     assert Events.of(json.loads(json.dumps(events.content()))) == events
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("version", "v1/secrets?watch=true&x="),
+        ("resource", "pods/../secrets"),
+        ("namespace", "a/secrets?"),
+        ("group", "a%2fb"),
+        ("resource", ".."),
+        ("version", ""),
+    ],
+)
+def test_a_watch_cannot_lead_elsewhere_than_what_was_authorised(field: str, value: str) -> None:
+    content = WatchRequest(WatchRef("l", 3), "apps", "v1", "deployments", "default", "", "", 17).content()
+    with pytest.raises(InvalidMessage, match=field):
+        WatchRequest.of({**content, field: value})
+
+
 @given(st.dictionaries(NAMES, ANYTHING, max_size=10))
 def test_other_content_is_refused_and_breaks_nothing(content: dict[str, Any]) -> None:
     for kind in (ApiRequest, ApiAnswer, WatchRequest, WatchRef, Events, Application, Outcome):
@@ -72,7 +89,18 @@ def test_keys_and_urls() -> None:
     assert place_of("/openapi/v2").url() == "/openapi/v2"
     place = Place("apps", "v1", "deployments", "default", "web")
     assert place_of(place.key()) == place
-    for bad in ("", "/", "/core/v1/pods", "core/v1/pods/a/b", "/core//pods/a/b", "/a/b/c/d/e/f"):
+    for bad in (
+        "",
+        "/",
+        "/core/v1/pods",
+        "core/v1/pods/a/b",
+        "/core//pods/a/b",
+        "/a/b/c/d/e/f",
+        "/core/v1?x=/pods/a/b",
+        "/core/v1/pods/../b",
+        "/core/v1/pods/a/b#",
+        "/core/v1/pods/a b/c",
+    ):
         with pytest.raises(InvalidMessage):
             place_of(bad)
 
