@@ -85,7 +85,10 @@ class DmiEnd:
             objects = Objects(fleet, make, self._identity.protocol, self._host.log)
             service = MapperService(objects)
             async with GrpcServer(service.handlers()) as server:
-                await server.listen(self._host.net, f"unix://{self._identity.socket}")
+                try:
+                    await server.listen(self._host.net, f"unix://{self._identity.socket}")
+                except OSError as exc:
+                    raise OSError(f"the edge cannot be served at {self._identity.socket}: {exc}") from exc
                 task_status.started(fleet)
                 try:
                     await self._stay_registered(objects)
