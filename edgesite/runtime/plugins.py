@@ -191,6 +191,10 @@ class PluginHost:
         """The driver of a protocol's devices; vendors are asked before us."""
         return self._first("edgesite_mapper", protocol=protocol)  # type: ignore[no-any-return]
 
+    def implements(self, hook: str) -> bool:
+        """Whether a plugin in use has this hook."""
+        return bool(self._implementations(hook))
+
     def _first(self, hook: str, **arguments: Any) -> Any:
         for plugin, function, names in reversed(self._implementations(hook)):
             try:

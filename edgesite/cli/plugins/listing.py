@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, Final
 
 from edgesite.context import Section, Settings
 from edgesite.runtime.config.load import BadConfig, load
@@ -30,6 +30,14 @@ def print_list(output: str) -> int:
     return 0
 
 
+#: Hooks that answer for names which only users know, and what is said of a plugin that has one.
+_ON_REQUEST: Final = {
+    "edgesite_mapper": "drivers of devices",
+    "edgesite_metaserver": "MetaServer extension",
+    "edgesite_runtime": "pod runtimes",
+}
+
+
 def _rows(plugins: PluginHost) -> list[dict[str, Any]]:
     settings = _settings(plugins)
     provided: dict[str, list[str]] = {}
@@ -40,6 +48,7 @@ def _rows(plugins: PluginHost) -> list[dict[str, Any]]:
         brought += [f"config {one.role}.{one.path}" for one in alone.config_sections()]
         brought += [f"admission {one.name}" for one in alone.admission(settings)]
         brought += [f"kind {one.kind}" for one in alone.resources()]
+        brought += [what for hook, what in _ON_REQUEST.items() if alone.implements(hook)]
         provided[name] = brought
     loaded, refused = plugins.loaded(), plugins.refused
     rows: list[dict[str, Any]] = [
