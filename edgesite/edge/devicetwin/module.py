@@ -5,43 +5,34 @@
 Which devices there are, and what is wanted of them, is in Device objects, which metamanager has stored before they come here; at a
 start they are read from its tables. Messages of KubeEdge's clouds say the same in their way, and are taken, too.
 
+A node without devices loads nothing of it: `Run` comes with the first, with the first publication about one, or with a cloud of KubeEdge's.
+
 Source  KubeEdge v1.12, edge/pkg/devicetwin.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import ClassVar, Final, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from edgesite.context import Context, Section
-from edgesite.edge.devicetwin.clients import Clients
-from edgesite.edge.devicetwin.devices import DeviceChange, Devices
-from edgesite.edge.devicetwin.engine import Action, Engine
-from edgesite.edge.devicetwin.membership import Membership
-from edgesite.edge.devicetwin.payloads import Refused, read_membership
-from edgesite.edge.devicetwin.publishing import Publishing
+from edgesite.edge.devicetwin.devices import Devices
+from edgesite.edge.devicetwin.metrics import Metrics
 from edgesite.edge.devicetwin.service import DeviceService
-from edgesite.edge.devicetwin.state import Device, Registry
-from edgesite.edge.devicetwin.tables import DeviceTables
-from edgesite.edge.devicetwin.turn import Publication, Turn
-from edgesite.edge.devicetwin.uplink import Uplink
 from edgesite.edge.edgehub.link import CONNECTED, Link
-from edgesite.edge.eventbus import Interest
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.edge.metamanager.rows import Rows
-from edgesite.kube import json
-from edgesite.wire import resource
-from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
+from edgesite.wire.message import Message, Operation
+
+if TYPE_CHECKING:
+    from edgesite.context import Context, Inbox, Section
+    from edgesite.edge.devicetwin.run import Run
 
 __all__ = ["DeviceTwin"]
 
-_BITS_PER_S: Final = 12_000  #: of uplink for reports, unless configured: leaves room for the rest below 20 kbit/s
-_AT_ONCE: Final = 64  #: publications in one message: EventBus' inbox holds so many messages of them
-_OBJECTS: Final = frozenset({"device", "devicemodel"})
+_OBJECTS: Final = "SELECT 1 FROM meta WHERE type IN ('device', 'devicemodel') LIMIT 1"
+_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'device'"
+_ROWS: Final = "SELECT 1 FROM device LIMIT 1"
 
 
 class DeviceTwin:
@@ -53,220 +44,64 @@ class DeviceTwin:
     section: ClassVar[str] = "modules.deviceTwin"
 
     def __init__(self) -> None:
-        self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+        self._metrics: Metrics | None = None  # kept over restarts: a registry takes each name once
 
     def enabled(self, settings: Section) -> bool:
         section = settings.get("modules", {}).get("deviceTwin", {})
         return bool(section.get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        self._metrics = self._metrics or _Metrics(ctx.metrics)
-        await _Run(ctx, self._metrics).run()
-
-
-class _Metrics:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        name = "edgesite_devicetwin"
-        self.left = Counter(
-            f"{name}_refused", "Messages about devices that were not taken, by why", ["why"], registry=registry
-        )
-        self.taken = Counter(
-            f"{name}_messages", "Messages about devices, by where they came from", ["source"], registry=registry
-        )
-        self.devices = Gauge(f"{name}_devices", "Devices of this node", registry=registry)
-
-
-class _Run:
-    """One run of the module."""
-
-    def __init__(self, ctx: Context, metrics: _Metrics) -> None:
-        self._ctx = ctx
-        self._metrics = metrics
-        self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
-        self._told: set[str] = set()
-        self._from_clients = metrics.taken.labels("mqtt")
-        self._from_cloud = metrics.taken.labels("cloud")
-        registry = Registry()
-        metrics.devices.set_function(lambda: float(len(registry)))
-        self._meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
-        self._rows = ctx.services.get(Rows)  # type: ignore[type-abstract]
-        publishing = Publishing(ctx.node_name, registry, self._wanted, self._maker.new_id)
-        membership = Membership(registry, publishing, self._count, self._own_cloud, self._gone, self._restored)
-        clients = Clients(registry, membership, publishing, self._count)
-        tables = DeviceTables(self._rows)
-        rate = 0.0 if ctx.site.get("single_process") else _bits_per_s(ctx.config) / 8
-        self._uplink = Uplink(registry, ctx.bus, self._maker, ctx.clock, ctx.random, self._own_cloud, rate)
-        self._engine = Engine(
-            registry, membership, clients, publishing, tables, self._uplink, self._publish, ctx.clock, ctx.log
-        )
-        self._service = DeviceService(self._engine, self._meta)
-
-    async def run(self) -> None:
-        ctx = self._ctx
+        self._metrics = metrics = self._metrics or Metrics(ctx.metrics)
+        rows = ctx.services.get(Rows)  # type: ignore[type-abstract]
+        service = DeviceService(ctx.services.get(Meta))  # type: ignore[type-abstract]
         inbox = ctx.bus.join("twin", "twin", size=256)
-        await self._engine.load()
-        link = ctx.services.find(Link)  # type: ignore[type-abstract]
-        self._uplink.set_connected(link is not None and link.connected)
+
+        def serve() -> None:
+            ctx.services.provide(Devices, service)  # type: ignore[type-abstract]
+            ctx.ready()
+
         async with anyio.create_task_group() as tasks:
-            try:
-                tasks.start_soon(self._while_stored)
-                tasks.start_soon(self._engine.run)
-                tasks.start_soon(self._uplink.run)
-                ctx.services.provide(Devices, self._service)  # type: ignore[type-abstract]
-                ctx.ready()
-                async for message in inbox:
-                    await self._take(message)
-            finally:
-                with anyio.move_on_after(5.0, shield=True):
-                    await self._engine.write_lazy()
-
-    async def _while_stored(self) -> None:
-        """Begin anew when metamanager does: what it writes to is another connection then. Raises RuntimeError."""
-        await self._ctx.services.replaced(Rows, self._rows)  # type: ignore[type-abstract]
-        raise RuntimeError("metamanager has begun anew")
-
-    # -- from the bus --------------------------------------------------------------------------------------------
-
-    async def _take(self, message: Message) -> None:
-        if message.parent_msg_id and message.source != "bus":
-            self._uplink.confirmed(message.parent_msg_id)
-        elif message.operation == Operation.CONNECT:
-            await self._link_changed(message.content == CONNECTED)
-        elif message.source == "bus":
-            self._from_clients.inc()
-            await self._take_publication(message)
-        elif resource.parse(message.resource).type in _OBJECTS:
-            self._from_cloud.inc()
-            await self._take_object(message)
-        else:
-            self._from_cloud.inc()
-            await self._take_word(message)
-
-    async def _link_changed(self, connected: bool) -> None:
-        self._uplink.set_connected(connected)
-        strangers = any(not device.uid for device in self._engine.registry)
-        if connected and (strangers or not self._own_cloud()):
-            await self._uplink.ask_for_members(self._ctx.node_name)
-
-    async def _take_publication(self, message: Message) -> None:
-        try:
-            topic = base64.urlsafe_b64decode(message.resource).decode()
-        except (binascii.Error, ValueError):
-            self._count("topic")
-            return
-        content = message.content
-        payload = content if isinstance(content, bytes) else str(content if content is not None else "").encode()
-        clients = self._engine.clients
-        await self._engine.add(lambda turn: clients.publication(turn, topic, payload))
-
-    async def _take_object(self, message: Message) -> None:
-        path = resource.parse(message.resource)
-        membership, service = self._engine.membership, self._service
-        kind = cast(Literal["device", "devicemodel"], path.type)
-        if message.operation == Operation.DELETE:
-            operation: Literal["insert", "update", "delete"] = "delete"
-
-            def take(turn: Turn) -> None:
-                membership.object_gone(turn, kind, path.namespace, path.name)
-                turn.after.append(tell)
-        else:
-            try:
-                obj = message.object()
-            except InvalidMessage:
-                self._count("malformed")
-                return
-            operation = "insert" if message.operation == Operation.INSERT else "update"
-
-            def take(turn: Turn) -> None:
-                if membership.object_changed(turn, kind, obj):
-                    turn.after.append(tell)
-
-        def tell() -> None:
-            service.tell(DeviceChange(kind, operation, path.namespace, path.name))
-
-        await self._engine.add(take)
-
-    async def _take_word(self, message: Message) -> None:
-        """Take what a cloud of KubeEdge says beside objects."""
-        action = self._action(message)
-        if action is None:
-            self._ctx.log.debug("left alone: operation=%s resource=%s", message.operation, message.resource)
-            return
-        await self._engine.add(action)
-
-    def _action(self, message: Message) -> Action | None:
-        membership, about = self._engine.membership, message.resource
-        data = message.data()
-        if "membership" in about:
-            try:
-                read = read_membership(data)
-            except Refused:
-                self._count("malformed")
-                return None
-            if "membership/detail" in about:
-                return lambda turn: membership.detail(turn, read)
-            return lambda turn: membership.update(turn, read)
-        if about == "devices/report":
-            return lambda turn: self._report_anew(data)
-        if not about.startswith("device/"):
-            return None
-        if about.endswith("/twin/cloud_updated"):
-            id_text = about.removeprefix("device/").removesuffix("/twin/cloud_updated")
-            return lambda turn: membership.twins_told(turn, id_text, data)
-        if "updated" in message.operation:
-            return lambda turn: membership.attributes_told(turn, about.removeprefix("device/"), data)
-        return None
-
-    def _report_anew(self, data: bytes) -> None:
-        try:
-            named = json.loads(data).get("devices")
-        except (json.InvalidJson, AttributeError):
-            self._count("malformed")
-            return
-        for id_text in named if isinstance(named, list) else ():
-            device = self._engine.registry.find(str(id_text))
-            if device is not None:
-                self._uplink.report_anew(device)
-
-    # -- to the bus ----------------------------------------------------------------------------------------------
-
-    async def _publish(self, published: list[Publication]) -> None:
-        for start in range(0, len(published), _AT_ONCE):
-            part = published[start : start + _AT_ONCE]
-            message = self._maker.make("twin", "bus", "publishall", "", part)
-            try:
-                await self._ctx.bus.send("eventbus", message)
-            except LookupError:
-                return  # nobody here speaks MQTT
-
-    def _wanted(self, topic: str) -> bool:
-        interest = self._ctx.services.find(Interest)  # type: ignore[type-abstract]
-        return interest is None or interest.wanted(topic)
-
-    def _own_cloud(self) -> bool:
-        link = self._ctx.services.find(Link)  # type: ignore[type-abstract]
-        return link is not None and link.own_peer
-
-    def _gone(self, device: Device) -> None:
-        self._engine.gone(device)
-
-    def _restored(self, device: Device) -> None:
-        self._uplink.report_anew(device)
-
-    def _count(self, what: str) -> None:
-        self._metrics.left.labels(what).inc()
-        if what not in self._told:
-            self._told.add(what)
-            self._ctx.log.warning("%s; further ones are counted alone", _WORDS[what])
+            tasks.start_soon(_while_stored, ctx, rows)
+            first: Message | None = None
+            began = serve
+            if not await _has_devices(rows):
+                serve()
+                first = await _first(ctx, inbox)
+                service.expect()
+                began = _served
+            run = await ctx.threads.run(_load)
+            await run(ctx, metrics, rows, service).run(inbox, first, began)
 
 
-_WORDS: Final = {
-    "topic": "a publication on a topic that means nothing here",
-    "malformed": "a message about a device that cannot be read",
-    "refused": "a message about a device that was refused",
-}
+def _load() -> type[Run]:
+    from edgesite.edge.devicetwin.run import Run
+
+    return Run
 
 
-def _bits_per_s(config: Section) -> float:
-    told = config.get("reportBitsPerSecond")
-    return float(_BITS_PER_S if told is None else told)
+def _served() -> None:
+    """Who serves without devices serves already."""
+
+
+async def _while_stored(ctx: Context, rows: Rows) -> None:
+    """Begin anew when metamanager does: what is written to is another connection then. Raises RuntimeError."""
+    await ctx.services.replaced(Rows, rows)  # type: ignore[type-abstract]
+    raise RuntimeError("metamanager has begun anew")
+
+
+async def _has_devices(rows: Rows) -> bool:
+    """Whether anything is stored here about devices, by us or by a KubeEdge. Raises StoreError."""
+    if await rows.query(_OBJECTS):
+        return True
+    return bool(await rows.query(_TABLE) and await rows.query(_ROWS))
+
+
+async def _first(ctx: Context, inbox: Inbox) -> Message:
+    """Wait for something that has to be done: anything but news of a link to a cloud of ours, which sends devices unasked."""
+    while True:
+        message = await inbox.receive()
+        if message.operation != Operation.CONNECT:
+            return message
+        link = ctx.services.find(Link)  # type: ignore[type-abstract]
+        if message.content == CONNECTED and (link is None or not link.own_peer):
+            return message

@@ -1,5 +1,7 @@
 """`Devices` as devicetwin provides it, and the watches of its changes.
 
+It is there before the first device is, and takes reports once there may be one (`Reports`).
+
 Errors  ApiError, as the interface says.
 State   Watches, each with at most one waiting change for an object.
 """
@@ -7,23 +9,20 @@ State   Watches, each with at most one waiting change for an object.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from edgesite.edge.devicetwin.clients import UNKNOWN
 from edgesite.edge.devicetwin.devices import DeviceChange, Reported
-from edgesite.edge.devicetwin.engine import Engine, Request
-from edgesite.edge.devicetwin.payloads import InMeta, InTwin, InValue, Refused
-from edgesite.edge.devicetwin.turn import ACTUAL, Turn
-from edgesite.edge.metamanager.batch import BatchClosed
 from edgesite.edge.metamanager.meta import Meta
-from edgesite.kube.devices import to_v1beta1
-from edgesite.kube.errors import ApiError, internal, invalid, not_found
+from edgesite.kube.errors import not_found
+
+if TYPE_CHECKING:
+    from edgesite.edge.devicetwin.reports import Reports
 
 __all__ = ["DeviceService"]
 
-_GROUP = "devices.kubeedge.io"
+_LOAD_S: Final = 30.0
 
 
 class _Watch:
@@ -56,26 +55,38 @@ class _Watch:
 class DeviceService:
     """Implements `edgesite.edge.devicetwin.Devices`."""
 
-    def __init__(self, engine: Engine, meta: Meta) -> None:
-        self._engine = engine
+    def __init__(self, meta: Meta) -> None:
         self._meta = meta
+        self._reports: Reports | None = None
+        self._loading: anyio.Event | None = None
         self._watches: dict[_Watch, None] = {}
 
+    def expect(self) -> None:
+        """There is something to do: who reports waits for `attach`."""
+        self._loading = anyio.Event()
+
+    def attach(self, reports: Reports) -> None:
+        """There may be devices from now on."""
+        self._reports = reports
+        if self._loading is not None:
+            self._loading.set()
+
     async def device(self, namespace: str, name: str) -> dict[str, Any] | None:
-        return _beta(await self._meta.get("device", namespace, name))
+        found = await self._meta.get("device", namespace, name)
+        return None if found is None else _beta(found)
 
     async def model(self, namespace: str, name: str) -> dict[str, Any] | None:
-        return _beta(await self._meta.get("devicemodel", namespace, name))
+        found = await self._meta.get("devicemodel", namespace, name)
+        return None if found is None else _beta(found)
 
     async def devices(self) -> list[dict[str, Any]]:
-        return [to_v1beta1(one) for one in await self._meta.list("device")]
+        return [_beta(one) for one in await self._meta.list("device")]
 
     async def models(self) -> list[dict[str, Any]]:
-        return [to_v1beta1(one) for one in await self._meta.list("devicemodel")]
+        return [_beta(one) for one in await self._meta.list("devicemodel")]
 
     def namespace_of(self, name: str) -> str | None:
-        device = self._engine.registry.named(name)
-        return None if device is None else device.namespace or "default"
+        return None if self._reports is None else self._reports.namespace_of(name)
 
     def watch(self) -> _Watch:
         made = _Watch(self)
@@ -91,61 +102,25 @@ class DeviceService:
             watch.add(change)
 
     def last_online(self, namespace: str, name: str) -> str:
-        device = self._engine.registry.at(namespace, name)
-        return "" if device is None else device.last_online
-
-    # -- reports -------------------------------------------------------------------------------------------------
+        return "" if self._reports is None else self._reports.last_online(namespace, name)
 
     async def report_twins(self, namespace: str, name: str, values: Sequence[Reported]) -> None:
-        twins: dict[str, InTwin | None] = {
-            one.property: InTwin(actual=InValue(one.value), metadata=InMeta(one.type or None)) for one in values
-        }
-        observed = {one.property: one.observed_desired for one in values if one.observed_desired is not None}
-
-        def take(turn: Turn) -> None:
-            clients, device = self._engine.clients, self._engine.registry.at(namespace, name)
-            id_text = name if device is None else clients.id_of(device)
-            try:
-                if device is None:
-                    raise Refused(404, UNKNOWN)
-                clients.local(turn, id_text, twins, "", heard=False)
-            except Refused as exc:
-                clients.refused(turn, id_text, "", exc)
-                raise _error(name, exc) from exc
-            for property_, value in observed.items():
-                twin = device.twins.get(property_)
-                if twin is not None and twin.observed != value:
-                    twin.observed = value
-                    turn.told.append((device, property_, ACTUAL))
-
-        await self._request(take)
+        await (await self._for(name)).report_twins(namespace, name, values)
 
     async def report_state(self, namespace: str, name: str, state: str) -> None:
-        def take(turn: Turn) -> None:
-            device = self._engine.registry.at(namespace, name)
-            if device is None:
-                raise not_found("devices", name, _GROUP)
-            self._engine.clients.state(turn, self._engine.clients.id_of(device), state, heard=False)
+        await (await self._for(name)).report_state(namespace, name, state)
 
-        await self._request(take)
-
-    async def _request(self, action: Any) -> None:
-        request = Request(action)
-        try:
-            await self._engine.add(request)
-        except BatchClosed:
-            raise internal("DeviceTwin is stopping") from None
-        await request.done.wait()
-        if request.error is not None:
-            raise request.error
+    async def _for(self, name: str) -> Reports:
+        """Raises ApiError NotFound where there are no devices."""
+        if self._reports is None and self._loading is not None:
+            with anyio.move_on_after(_LOAD_S):
+                await self._loading.wait()
+        if self._reports is None:
+            raise not_found("devices", name, "devices.kubeedge.io")
+        return self._reports
 
 
-def _beta(obj: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if obj is None else to_v1beta1(obj)
+def _beta(obj: dict[str, Any]) -> dict[str, Any]:
+    from edgesite.kube.devices import to_v1beta1  # 200 KB that a node without devices does not need
 
-
-def _error(name: str, exc: Refused) -> ApiError:
-    if exc.code == 404:
-        return not_found("devices", name, _GROUP)
-    cause = {"reason": "FieldValueInvalid", "message": exc.reason, "field": "reported"}
-    return invalid("Device", name, [cause], _GROUP)
+    return to_v1beta1(obj)
