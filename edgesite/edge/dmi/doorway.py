@@ -1,4 +1,4 @@
-"""A listener that loads the gRPC server when somebody comes: it costs 4 MiB, and most nodes have no mapper.
+"""A listener that loads the gRPC server and what it serves when somebody comes: that costs 4 MiB, and most nodes have no mapper.
 
 Errors  OSError from `open`.
 Bounds  `WAITING_BYTES` of each connection until the server is there.
@@ -7,7 +7,7 @@ Bounds  `WAITING_BYTES` of each connection until the server is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
@@ -22,9 +22,9 @@ WAITING_BYTES: Final = 1 << 20
 
 
 class Doorway:
-    """Listens at once; serves in `run`."""
+    """Listens at once; serves in `run`. ``handlers`` is called when somebody has come."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Callable[[], Mapping[str, Handler]]) -> None:
         self._handlers = handlers
         self._server: GrpcServer | None = None
         self._waiting: list[_Guest] = []
@@ -49,7 +49,7 @@ class Doorway:
         await self._knocked.wait()
         from edgesite.net.grpc_server import GrpcServer
 
-        async with GrpcServer(self._handlers) as server:
+        async with GrpcServer(self._handlers()) as server:
             self._server = server
             try:
                 for guest in self._waiting:

@@ -19,18 +19,16 @@ import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from edgesite.edge.devicetwin.devices import Devices
-from edgesite.edge.dmi.convert import protocol_of
 from edgesite.edge.dmi.doorway import Doorway
-from edgesite.edge.dmi.mapper import Mapper
 from edgesite.edge.dmi.mappers import MapperInfo, Mappers
 from edgesite.edge.dmi.records import Change, Key, Records, Told
-from edgesite.edge.dmi.service import DmiService
 from edgesite.edge.metamanager.store import StoreError
 from edgesite.kube.errors import not_found, unavailable
-from edgesite.net.grpc_messages import Code, GrpcError
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
+    from edgesite.edge.dmi.mapper import Mapper
+    from edgesite.edge.dmi.service import DmiService
 
 __all__ = ["Dmi", "socket_of"]
 
@@ -87,8 +85,7 @@ class _Run:
         self._tasks = anyio.create_task_group()
         self._registering = anyio.Lock()
         self._devices: Devices = ctx.services.get(Devices)  # type: ignore[type-abstract]
-        reports_per_s = float(ctx.config.get("dmiReportsPerSecond", 5000))
-        self._service = DmiService(lambda: self._devices, self._register, ctx.clock, reports_per_s, count=metrics.count)
+        self._served: DmiService | None = None
         metrics.mappers.set_function(lambda: float(len(self._mappers)))
         metrics.troubled.set_function(lambda: float(sum(bool(one.problem) for one in self._mappers.values())))
 
@@ -111,6 +108,17 @@ class _Run:
         finally:
             watch.close()
 
+    @property
+    def _service(self) -> DmiService:
+        """The two versions of the interface; loaded with the first mapper."""
+        if self._served is None:
+            from edgesite.edge.dmi.service import DmiService
+
+            ctx = self._ctx
+            rate = float(ctx.config.get("dmiReportsPerSecond", 5000))
+            self._served = DmiService(lambda: self._devices, self._register, ctx.clock, rate, count=self._metrics.count)
+        return self._served
+
     async def _follow_provider(self) -> None:
         """Begin anew when DeviceTwin is another one."""
         await self._ctx.services.replaced(Devices, self._devices)  # type: ignore[type-abstract]
@@ -121,7 +129,7 @@ class _Run:
     async def _serve(self) -> None:
         ctx = self._ctx
         path, said = socket_of(str(ctx.config["dmiSockPath"])), ""
-        doorway = Doorway(self._service.handlers())
+        doorway = Doorway(lambda: self._service.handlers())
         self._tasks.start_soon(doorway.run)
         while True:
             try:
@@ -143,17 +151,22 @@ class _Run:
 
     async def _resume(self, infos: list[MapperInfo], told: dict[str, dict[Key, Told]]) -> None:
         """Go on with the mappers of the last run: tell them what has changed since."""
+        infos = [one for one in infos if one.dmi]  # one that a KubeEdge kept says no version: it has to register again
+        if not infos:
+            return
+        from edgesite.edge.dmi.convert import protocol_of
+
         keys = [Key("devicemodel", *_place(one)) for one in await self._devices.models()]
         devices = await self._devices.devices()
         for info in infos:
-            if not info.dmi:  # kept by a KubeEdge: it does not say by which version; it has to register again
-                continue
             mapper = self._add(info, told.get(info.name, {}))
             ours = [Key("device", *_place(one)) for one in devices if protocol_of(one) == info.protocol]
             for key in (*keys, *ours, *mapper.told):
                 mapper.look(key)
 
     def _add(self, info: MapperInfo, told: dict[Key, Told]) -> Mapper:
+        from edgesite.edge.dmi.mapper import Mapper
+
         tables = self._service.tables(info.dmi)
         mapper = Mapper(self._ctx, info, tables, self._devices, told, self._note)
         old = self._mappers.pop(info.protocol, None)
@@ -164,6 +177,9 @@ class _Run:
         return mapper
 
     async def _register(self, info: MapperInfo, with_data: bool) -> dict[str, Any]:
+        from edgesite.edge.dmi.mapper import Mapper
+        from edgesite.net.grpc_messages import Code, GrpcError
+
         async with self._registering:
             if info.protocol not in self._mappers and len(self._mappers) >= MAPPERS:
                 raise GrpcError(Code.RESOURCE_EXHAUSTED, f"there are {MAPPERS} mappers already")
@@ -221,6 +237,9 @@ class _Run:
 
     async def get_device(self, namespace: str, name: str) -> dict[str, Any]:
         """See `Mappers`."""
+        from edgesite.edge.dmi.convert import protocol_of
+        from edgesite.net.grpc_messages import GrpcError
+
         device = await self._devices.device(namespace, name)
         mapper = None if device is None else self._mappers.get(protocol_of(device))
         if mapper is None:

@@ -28,7 +28,7 @@ async def test_whoever_knocks_first_is_served(attempt: int) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         address = f"unix://{Path(name)}/dmi.sock"
-        doorway, net = Doorway({"/a.B/C": echo}), RealNet()
+        doorway, net = Doorway(lambda: {"/a.B/C": echo}), RealNet()
         listener = await doorway.open(net, address)
         channels = [Channel(net, address) for _ in range(3)]
         answers: list[bytes] = []
