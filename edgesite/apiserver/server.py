@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 Answer = Response | None | Awaitable[Response | None]
 WRITE_DEADLINE_S: Final = 60.0
 QUICK_PATHS: Final = 4096
+PATH_KEPT: Final = 512  #: characters of a path that is remembered: anybody may send longer ones
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _LONG_RUNNING: Final = frozenset({"log", "proxy", "exec", "attach", "portforward"})
 _OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
@@ -93,7 +94,7 @@ class ApiServer:
         self.max_in_flight = max_in_flight
         self._max_body = max_body
         self._in_flight = 0
-        self._route = lru_cache(maxsize=4096)(parse_path)
+        self._routes = lru_cache(maxsize=4096)(parse_path)
         self._quick: dict[str, tuple[Kind, str]] = {}  # paths of single objects that were read before
         self._quick_version = -1
 
@@ -140,7 +141,7 @@ class ApiServer:
         if self._quick_version != self._parts.kinds.version or len(self._quick) >= QUICK_PATHS:
             self._quick.clear()
             self._quick_version = self._parts.kinds.version
-        if call.kind.is_stored_form:
+        if call.kind.is_stored_form and len(call.request.target) <= PATH_KEPT:
             self._quick[call.request.target] = (call.kind, call.kind.key(call.route.namespace, call.route.name))
 
     def failed(self, request: Request, exc: Exception) -> Response:
@@ -175,7 +176,8 @@ class ApiServer:
         return error_response(request, error, warnings)
 
     def _handle(self, request: Request) -> Answer:
-        route = self._route(request.target.partition("?")[0])
+        path = request.target.partition("?")[0]
+        route = self._routes(path) if len(path) <= PATH_KEPT else parse_path(path)
         info = request_info(request.method, route, watch=_asks_for_watch(request, route))
         user = self._user(request)
         if not info.is_resource:

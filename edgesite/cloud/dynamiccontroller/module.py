@@ -123,6 +123,8 @@ class _Run:
             if path == metaserver.STOP:
                 self.watches.stop(node, WatchRef.of(message.object()))
                 return
+            if path == metaserver.WATCH:
+                self.watches.linked(node, WatchRef.of(message.object()).link)
         except InvalidMessage as exc:
             self._ctx.log.warning("refused: node=%s resource=%s: %s", node, path, exc)
             return

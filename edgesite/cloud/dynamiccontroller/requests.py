@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import anyio
 
@@ -61,7 +62,7 @@ def refusal(request: ApiRequest) -> ApiError | None:
     if len(request.body) > BODY_BYTES:
         return too_large(BODY_BYTES)
     path, _, query = request.target.partition("?")
-    route = parse_path(path)
+    route, query = parse_path(path), unquote(query)
     if route.watch or "watch=" in query or "follow=" in query:
         return bad_request("what streams is not asked for as a request")
     if route.subresource in _CONNECTING:

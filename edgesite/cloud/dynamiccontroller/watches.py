@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from edgesite.cloud.dynamiccontroller.feed import Feed, Subscription
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, unavailable
 from edgesite.kube.resources import BUILTIN, ResourceTable
 from edgesite.kube.resourcetable import Resource
 from edgesite.wire.metaserver import Events, WatchRef, WatchRequest
@@ -101,12 +101,17 @@ class Watches:
 
     # -- of our own edges ----------------------------------------------------------------------------------------
 
+    def linked(self, node: str, link: str) -> None:
+        """A node speaks over this link by now: what it watched over a former one is over. To be told in the order of its messages."""
+        if self._links.get(node) != link:
+            self.node_gone(node)
+            self._links[node] = link
+
     async def begin(self, node: str, wanted: WatchRequest) -> None:
         """Begin a watch of a node. Raises ApiError."""
         ref = wanted.ref
-        if self._links.get(node) != ref.link:
-            self.node_gone(node)
-            self._links[node] = ref.link
+        if self._links.get(node) != ref.link:  # it was looked at for so long that the node has come anew
+            raise unavailable("the link over which this watch was asked for is no more")
         mine = self._of_node.setdefault(node, {})
         if ref.id in mine or len(mine) >= WATCHES_OF_NODE:
             raise ApiError(429, "TooManyRequests", f"this node has {len(mine)} watches", None, 1)

@@ -114,4 +114,7 @@ def _asked(wanted: Attributes) -> Object:
     if not wanted.is_resource:
         return {"nonResourceAttributes": {"verb": wanted.verb, "path": wanted.path}}
     named = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
-    return {"resourceAttributes": {key: value for key in named if (value := getattr(wanted, key))}}
+    attributes: Object = {key: value for key in named if (value := getattr(wanted, key))}
+    if wanted.field_selector:
+        attributes["fieldSelector"] = {"rawSelector": wanted.field_selector}
+    return {"resourceAttributes": attributes}

@@ -41,6 +41,7 @@ ANSWER_S: Final = 10.0  #: KubeEdge's, for reads and writes
 DOUBTED_S: Final = 1.0  #: for reads while the link may be dead
 MARGIN_S: Final = 1.0  #: between when a write may be begun last and when its caller is told that it was not
 GREETING_S: Final = 3.0  #: in which a cloud of ours has greeted
+TELL_S: Final = 1.0  #: for the hub to take what is told while we end
 AT_ONCE: Final = 128
 _HUB: Final = "websocket"
 _DRIFT: Final = 2e-4  #: by which two monotonic clocks may run apart, and more
@@ -309,6 +310,8 @@ class CloudLink:
         """Keep the later of what was told, for the cloud's clock shows at least that."""
         now = self._ctx.clock.monotonic()
         known = self._clock
+        if known is not None and known.epoch != epoch:
+            self._lose_streams()  # its former run has taken them along, though the link held
         if known is None or known.epoch != epoch or known.at_least(now) < ms:
             self._clock = _CloudClock(epoch, ms, now)
 
@@ -370,5 +373,5 @@ class CloudLink:
         finally:
             self._streams.pop(ref.id, None)
             if self._link_id == ref.link and self.connected:
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(TELL_S, shield=True):
                     await self.tell(metaserver.STOP, ref.content())

@@ -32,6 +32,7 @@ from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized, unavailable
 from edgesite.kube.rbac import Attributes, Verdict
 from edgesite.kube.requestinfo import RequestInfo
+from edgesite.kube.selectors import InvalidSelector, parse_fields
 from edgesite.net.http import Request
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ TOKENS: Final = 1024
 DECISIONS: Final = 8192
 REVIEWS_AT_ONCE: Final = 32
 TOKEN_BYTES: Final = 16 * 1024
+_LATEST: Final = 1 << 53  #: what a token may say of its end to be believed
+_OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
 
 
 class Guard:
@@ -152,7 +155,10 @@ class TokenGuard(Guard):
             raise unauthorized()
         user = await self._user(token)
         route = info.route
-        selector = request.query.get("fieldSelector", [""])[0] if request.raw_query else ""
+        name, selector = route.name, ""
+        if request.raw_query and info.verb in _OF_COLLECTIONS:
+            selector = request.query.get("fieldSelector", [""])[0]
+            name = name or _only_name(selector)
         wanted = Attributes(
             verb=info.verb,
             path=route.path,
@@ -161,7 +167,7 @@ class TokenGuard(Guard):
             resource=route.resource,
             subresource=route.subresource,
             namespace=route.namespace,
-            name=route.name,
+            name=name,
             field_selector=selector,
         )
         await self._decide(token, user, wanted)
@@ -173,7 +179,13 @@ class TokenGuard(Guard):
         token = token.partition(" ")[2]
         kind = key.kind
         wanted = Attributes(
-            "watch", group=kind.group, version=kind.version, resource=kind.resource, namespace=key.namespace
+            "watch",
+            group=kind.group,
+            version=kind.version,
+            resource=kind.resource,
+            namespace=key.namespace,
+            name=_only_name(key.fields),
+            field_selector=key.fields,
         )
         try:
             await self._decide(token, await self._user(token), wanted)
@@ -221,7 +233,7 @@ class TokenGuard(Guard):
 
     async def _decide(self, token: str, user: Identity, wanted: Attributes) -> None:
         """Raises ApiError."""
-        key = (_digest(token), wanted)
+        key = _key(token, wanted)
         if self._link.connected:
 
             async def ask() -> Verdict:
@@ -254,6 +266,19 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
+def _key(token: str, wanted: Attributes) -> bytes:
+    """Under which a decision is kept: of one size, whatever names a client thinks of."""
+    return hashlib.sha256(_digest(token) + repr(wanted).encode("utf-8", "backslashreplace")).digest()
+
+
+def _only_name(fields: str) -> str:
+    """The name of the one object that a field selector lets through, which may be allowed alone; "" else."""
+    try:
+        return (parse_fields(fields).exact("metadata.name") or "") if fields else ""
+    except InvalidSelector:
+        return ""
+
+
 def _claims(token: str) -> dict[str, Any]:
     """What a JSON Web Token says, not verified; nothing for one of another form."""
     parts = token.split(".")
@@ -274,7 +299,9 @@ def _subject(token: str) -> str:
 def _expiry(token: str) -> float:
     """When a token ends by its own words, in seconds since the epoch; infinity for one that does not say."""
     expiry = _claims(token).get("exp")
-    return float(expiry) if isinstance(expiry, int | float) and not isinstance(expiry, bool) else float("inf")
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry > _LATEST:
+        return float("inf")
+    return float(expiry)
 
 
 def _forbidden(user: Identity, wanted: Attributes, reason: str) -> ApiError:

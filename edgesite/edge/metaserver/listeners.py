@@ -42,10 +42,11 @@ async def serve(ctx: Context, server: HttpServer, secure: bool) -> None:
         ctx.ready()
         dummy = plain(str(ctx.config.get("dummyServer") or ""))
         if dummy and secure:  # as KubeEdge: pods are never led to an open door
-            from edgesite.edge.metaserver.dummy import have_address
+            from edgesite.edge.metaserver.dummy import held_address
 
-            await have_address(ctx, dummy)
-            await _listen(ctx, server, dummy, context, tasks)
+            async with held_address(ctx, dummy):
+                await _listen(ctx, server, dummy, context, tasks)
+                await anyio.sleep_forever()
 
 
 def plain(address: str) -> str:

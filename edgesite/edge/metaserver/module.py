@@ -22,6 +22,7 @@ from edgesite.edge.metaserver.documents import Documents
 from edgesite.edge.metaserver.guard import Guard, Open, TokenGuard
 from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
 from edgesite.edge.metaserver.listeners import serve
+from edgesite.edge.metaserver.printers import Printers
 from edgesite.edge.metaserver.reads import Reads
 from edgesite.edge.metaserver.scopes import Scopes
 from edgesite.edge.metaserver.server import MetaApi
@@ -73,15 +74,19 @@ class MetaServer:
         inbox = ctx.bus.join("metaserver", "metaserver", size=4096)
         link = CloudLink(ctx)
         kubeedge = KubeEdgeCloud(ctx, link)
-        upstream, views = Upstream(ctx, link, kubeedge), Views(ctx.clock)
-        reads = Reads(ctx, replica, link, upstream, views)
+        upstream = Upstream(ctx, link, kubeedge)
+        printers = Printers(ctx, replica, link, upstream)
+        views = Views(ctx.clock, printers)
+        reads = Reads(ctx, replica, link, upstream, views, printers)
         extensions = ctx.hooks.metaserver(ctx.settings)
         rows = [row for one in extensions for row in one.resources()]
         documents = Documents(ctx, replica, link, upstream, rows)
         async with anyio.create_task_group() as tasks:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
             guard = _guard(ctx, link, kubeedge, secure=secure)
-            api = MetaApi(ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, extensions)
+            api = MetaApi(
+                ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, printers, extensions
+            )
             self._metrics = self._metrics or _Metrics(ctx.metrics)
             self._metrics.watches.set_function(lambda: float(api.watches))
             self._metrics.scopes.set_function(lambda: float(len(reads.scopes)))
@@ -98,6 +103,7 @@ class MetaServer:
             async with server:
                 tasks.start_soon(serve, ctx, server, secure)
                 tasks.start_soon(api.run)
+                tasks.start_soon(printers.run)
                 tasks.start_soon(_keep_documents, ctx, link, documents)
                 tasks.start_soon(_while_provided, ctx, replica)
                 await anyio.sleep_forever()

@@ -33,12 +33,13 @@ from edgesite.net.http import Request, Response
 if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metamanager.replica import Replica
+    from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.scopes import Scopes
     from edgesite.edge.metaserver.upstream import Upstream
     from edgesite.edge.metaserver.views import Views
     from edgesite.kube.requestinfo import Route
 
-__all__ = ["Reads", "kind_of"]
+__all__ = ["Reads", "kind_of", "namespace_of"]
 
 PAGE: Final = 500
 _FALL_BACK: Final = frozenset({503, 504})
@@ -63,12 +64,15 @@ def kind_of(route: Route) -> KindKey:
 class Reads:
     """Answers get and list; implements `edgesite.edge.metaserver.scopes.Lister`."""
 
-    def __init__(self, ctx: Context, replica: Replica, link: CloudLink, upstream: Upstream, views: Views) -> None:
+    def __init__(
+        self, ctx: Context, replica: Replica, link: CloudLink, upstream: Upstream, views: Views, printers: Printers
+    ) -> None:
         self._ctx = ctx
         self._replica = replica
         self._link = link
         self._upstream = upstream
         self._views = views
+        self._printers = printers
         self.scopes: Scopes  # set by the owner: scopes list by us
 
     # -- one object ----------------------------------------------------------------------------------------------
@@ -77,8 +81,9 @@ class Reads:
         """Raises ApiError."""
         view = view_of(request)
         kind = kind_of(route)
+        await self._shows(kind, token, view)
         asked = request.query.get("resourceVersion", [""])[0] if request.raw_query else ""
-        if asked == "0" and not route.subresource and self._is_followed(kind, route.namespace):
+        if asked == "0" and not route.subresource and self._is_followed(kind, namespace_of(route)):
             stored = await self._stored(kind, route)
             if stored is not None:
                 return self._object(request, kind, stored, view)
@@ -89,6 +94,13 @@ class Reads:
                 if exc.code not in _FALL_BACK:
                     raise
         return await self._get_here(request, route, view)
+
+    async def _shows(self, kind: KindKey, token: str, view: View) -> None:
+        """Have at hand what is needed to show a kind, now and without a link."""
+        if "." in kind.group:
+            if view.form is Form.TABLE:
+                await self._printers.ready(kind, token)
+            self._printers.used(kind, token)
 
     async def _get_above(self, request: Request, route: Route, token: str, view: View) -> Response:
         kind = kind_of(route)
@@ -125,14 +137,14 @@ class Reads:
             raise offline(self._ctx.node_name)
         stored = await self._stored(kind, route)
         if stored is None:
-            if self._is_covered(kind, route.namespace):
+            if self._is_covered(kind, namespace_of(route)):
                 raise not_found(route.resource, route.name, route.group)
             raise self._unknown(route)
         return self._object(request, kind, stored, view, cached_headers(self._warning()))
 
     async def _stored(self, kind: KindKey, route: Route) -> Stored | None:
         try:
-            return await self._replica.get(kind, route.namespace, route.name)
+            return await self._replica.get(kind, namespace_of(route), route.name)
         except StoreError as exc:
             raise internal(str(exc)) from exc
 
@@ -147,6 +159,7 @@ class Reads:
         view = view_of(request)
         options = ListOptions.of(request.query if request.raw_query else {}, watch=False)
         key = ScopeKey.of(kind_of(route), route.namespace, str(options.labels or ""), str(options.fields or ""))
+        await self._shows(key.kind, token, view)
         if options.revision == 0 and not options.token and self._is_followed(key.kind, key.namespace):
             return await self._list_here(request, key, view, self._revision(key) or 0, b"")
         if self._link.connected and await self._link.settled() is not Phase.OFFLINE:
@@ -232,6 +245,8 @@ class Reads:
     async def _keep_listed(self, key: ScopeKey, options: ListOptions, body: bytes) -> None:
         page = _page_in(body)
         objects = _objects(key.kind, page)
+        if _is_past(options):
+            return
         if options.token or page.metadata.get("continue"):
             await self._keep_some(key.kind, objects)
         else:
@@ -241,6 +256,8 @@ class Reads:
         table = json.loads(body)
         objects = [_stored(json.dumps(row["object"])) for row in table.get("rows") or () if row.get("object")]
         metadata = table.get("metadata") or {}
+        if _is_past(options):
+            return _as_asked(table, body, view)
         if options.token or metadata.get("continue"):
             await self._keep_some(key.kind, objects)
         else:
@@ -335,6 +352,16 @@ class Reads:
         return unavailable(
             f"node {self._ctx.node_name} is offline, and {route.resource} were not read here before the link was lost"
         )
+
+
+def namespace_of(route: Route) -> str:
+    """The namespace of what a path is about: a Namespace itself is in none, though its path names one."""
+    return "" if route.resource == "namespaces" and not route.group else route.namespace
+
+
+def _is_past(options: ListOptions) -> bool:
+    """Whether a list may be of a state that is no more; that is not kept."""
+    return bool(options.revision) and (options.match == "Exact" or bool(options.limit))
 
 
 def _with(request: Request, **more: str) -> str:

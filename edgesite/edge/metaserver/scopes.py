@@ -42,6 +42,7 @@ LINGER_S: Final = 60.0
 HISTORY_EVENTS: Final = 1024
 HISTORY_BYTES: Final = 1024 * 1024
 SCOPES: Final = 256
+QUIET_S: Final = 300.0  #: after which a watch that tells nothing is begun anew
 _FIRST_WAIT_S: Final = 0.2
 _MOST_WAIT_S: Final = 15.0
 
@@ -388,7 +389,10 @@ class Scopes:
         """Raises ApiError, LinkLost, StoreError, json.InvalidJson."""
         async with self._link.watch(scope.key, scope.revision or 0, token) as stream:
             while True:
-                events = await stream.next()
+                with anyio.move_on_after(QUIET_S) as quiet:
+                    events = await stream.next()
+                if quiet.cancelled_caught:
+                    raise LinkLost  # the other end may have forgotten us
                 scope.apply(events)
                 await self._replica.room()
                 await stream.credit()

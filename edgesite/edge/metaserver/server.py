@@ -25,7 +25,7 @@ from edgesite.edge.metamanager.store import StoreError
 from edgesite.edge.metaserver import answers
 from edgesite.edge.metaserver.cloudlink import CloudLink, offline
 from edgesite.edge.metaserver.documents import HEALTH, Documents
-from edgesite.edge.metaserver.reads import Reads, kind_of
+from edgesite.edge.metaserver.reads import Reads, kind_of, namespace_of
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.edge.metaserver.scopes import Scopes
 from edgesite.edge.metaserver.views import Views, view_of
@@ -37,11 +37,13 @@ from edgesite.kube.options import ListOptions
 from edgesite.kube.requestinfo import RequestInfo, Route, parse_path, request_info
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.http import Request, Response
+from edgesite.wire.resource import NO_NAMESPACE
 
 if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metamanager.replica import Replica
     from edgesite.edge.metaserver.guard import Guard
+    from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.upstream import Upstream
     from edgesite.hookspecs import MetaServerExtension
 
@@ -49,6 +51,7 @@ __all__ = ["MetaApi"]
 
 REQUESTS: Final = 256  #: under way at once
 WATCHES: Final = 1024
+PATH_KEPT: Final = 512  #: characters of a path that is remembered: anybody may send longer ones
 BOOKMARK_S: Final = 30.0
 TIMEOUT_S: Final = 1800.0  #: of a watch that names none: one to two times this, as KubeEdge's and Kubernetes'
 LOOK_S: Final = 2.0  #: how often watches are looked at for their time
@@ -73,6 +76,7 @@ class MetaApi:
         views: Views,
         guard: Guard,
         replica: Replica,
+        printers: Printers,
         extensions: Sequence[MetaServerExtension] = (),
     ) -> None:
         self._ctx = ctx
@@ -84,11 +88,12 @@ class MetaApi:
         self._views = views
         self._guard = guard
         self._replica = replica
+        self._printers = printers
         self._extensions = tuple(extensions)
         self._served = {(row.group, row.plural): one for one in extensions for row in one.resources()}
         self._watchers: dict[Watcher, None] = {}
         self._under_way = 0
-        self._route = lru_cache(maxsize=1024)(parse_path)
+        self._routes = lru_cache(maxsize=1024)(parse_path)
         self.body_bytes = 3 * 1024 * 1024
 
     @property
@@ -137,7 +142,8 @@ class MetaApi:
 
     async def _dispatch(self, request: Request) -> Response | None:
         """Raises ApiError, ClosedByPeer."""
-        route = self._route(request.target.partition("?")[0])
+        path = request.target.partition("?")[0]
+        route = self._routes(path) if len(path) <= PATH_KEPT else parse_path(path)
         info = request_info(request.method, route, watch=_asks_for_watch(request))
         if info.is_resource:
             _check(route, info)
@@ -192,7 +198,10 @@ class MetaApi:
         if route.name:
             options = options.named(route.name)
         view = _watch_view(request)
-        key = ScopeKey.of(kind_of(route), route.namespace, str(options.labels or ""), str(options.fields or ""))
+        if view.form is Form.TABLE:
+            await self._printers.ready(kind_of(route), token)
+        self._printers.used(kind_of(route), token)
+        key = ScopeKey.of(kind_of(route), namespace_of(route), str(options.labels or ""), str(options.fields or ""))
         wants_state = bool(options.initial_events) or (options.initial_events is None and not options.revision)
         scope = self._scopes.open(key, None if wants_state else options.revision or 0)
         seconds = options.timeout_s or TIMEOUT_S * (1 + self._ctx.random.random())
@@ -289,6 +298,8 @@ def _check(route: Route, info: RequestInfo) -> None:
     parts = (route.group, route.version, route.resource, route.namespace, route.name, route.subresource)
     if any(one in (".", "..") or "/" in one or "\\" in one or "\0" in one or "%" in one for one in parts):
         raise errors.bad_request("the path holds a name that no object can have")
+    if route.namespace == NO_NAMESPACE:  # what is stored in no namespace is found under this word
+        raise errors.bad_request(f'edges do not serve a namespace called "{NO_NAMESPACE}"')
     if info.verb not in _VERBS:
         raise errors.method_not_allowed()
     if route.subresource in _CONNECTING:

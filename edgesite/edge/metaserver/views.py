@@ -22,6 +22,7 @@ from edgesite.net.http import Frame, Request
 if TYPE_CHECKING:
     from edgesite.context import Clock
     from edgesite.edge.metamanager.replica import KindKey, Stored
+    from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.scopes import Change
 
 __all__ = ["Views", "accept_of", "typed", "view_of"]
@@ -65,10 +66,11 @@ def typed(value: bytes, kind: str, api_version: str) -> bytes:
 
 
 class Views:
-    """Renders stored objects."""
+    """Renders stored objects. Who shows a custom kind as a Table sees to it that its columns are ready (`Printers`)."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, printers: Printers) -> None:
         self._clock = clock
+        self._printers = printers
 
     def object(self, kind: KindKey, value: bytes, view: View) -> bytes:
         """One object in JSON."""
@@ -136,7 +138,9 @@ class Views:
 
         row = row_of(kind) or Resource(kind.group, kind.version, "", kind.resource)
         objects = [json.loads(one) for one in values]
-        table = tables.table(row, objects, self._clock.time(), view.include or "Metadata", metadata)
+        table = tables.table(
+            row, objects, self._clock.time(), view.include or "Metadata", metadata, self._printers.find(kind)
+        )
         return {**table, "apiVersion": f"meta.k8s.io/{view.version}"}
 
 

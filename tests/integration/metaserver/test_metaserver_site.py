@@ -81,12 +81,21 @@ async def test_without_a_link_what_was_read_is_served(tmp_path: Path) -> None:
                 program = site.program
                 await client.create(CONFIG_MAPS, config_map("a", x="1"))
                 assert len((await program.get(OBJECTS))["items"]) == 1
+                first = (await program.get(OBJECTS))["metadata"]["resourceVersion"]
+                await client.create(CONFIG_MAPS, config_map("c", x="3"))
+                assert len((await program.get(OBJECTS))["items"]) == 2
+                past = f"{OBJECTS}?resourceVersion={first}&resourceVersionMatch=Exact"
+                assert len((await program.get(past))["items"]) == 1
+                await program.get("/api/v1/namespaces")
+                assert (await program.ask("GET", "/api/v1/namespaces/null/nodes")).status == 400
             with anyio.fail_after(10):
                 while (answer := await program.ask("GET", OBJECTS)).headers.get("warning") is None:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             assert answer.status == 200
             assert b'"x":"1"' in answer.body
             assert "offline" in (answer.headers.get("warning") or "")
+            assert b'"x":"3"' in answer.body, "a list of former times is not what there is"
+            assert (await program.get("/api/v1/namespaces/default"))["metadata"]["name"] == "default"
             refused = await program.ask("POST", OBJECTS, config_map("b"))
             assert refused.status == 503
             assert b"edge-1 is offline" in refused.body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from edgesite.client.client import WatchEvent
 from edgesite.cloud.dynamiccontroller.feed import Feed
 from edgesite.cloud.dynamiccontroller.requests import Requests
+from edgesite.cloud.dynamiccontroller.watches import Watches
+from edgesite.edge.metaserver.cloudlink import CloudLink, LinkLost, WatchStream
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import PODS
@@ -101,6 +104,7 @@ async def test_what_it_may_not_pass_on_is_left_out_or_refused() -> None:
     assert api.seen[0][2].keys() == {"accept", "content-type"}
     for method, target in (
         ("GET", "/api/v1/pods?watch=true"),
+        ("GET", "/api/v1/pods?w%61tch=true"),
         ("GET", "/api/v1/watch/pods"),
         ("GET", "/api/v1/namespaces/a/pods/b/log?follow=true"),
         ("POST", "/api/v1/namespaces/a/pods/b/exec"),
@@ -305,3 +309,37 @@ def test_selections_agree_with_what_is_there(steps: list[tuple[str, str, bool]])
         assert held == {name for name, label in there.items() if label == "web"}
 
     anyio.run(play)
+
+
+async def test_a_watch_of_a_former_link_takes_none_of_the_next_away() -> None:
+    api = WatchedApi()
+    told: list[Events] = []
+    async with anyio.create_task_group() as tasks:
+        watches = Watches(
+            api, Clock(), random.Random(1), tasks, lambda node, events: told.append(events), LOG,  # type: ignore[arg-type]
+        )  # fmt: skip
+        watches.linked("edge-1", "old")
+        watches.linked("edge-1", "l")
+        await watches.begin("edge-1", wanted(10))
+        with pytest.raises(ApiError, match="no more"):  # its review took longer than the link held
+            await watches.begin("edge-1", replace(wanted(10), ref=WatchRef("old", 9)))
+        api.add("ADDED", pod("a", 11))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert rows(told) == [("ADDED", 11)]
+
+
+async def test_streams_of_a_former_run_of_the_cloud_end() -> None:
+    class Ctx:
+        clock, random, services = Clock(), random.Random(1), None
+
+    Ctx.clock.time = Ctx.clock.monotonic  # type: ignore[attr-defined]
+    Ctx.services = type("Services", (), {"find": lambda self, interface: None})()  # type: ignore[assignment]
+    link = CloudLink(Ctx())  # type: ignore[arg-type]
+    stream = link._streams[1] = WatchStream(link, WatchRef("l", 1))
+    link._learn("first", 5)
+    link._learn("first", 6)
+    assert link._streams
+    link._learn("second", 1)
+    with pytest.raises(LinkLost):
+        await stream.next()

@@ -12,9 +12,11 @@ import anyio.lowlevel
 import pytest
 
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
+from edgesite.edge.metamanager.replica import KindKey
 from edgesite.edge.metaserver import guard as guards
 from edgesite.edge.metaserver.cloudlink import Phase
 from edgesite.edge.metaserver.guard import TokenGuard
+from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized
 from edgesite.kube.rbac import Attributes, Verdict
@@ -41,6 +43,7 @@ class World:
     known: set[str] = field(default_factory=set)
     reviews: int = 0
     decisions: int = 0
+    wanted: list[Attributes] = field(default_factory=list)
     here: Verdict | None = None
 
     # the clock
@@ -71,6 +74,7 @@ class World:
 
     async def decide(self, user: Identity, wanted: Attributes) -> Verdict:
         self.decisions += 1
+        self.wanted.append(wanted)
         return Verdict(wanted.verb == "get")
 
     async def decide_here(self, user: Identity, wanted: Attributes) -> Verdict | None:
@@ -152,6 +156,37 @@ async def test_tokens_reviewed_shortly_before_are_taken_where_that_is_wanted() -
     assert await code(guard, token("a")) == 403
     world.now += 100
     assert await code(guard, token("a")) == 401, "it has expired"
+
+
+async def test_whoever_may_see_one_object_may_list_it_alone() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    raw = [(b"authorization", f"Bearer {token('a')}".encode())]
+    target = "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name%3Dmine"
+    request = Request(None, "GET", target, Headers(raw), b"", None)  # type: ignore[arg-type]
+    with pytest.raises(ApiError, match="forbidden"):
+        await guard.admit(request, request_info("GET", parse_path(target.partition("?")[0]), watch=True))
+    asked = world.wanted[-1]
+    assert (asked.verb, asked.name, asked.field_selector) == ("watch", "mine", "metadata.name=mine")
+    key = ScopeKey.of(KindKey("", "v1", "configmaps"), "default", "", "metadata.name=mine")
+    assert (await guard.still_refused(f"Bearer {token('a')}", key)) is not None
+    assert world.wanted[-1].name == "mine", "also when a watch is looked at again"
+
+
+async def test_long_names_are_not_kept() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    raw = [(b"authorization", f"Bearer {token('a')}".encode())]
+    path = "/api/v1/namespaces/default/pods/" + "x" * 30_000
+    request = Request(None, "GET", path, Headers(raw), b"", None)  # type: ignore[arg-type]
+    await guard.admit(request, request_info("GET", parse_path(path), watch=False))
+    assert all(len(key) == 32 for key in guard._verdicts._kept)  # type: ignore[arg-type]
+
+
+async def test_a_token_may_say_anything_of_its_end() -> None:
+    for end in ("1" + "0" * 400, "-5", '"soon"', "true", "1e300"):
+        claims = base64.urlsafe_b64encode(b'{"exp":%b}' % end.encode()).decode().rstrip("=")
+        assert await code(World().guard(), f"e30.{claims}.x") == 401
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
