@@ -6,32 +6,26 @@
 Several versions of one resource differ in their apiVersion alone (conversion strategy None): `conversion` does that.
 
 Units   ``now`` is seconds since the Unix epoch.
-Errors  None raised: a printer column or selectable field whose path is not understood is left out.
+Errors  None raised: a selectable field whose path is not understood is left out.
 State   None.
 Source  apiextensions.k8s.io/v1: names, versions, subresources, additionalPrinterColumns, selectableFields, conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from edgesite.kube import json, jsonpath, times
+from edgesite.kube import times
+from edgesite.kube.customprinters import printer_of
 from edgesite.kube.resourcetable import Resource
 from edgesite.kube.schema import Schemas
 from edgesite.kube.schema_custom import CustomSchema
-from edgesite.kube.tablecells import Column, Printer, age, since
+from edgesite.kube.tablecells import Printer
 
 __all__ = ["CustomKind", "established", "kinds_of"]
 
 Object = dict[str, Any]
-_CELLS: Final[dict[str, type | tuple[type, ...]]] = {
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "string": str,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,39 +98,7 @@ def _kind(spec: Object, version: Object, owner: tuple[str, str, str] | None, sch
     paths = None
     if scale is not None:
         paths = (scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", ""))
-    return CustomKind(row, schema, _printer(version.get("additionalPrinterColumns", [])), paths)
-
-
-def _printer(columns: Sequence[Object]) -> Printer:
-    shown = [Column("Name", "string", "name")]
-    cells: list[Callable[[Object, float], Any]] = []
-    for one in columns:
-        try:
-            path = jsonpath.parse(one.get("jsonPath", ""))
-        except jsonpath.InvalidPath:
-            continue
-        kind = one.get("type", "string")
-        shown.append(Column(one.get("name", ""), kind, one.get("format", ""), one.get("priority", 0)))
-        cells.append(_cell(path, kind))
-    if not cells:
-        shown.append(Column("Age", "date"))
-        cells.append(age)
-    return Printer(tuple(shown), lambda obj, now: [obj["metadata"].get("name", ""), *(one(obj, now) for one in cells)])
-
-
-def _cell(path: jsonpath.Path, kind: str) -> Callable[[Object, float], Any]:
-    def cell(obj: Object, now: float) -> Any:
-        value = path.first(obj)
-        if value is None:
-            return None
-        if kind == "date":
-            return since(value, now) if isinstance(value, str) else "<invalid>"
-        if kind == "string" and not isinstance(value, str):
-            return json.dumps(value).decode()
-        fits = isinstance(value, _CELLS.get(kind, str))
-        return value if fits and (kind == "boolean" or not isinstance(value, bool)) else None
-
-    return cell
+    return CustomKind(row, schema, printer_of(version), paths)
 
 
 def established(crd: Object, now: float, taken: str = "") -> Object:
