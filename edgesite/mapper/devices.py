@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edgesite.kube import json
 from edgesite.kube.devices import V1ALPHA2, V1BETA1, to_v1beta1
 from edgesite.kube.devices.values import canonical_type
 from edgesite.kube.dmi.anyvalues import from_any
@@ -180,10 +181,20 @@ def _free(value: Any) -> Any:
     made = {}
     for name, one in value.items():
         if name in ("configData", "customizedValues", "anomalyDetection") and isinstance(one, dict):
-            made[name] = {key: from_any(each) for key, each in _dict(one.get("data")).items()}
+            made[name] = {key: _nested(from_any(each)) for key, each in _dict(one.get("data")).items()}
         else:
             made[name] = _free(one)
     return made
+
+
+def _nested(value: Any) -> Any:
+    """An object or a list, which is sent as its JSON text, as itself: a driver sees the same in either host."""
+    if not isinstance(value, str) or value[:1] not in ("{", "["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _renamed(push: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = ["Finder"]
 
 FRESH_S: Final = 2.0
 PROTOCOL: Final = "GigEVision"
+_KEY: Final = "edgesite_mapper_gige.finder"
 
 
 class Finder:
@@ -37,16 +38,16 @@ class Finder:
     @classmethod
     def of(cls, host: Host) -> Finder:
         """Return the finder, made if nobody uses it yet; give it back by `release`."""
-        finder = host.shared.get(cls)
+        finder: Finder | None = host.shared.get(_KEY)
         if finder is None:
-            finder = host.shared[cls] = cls(host)
+            finder = host.shared[_KEY] = cls(host)
         finder._users += 1
         return finder
 
     def release(self) -> None:
         self._users -= 1
         if self._users <= 0:
-            self._host.shared.pop(Finder, None)
+            self._host.shared.pop(_KEY, None)
 
     async def prepare(self) -> None:
         """Load Aravis. Raises DriverError."""

@@ -18,13 +18,13 @@ from edgesite_mapper_opcua.settings import endpoint_of
 from edgesite_mapper_opcua.values import from_variant, to_variant
 
 if TYPE_CHECKING:
-    from asyncua import Client
+    from asyncua.client import Client
 
     from edgesite.mapper import Device, Host, Property, Value
 
 __all__ = ["OpcUaDriver"]
 
-_STATE: Final = ua.NodeId(ua.Int32(ua.ObjectIds.Server_ServerStatus_State))
+_STATE: Final = ua.NodeId(ua.Int32(ua.object_ids.ObjectIds.Server_ServerStatus_State))
 _RUNNING: Final = 0
 
 
@@ -87,7 +87,7 @@ class OpcUaDriver:
             text = f"ns={index};{rest}"
         try:
             node = ua.NodeId.from_string(text)
-        except (ua.UaError, ValueError, TypeError) as exc:
+        except (ua.uaerrors.UaError, ValueError, TypeError) as exc:
             raise DriverError(f"nodeID of property {prop.name} is none, as ns=2;s=Speed") from exc
         self._ids[words] = node
         return node

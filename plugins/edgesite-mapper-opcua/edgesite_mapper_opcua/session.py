@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
-from asyncua import Client, ua
+from asyncua import ua
+from asyncua.client import Client
 from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
 
@@ -101,11 +102,11 @@ class Session:
             raise DriverError(self._failure or f"{self.endpoint.url}: no session")
         try:
             return await request(client)
-        except ua.UaStatusCodeError as exc:
+        except ua.uaerrors.UaStatusCodeError as exc:
             if isinstance(exc, _GONE):
                 await self._lose(client)
             raise DriverError(f"{self.endpoint.url}: {_reason(exc)}") from exc
-        except (ua.UaError, OSError, TimeoutError) as exc:
+        except (ua.uaerrors.UaError, OSError, TimeoutError) as exc:
             await self._lose(client)
             raise DriverError(f"{self.endpoint.url}: {_reason(exc)}") from exc
 
@@ -124,7 +125,7 @@ class Session:
             try:
                 await client.close_session()
                 await client.close_secure_channel()
-            except (ua.UaError, OSError, TimeoutError) as exc:
+            except (ua.uaerrors.UaError, OSError, TimeoutError) as exc:
                 self._host.log.debug("%s: goodbye: %s", self.endpoint.url, _reason(exc))
         client.disconnect_socket()
 
@@ -185,6 +186,6 @@ def _application_uri(certificate: bytes, kind: str) -> str:
 
 
 def _reason(exc: BaseException) -> str:
-    if isinstance(exc, ua.UaStatusCodeError):
+    if isinstance(exc, ua.uaerrors.UaStatusCodeError):
         return type(exc).__name__
     return (str(exc).partition("\n")[0] or type(exc).__name__)[:200]
