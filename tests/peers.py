@@ -65,7 +65,11 @@ def main() -> int:
     missing = sorted(
         {package for program, package in PROGRAMS.items() if not _which(program)}
         | {package for file, package in FILES.items() if not Path(file).exists()}
-        | {package for file, package in TYPELIBS.items() if not any(Path("/usr/lib").glob(f"*/girepository-1.0/{file}"))}
+        | {
+            package
+            for file, package in TYPELIBS.items()
+            if not any(Path("/usr/lib").glob(f"*/girepository-1.0/{file}"))
+        }
     )
     if missing:
         _apt_install(missing)

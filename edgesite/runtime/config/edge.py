@@ -397,7 +397,7 @@ class Mappers(Model):
 
     enable: bool = True
     outOfProcess: list[str] = Field(
-        default_factory=list,
+        default_factory=lambda: ["opcua"],  # its library takes 38 MB
         description="protocols whose devices are left to mappers of their own, although a plugin here has a driver",
     )
     httpAddress: str = Field(
