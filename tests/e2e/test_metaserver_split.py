@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from e2e_site import Kubectl, eventually
 from e2e_split import META, SplitSite, rows_of, split_site
 
 pytestmark = pytest.mark.timeout(240)
+
+DUMMY = "169.254.30.10"
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -40,6 +43,9 @@ spec:
       served: true
       storage: true
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+      additionalPrinterColumns:
+        - {name: Spec-A, type: integer, jsonPath: .spec.a}
+        - {name: Age, type: date, jsonPath: .metadata.creationTimestamp}
 """
 
 GATEWAY = """
@@ -93,6 +99,13 @@ def test_custom_kinds_with_odd_plurals_are_served_offline(open_site: SplitSite) 
         done = kubectl.run("get", "gateways", "-v", "0")
         assert "front" in done.stdout
         assert "Warning: node edge-1 is offline" in done.stderr
+        head, row = rows_of(done.stdout)
+        assert (head, row[:2]) == (["NAME", "SPEC-A", "AGE"], ["front", "1"])
+        with kubectl.background("get", "gateways", "-w") as watching:
+            assert watching.stdout is not None
+            shown = [watching.stdout.readline().split() for _ in range(2)]
+            watching.kill()
+        assert shown[1][:2] == ["front", "1"]
         assert "node edge-1 is offline" in kubectl.fails("delete", "gateway", "front")
     finally:
         open_site.heal()
@@ -202,6 +215,20 @@ print("in cluster", host, [one.metadata.name for one in found.items], flush=True
 """
 
 
+def check_dummy(site: SplitSite, token: str) -> None:
+    """The address that pods are told is served, too: of the dummy interface, or of lo."""
+    assert DUMMY in ip_says(site)
+    ca = str(next(site.cloud_data.rglob("pki/ca.crt")))
+    words = ("--server", f"https://{DUMMY}:10550", "--certificate-authority", ca, "--token", token)
+    kubectl = site.on_edge("1.32", *words)
+    assert "seen" in eventually(lambda: kubectl.run("get", "configmaps", "-o", "name").stdout, "its answer", 30)
+
+
+def ip_says(site: SplitSite) -> str:
+    command = ["ip", "-n", site.spaces["edge"], "address", "show"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
 def check_pod(site: SplitSite) -> None:
     """An in-cluster client in a pod needs no change: host, CA and token lead to the node's MetaServer."""
     kubectl = site.kubectl()
@@ -247,16 +274,23 @@ def test_the_matrix_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with split_site(tmp_path, gate=True, podServer=META) as site:
         tokens = tokens_of(site)
         check_pod(site)
+        check_dummy(site, tokens["worker"])
         eventually(lambda: matrix(site, {"none": ""}, "up")["none"]["get"] == 401, "MetaServer serves", 30)
         online = matrix(site, tokens, "on")
         site.cut()
         offline = matrix(site, tokens, "off")
         site.heal()
-        site.start_edge(offlineTokenMinutes="10")
+        # No interface has a name as long as this one: the address is put on lo, and taken from there in the end.
+        site.start_edge(offlineTokenMinutes="10", dummyInterface="edge-dummy0-of-too-long-a-name")
+        check_dummy(site, tokens["worker"])
+        assert "is put on lo" in (site.folder / "edge.log").read_text()
         eventually(lambda: matrix(site, {"w": tokens["worker"]}, "again")["w"]["list"] == 200, "it serves again", 30)
         matrix(site, tokens, "warm")
         site.cut()
         trusted = matrix(site, tokens, "kept")
+        assert site.edge is not None
+        assert site.edge.stop() == 0
+        assert not [one for one in (DUMMY, "edge-dummy0") if one in ip_says(site)]
         with capsys.disabled():
             for title, rows in (("online", online), ("offline", offline), ("offline, 10 minutes", trusted)):
                 print("\n" + shown(title, rows))
