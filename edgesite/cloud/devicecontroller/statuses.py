@@ -22,7 +22,7 @@ import anyio
 from edgesite.client import ObjectKey
 from edgesite.cloud.devicecontroller.objects import DEVICE, DeviceObjects, pack, unpacked
 from edgesite.kube.devices import to_v1alpha2
-from edgesite.kube.errors import ApiError
+from edgesite.kube.errors import ApiError, internal
 from edgesite.wire.delivery import version_number
 
 if TYPE_CHECKING:
@@ -163,8 +163,10 @@ class Statuses:
                 continue
             waiting = self._waiting.pop(key)
             self._busy.add(key)
+            waiting.error = internal("the report was not written")  # unless this comes to its end
             try:
                 await self._write(key, waiting.report)
+                waiting.error = None
             except ApiError as exc:
                 waiting.error = exc
             finally:

@@ -38,6 +38,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _SOURCE: Final = "devicecontroller"
 _LOCAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _DEVICES_KEPT: Final = 20_000
+_NEVER: Final = (-1, -1)
+_TWINS_KEPT: Final = 4096  #: of one device, as edges keep: names come from the node
 
 
 class Upstream:
@@ -103,10 +105,18 @@ class Upstream:
             return
         key, report = _key(one), Report()
         seen = self._versions(key)
+        before = {name: seen[name] for name in twins if name in seen}
         for name, twin in twins.items():
             if isinstance(twin, dict):
                 self._take_twin(report, seen, str(name), twin)
-        await self._write(key, report)
+        taken = {name: seen[name] for name in report.values if name in seen}
+        try:
+            await self._write(key, report)
+        except ApiError:  # it comes again, and must not be held for late then
+            for name, mark in taken.items():
+                if seen.get(name) == mark:
+                    seen[name] = before.get(name, _NEVER)
+            raise
         await self._confirm(node, message)
 
     def _versions(self, key: ObjectKey) -> dict[str, tuple[int, int]]:
@@ -132,7 +142,8 @@ class Upstream:
         if known is not None and version <= known[0] and at_ms <= known[1]:
             self._count("late")
             return
-        seen[name] = (version, at_ms)
+        if known is not None or len(seen) < _TWINS_KEPT:
+            seen[name] = (version, at_ms)
         report.values[name] = Value(value, at_ms or None, type_ if isinstance(type_, str) else "")
 
     async def _state(self, node: str, id_text: str, message: Message) -> None:

@@ -28,6 +28,10 @@ BYTES: Final = 16 << 20
 _TURN: Final = 64  #: publications that are taken before others have their turn
 
 
+def _size(topic: str, payload: bytes) -> int:
+    return len(topic) + len(payload)
+
+
 class _Queue:
     """Publications for one group of the bus."""
 
@@ -72,10 +76,10 @@ class Incoming:
         """Take a publication, also where it is full: whoever gives many looks at `is_full`."""
         queue = self._twin if belongs_to_twin(topic) else self._cloud
         if queue.is_full and not queue.open.is_set():
-            queue.size -= len(queue.waiting.popleft()[1])
+            queue.size -= _size(*queue.waiting.popleft())
             self.dropped += 1
         queue.waiting.append((topic, payload))
-        queue.size += len(payload)
+        queue.size += _size(topic, payload)
         self._filled = self._filled or queue.is_full
         if len(queue.waiting) == 1:
             queue.came.set()
@@ -100,7 +104,7 @@ class Incoming:
             await queue.open.wait()
             for _ in range(min(_TURN, len(queue.waiting))):
                 topic, payload = queue.waiting.popleft()
-                queue.size -= len(payload)
+                queue.size -= _size(topic, payload)
                 await self._bus.send_group(queue.group, queue.make(topic, payload))
             if self._filled and not self.is_full:
                 self._filled = False

@@ -31,6 +31,7 @@ __all__ = ["AccessError", "Acl", "Password", "hash_password", "parse_passwords"]
 
 ITERATIONS: Final = 1_000_000
 CACHED: Final = 8192
+TOPIC_CACHED: Final = 512  #: characters: clients choose topics, and they may have 64 KB
 _DEFAULT_ITERATIONS: Final = 101
 _ACCESS: Final = ("read", "write", "readwrite", "deny")
 Access = Literal["read", "write"]
@@ -146,7 +147,8 @@ class Acl:
             found = self._decide(user, client_id, topic, access)
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            self._cache[key] = found
+            if len(topic) <= TOPIC_CACHED:
+                self._cache[key] = found
         return found
 
     def _decide(self, user: str, client_id: str, topic: str, access: Access) -> bool:

@@ -14,6 +14,7 @@ from edgesite.client import ObjectKey
 from edgesite.cloud.devicecontroller.objects import pack, unpacked
 from edgesite.cloud.devicecontroller.statuses import Report, Value, merged
 from edgesite.cloud.devicecontroller.upstream import Upstream
+from edgesite.kube.errors import ApiError, unavailable
 from edgesite.wire.message import Message, MessageMaker
 
 TYPES = {"speed": "int", "temp": "double"}
@@ -51,10 +52,11 @@ class _Statuses:
 
     def __init__(self) -> None:
         self.device: dict[str, Any] = DEVICE
-        self.error = None
+        self.error: ApiError | None = None
 
     def add(self, key: ObjectKey, report: Report) -> Any:
-        self.device = {**self.device, "status": merged(self.device, report, TYPES)}
+        if self.error is None:
+            self.device = {**self.device, "status": merged(self.device, report, TYPES)}
         self.done = anyio.Event()
         self.done.set()
         return self
@@ -131,6 +133,27 @@ def test_an_edge_that_begins_to_count_anew_is_believed() -> None:
     rig.tell("device/d/twin/edge_updated", edge_updated("1", 50, 1000))
     rig.tell("device/d/twin/edge_updated", edge_updated("2", 1, 2000))
     assert rig.reported == {"speed": "2"}
+
+
+def test_a_report_that_could_not_be_written_is_taken_when_it_comes_again() -> None:
+    rig = Rig()
+    rig.tell("device/d/twin/edge_updated", edge_updated("1", 1, 1000))
+    rig.statuses.error = unavailable("the API is away")
+    rig.tell("device/d/twin/edge_updated", edge_updated("2", 2, 2000))
+    assert len(rig.bus.sent) == 1, "it is not confirmed"
+    rig.statuses.error = None
+    rig.tell("device/d/twin/edge_updated", edge_updated("1", 1, 1000))
+    assert rig.reported == {"speed": "1"}
+    rig.tell("device/d/twin/edge_updated", edge_updated("2", 2, 2000))
+    assert rig.reported == {"speed": "2"}
+    assert len(rig.bus.sent) == 3
+
+
+def test_what_is_remembered_of_one_device_is_bounded() -> None:
+    rig = Rig()
+    names = {f"n{n}": edge_updated("1", 1, 1000)["twin"]["speed"] for n in range(10_000)}
+    rig.tell("device/d/twin/edge_updated", {"twin": names})
+    assert max(len(one) for one in rig.upstream._seen.values()) <= 4096
 
 
 def test_a_report_of_many_is_answered_and_of_others_devices_nothing_is_taken() -> None:
