@@ -39,11 +39,12 @@ class Channel:
         self._chars = 0
         self._came = anyio.Event()
         self._sink: Sink | None = None
+        self._under_way = 0
         self._trouble = ""
         self._refused = ""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + self._under_way
 
     def put(self, sample: Sample) -> None:
         if len(sample.value) > BATCH_CHARS:
@@ -57,14 +58,20 @@ class Channel:
         self._came.set()
 
     async def run(self) -> None:
-        """Send what comes, until nothing has come for `IDLE_S`."""
-        try:
-            while await self._has_some():
-                await self._deliver(self._take())
-        finally:
-            if self._waiting:
-                self._meters.dropped(self._route.kind, "ended", len(self._waiting))
-            await self._close()
+        """Send what comes, until nothing has come for `IDLE_S`; then, or when cancelled, it has to be closed."""
+        while await self._has_some():
+            await self._deliver(self._take())
+
+    async def close(self) -> None:
+        """Give up the connection, and what waits. Nothing may be put any more."""
+        if left := len(self._waiting) + self._under_way:
+            self._meters.dropped(self._route.kind, "ended", left)
+        if self._sink is not None:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                try:
+                    await self._sink.close()
+                except OSError as exc:
+                    self._outside.host.log.debug("closing %s: %s", self._route.kind, exc)
 
     async def _has_some(self) -> bool:
         if not self._waiting:
@@ -88,8 +95,10 @@ class Channel:
         """Send until they are taken or refused, or newer ones need their place."""
         wait_s, host = FIRST_S, self._outside.host
         while batch:
+            self._under_way = len(batch)
             try:
                 await self._send(batch)
+                self._under_way = 0
                 return
             except OSError as exc:
                 self._away(exc)
@@ -100,6 +109,7 @@ class Channel:
             if over > 0:  # the oldest go, and these are the oldest
                 self._meters.dropped(self._route.kind, "full", over)
                 del batch[:over]
+        self._under_way = 0
 
     async def _send(self, batch: list[Sample]) -> None:
         """Raises OSError, with what was not sent in ``batch``."""
@@ -162,11 +172,3 @@ class Channel:
         if not self._trouble:  # when it begins, not each attempt
             self._outside.host.log.warning("%s takes no values: %s; trying again", self._route.kind, exc)
         self._trouble = str(exc) or type(exc).__name__
-
-    async def _close(self) -> None:
-        if self._sink is not None:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                try:
-                    await self._sink.close()
-                except OSError as exc:
-                    self._outside.host.log.debug("closing %s: %s", self._route.kind, exc)

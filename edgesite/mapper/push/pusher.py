@@ -11,7 +11,7 @@ State   What waits, in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -33,18 +33,30 @@ ROUTES: Final = 20_000
 class Pusher:
     """See the module docstring. ``environ`` holds credentials under the names that KubeEdge's mappers know: TOKEN, USERNAME, PASSWORD."""
 
-    def __init__(self, host: Host, environ: Mapping[str, str], meters: PushMeters) -> None:
+    def __init__(
+        self,
+        host: Host,
+        environ: Mapping[str, str],
+        meters: PushMeters,
+        *,
+        routes: Callable[[Mapping[str, Any]], list[Route]] = routes_of,
+    ) -> None:
         self._outside = Outside(host, environ)
         self._meters = meters
         meters.watch(self._count)
         self._channels: dict[tuple[str, Any], Channel] = {}
         self._new: list[tuple[tuple[str, Any], Channel]] = []
         self._came = anyio.Event()
-        self._routes: dict[tuple[str, str, str], tuple[Mapping[str, Any], list[Route]]] = {}
+        self._routes_of = routes
+        self._routes: dict[tuple[str, str, str], tuple[Mapping[str, Any], list[Route] | None]] = {}
 
     def offer(self, device: Device, prop: Property, value: str, at_ms: int) -> None:
         """Take a value for where ``prop.push`` says. Never waits, never raises."""
-        for route in self._find(device, prop):
+        routes = self._find(device, prop)
+        if routes is None:
+            self._meters.dropped("unknown", "misconfigured")
+            return
+        for route in routes:
             sample = Sample(device.namespace, device.name, prop.name, prop.type, value, at_ms, route.detail)
             channel = self._channel(route)
             if channel is None:
@@ -66,6 +78,7 @@ class Pusher:
             await channel.run()
         finally:
             self._channels.pop(key, None)
+            await channel.close()
 
     def _channel(self, route: Route) -> Channel | None:
         key = (route.kind, route.key)
@@ -78,20 +91,19 @@ class Pusher:
             self._came.set()
         return channel
 
-    def _find(self, device: Device, prop: Property) -> list[Route]:
+    def _find(self, device: Device, prop: Property) -> list[Route] | None:
+        """None for a ``pushMethod`` that is wrong."""
         key = (device.namespace, device.name, prop.name)
         known = self._routes.get(key)
         if known is not None and known[0] is prop.push:
             return known[1]
-        routes: list[Route] = []
-        if prop.push:
-            try:
-                routes = routes_of(prop.push)
-            except ValueError as exc:
-                self._meters.dropped("unknown", "misconfigured")
-                self._outside.host.log.warning(
-                    "property %s of device %s/%s is not pushed: %s", prop.name, device.namespace, device.name, exc
-                )
+        routes: list[Route] | None = None
+        try:
+            routes = self._routes_of(prop.push)
+        except ValueError as exc:
+            self._outside.host.log.warning(
+                "property %s of device %s/%s is not pushed: %s", prop.name, device.namespace, device.name, exc
+            )
         if len(self._routes) >= ROUTES:
             self._routes.clear()
         self._routes[key] = (prop.push, routes)

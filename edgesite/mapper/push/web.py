@@ -47,7 +47,7 @@ def place(url: str, port: int = 0) -> tuple[Place, str]:
     """Return where it leads, and path with query; ``port`` is for URLs that have none. Raises ValueError."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{url!r} is no URL of a host by http or https, without a user in it")
+        raise ValueError("that is no URL of a host by http or https, without a user in it")
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     if not target.isascii() or not target.isprintable() or " " in target:
         raise ValueError("its path has to be written in URL encoding")

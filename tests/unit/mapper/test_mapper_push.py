@@ -75,6 +75,7 @@ class Desk:
             tasks.start_soon(self.channel.run)
             await anyio.sleep(0.005)
             feed()
+        await self.channel.close()
 
 
 @pytest.mark.anyio
@@ -147,6 +148,39 @@ async def test_a_pusher_takes_anything_and_says_what_is_wrong_once(
     said = [one.getMessage() for one in caplog.records]
     assert len(said) == 1
     assert "pushMethod.mqtt: topic" in said[0]
+    labels = {"sink": "unknown", "why": "misconfigured"}
+    assert registry.get_sample_value("edgesite_mapper_push_dropped_total", labels) == 3
+
+
+@pytest.mark.anyio
+async def test_what_waits_at_the_end_is_counted(host: Host) -> None:
+    desk = Desk(host)
+    desk.shelf.next = [Away("no")] * 100
+    for n in range(12):
+        desk.channel.put(sample(str(n)))
+    with anyio.move_on_after(30):
+        await desk.channel.run()
+    assert len(desk.channel) == 12
+    await desk.channel.close()
+    assert desk.count("push_dropped", why="ended") == 12
+
+
+@pytest.mark.anyio
+async def test_a_sink_that_was_given_up_is_opened_again(host: Host) -> None:
+    shelf = Shelf()
+    routes = [Route("shelf", 1, lambda _: shelf)]
+    prop = Property("p", "int", False, push={"shelf": {}})
+    device = Device("default", "d", "m", "virtual", {}, (prop,))
+    pusher = Pusher(host, {}, PushMeters(CollectorRegistry()), routes=lambda _: routes)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pusher.run)
+        for value in ("1", "2"):
+            pusher.offer(device, prop, value, AT_MS)
+            await anyio.sleep(IDLE_S + 10)
+            assert shelf.closed
+            shelf.closed = False
+        tasks.cancel_scope.cancel()
+    assert shelf.taken == ["1", "2"]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
