@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["client_context", "renew", "server_context", "tune_allocator"]
+__all__ = ["client_context", "renew", "server_context", "trim_allocator", "tune_allocator"]
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -134,3 +134,13 @@ def tune_allocator() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 20)) and bool(mallopt(_M_TRIM_THRESHOLD, 8 << 20))
+
+
+def trim_allocator() -> bool:
+    """Give all that is free back to the system, whatever `tune_allocator` keeps. Takes some milliseconds. Returns whether there was anything."""
+    import ctypes
+
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError):  # another C library
+        return False

@@ -281,6 +281,10 @@ class Replica:
             self._dropped[oldest] = None
         self._changed.set()
 
+    async def give_back(self) -> None:
+        """Let go of what the database has in memory beside what it needs. Raises StoreError."""
+        await self._store.query("PRAGMA shrink_memory")
+
     # -- documents -----------------------------------------------------------------------------------------------
 
     async def document(self, key: str) -> Document | None:

@@ -22,6 +22,7 @@ from edgesite.edge.metaserver.documents import Documents
 from edgesite.edge.metaserver.guard import Guard, Open, TokenGuard
 from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
 from edgesite.edge.metaserver.listeners import serve
+from edgesite.edge.metaserver.memory import Memory
 from edgesite.edge.metaserver.printers import Printers
 from edgesite.edge.metaserver.reads import Reads
 from edgesite.edge.metaserver.scopes import Scopes
@@ -74,7 +75,8 @@ class MetaServer:
         inbox = ctx.bus.join("metaserver", "metaserver", size=4096)
         link = CloudLink(ctx)
         kubeedge = KubeEdgeCloud(ctx, link)
-        upstream = Upstream(ctx, link, kubeedge)
+        memory = Memory(ctx, replica)
+        upstream = Upstream(ctx, link, kubeedge, memory)
         printers = Printers(ctx, replica, link, upstream)
         views = Views(ctx.clock, printers)
         reads = Reads(ctx, replica, link, upstream, views, printers)
@@ -85,7 +87,7 @@ class MetaServer:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
             guard = _guard(ctx, link, kubeedge, secure=secure)
             api = MetaApi(
-                ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, printers, extensions
+                ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, printers, memory, extensions
             )
             self._metrics = self._metrics or _Metrics(ctx.metrics)
             self._metrics.watches.set_function(lambda: float(api.watches))
@@ -104,6 +106,7 @@ class MetaServer:
                 tasks.start_soon(serve, ctx, server, secure)
                 tasks.start_soon(api.run)
                 tasks.start_soon(printers.run)
+                tasks.start_soon(memory.run)
                 tasks.start_soon(_keep_documents, ctx, link, documents)
                 tasks.start_soon(_while_provided, ctx, replica)
                 await anyio.sleep_forever()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metamanager.replica import Replica
     from edgesite.edge.metaserver.guard import Guard
+    from edgesite.edge.metaserver.memory import Memory
     from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.upstream import Upstream
     from edgesite.hookspecs import MetaServerExtension
@@ -77,6 +78,7 @@ class MetaApi:
         guard: Guard,
         replica: Replica,
         printers: Printers,
+        memory: Memory,
         extensions: Sequence[MetaServerExtension] = (),
     ) -> None:
         self._ctx = ctx
@@ -89,6 +91,7 @@ class MetaApi:
         self._guard = guard
         self._replica = replica
         self._printers = printers
+        self._memory = memory
         self._extensions = tuple(extensions)
         self._served = {(row.group, row.plural): one for one in extensions for row in one.resources()}
         self._watchers: dict[Watcher, None] = {}
@@ -115,7 +118,10 @@ class MetaApi:
     async def _answer(self, request: Request) -> Response | None:
         self._under_way += 1
         try:
-            return await self._dispatch(request)
+            response = await self._dispatch(request)
+            if response is not None:
+                self._memory.passed(len(response.body))
+            return response
         except ApiError as exc:
             return answers.error(request, exc)
         except ClosedByPeer:

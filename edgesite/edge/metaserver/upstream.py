@@ -16,6 +16,7 @@ from edgesite.net.http import Request
 if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
+    from edgesite.edge.metaserver.memory import Memory
 
 __all__ = ["Upstream"]
 
@@ -27,10 +28,11 @@ _AGENT: Final = "edgesite-metaserver"
 class Upstream:
     """Sends requests up."""
 
-    def __init__(self, ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud) -> None:
+    def __init__(self, ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, memory: Memory) -> None:
         self._node = ctx.node_name
         self._link = link
         self._kubeedge = kubeedge
+        self._memory = memory
 
     async def request(
         self,
@@ -62,4 +64,5 @@ class Upstream:
         if phase is Phase.KUBEEDGE:
             return await self._kubeedge.request(method, target, headers, body)
         answer = await self._link.ask(method, target, headers, body)
+        self._memory.passed(len(answer.body))
         return answer.status, answer.headers, answer.body
