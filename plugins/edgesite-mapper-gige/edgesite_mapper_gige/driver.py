@@ -101,12 +101,12 @@ class GigEDriver:
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.submit(self._drop)
-            await worker.close()
         if self._finder is not None:
             self._finder.release()
             self._finder = None
+        if worker is not None:
+            worker.submit(self._drop)
+            await worker.close()
 
     async def _image(self) -> bytes:
         form = self._format

@@ -4,6 +4,9 @@
 After a request that was not waited for to its end (time-out, cancellation) its answer may still come. On TCP the connection is
 then made anew; a serial line, where answers carry no number of their request, is left alone until it should have come to rest.
 
+A machine that did not answer is given less time when it is asked again, so that those that are silent do not use up the line's; each `PATIENCE`th time it
+is given all of it.
+
 Errors  DriverError for a line or machine that does not answer; Refused, a DriverError, for one that answers with an exception.
 State   One `Bus` for each `Line` in ``host.shared``. pymodbus's client belongs to it alone.
 Source  The Modbus application protocol V1.1b3, sections 6 and 7.
@@ -33,6 +36,8 @@ __all__ = ["Bus", "Refused"]
 Client = AsyncModbusTcpClient | AsyncModbusSerialClient
 Answer = TypeVar("Answer", bound="ModbusPDU")
 
+PATIENCE: Final = 4
+PROBE_S: Final = 0.5  #: that a silent machine is given between two of these times
 REST_S: Final = 0.3  #: how long a serial line rests after an answer that did not come in time
 #: Exception codes that do not depend on what was asked: the machine is there, but not well.
 UNWELL: Final = frozenset({4, 6, 8})
@@ -71,6 +76,7 @@ class Bus:
         self._is_stale = False
         self._attempts = 0
         self._failure = ""
+        self._silences: dict[int, int] = {}  # by unit: how often in a row it has not answered
 
     @classmethod
     def of(cls, host: Host, line: Line) -> Bus:
@@ -94,11 +100,18 @@ class Bus:
         async with self._turn:
             client = await self._connected(attempts)
             self._is_stale = True
+            silences = self._silences.get(unit, 0)
+            patience_s = self.line.timeout_s if silences % PATIENCE == 0 else PROBE_S
+            self._silences[unit] = silences + 1
             try:
-                answer = await request(client)
+                with anyio.fail_after(patience_s):
+                    answer = await request(client)
+            except TimeoutError as exc:
+                raise DriverError(f"{self.line}: unit {unit} does not answer") from exc
             except (ModbusException, OSError) as exc:
                 raise DriverError(f"{self.line}: unit {unit} does not answer ({_short(exc)})") from exc
             self._is_stale = False
+            del self._silences[unit]
         code = getattr(answer, "exception_code", 0)
         if answer.isError() or code:
             raise Refused(f"{self.line}: unit {unit} {_REFUSALS.get(code, f'answers with exception {code}')}", code)
@@ -132,8 +145,9 @@ class Bus:
         self._client = self._new_client()
         self._failure = f"{self.line}: no connection"
         try:
-            if not await self._client.connect():
-                raise DriverError(self._failure)
+            with anyio.fail_after(self.line.timeout_s):
+                if not await self._client.connect():
+                    raise DriverError(self._failure)
         except OSError as exc:
             raise DriverError(f"{self._failure} ({_short(exc)})") from exc
         finally:
@@ -144,7 +158,7 @@ class Bus:
         return self._client
 
     def _new_client(self) -> Client:
-        line = self.line
+        line = self.line  # time-outs are ours: pymodbus, whose errors do not tell them from others, is given more time
         if line.is_serial:
             return AsyncModbusSerialClient(
                 line.address,
@@ -152,13 +166,13 @@ class Bus:
                 bytesize=line.data_bits,
                 parity=line.parity,
                 stopbits=line.stop_bits,
-                timeout=line.timeout_s,
+                timeout=2 * line.timeout_s,
                 retries=0,
                 reconnect_delay=0,
             )
         framer = FramerType.RTU if line.is_rtu_over_tcp else FramerType.SOCKET
         return AsyncModbusTcpClient(
-            line.address, port=line.port, framer=framer, timeout=line.timeout_s, retries=0, reconnect_delay=0
+            line.address, port=line.port, framer=framer, timeout=2 * line.timeout_s, retries=0, reconnect_delay=0
         )
 
     def _drop(self) -> None:
