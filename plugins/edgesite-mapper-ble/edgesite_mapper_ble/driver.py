@@ -1,11 +1,11 @@
 """The driver of one Bluetooth Low Energy peripheral: each property is a characteristic, named by its UUID.
 
-Reading returns the characteristic's bytes, and the SDK makes a value of them. Writing takes, in this order: the bytes that ``dataWrite`` has for the
+Reading returns the characteristic's bytes, and the SDK makes a value of them; with ``notify`` these are what the peripheral sent last by itself. Writing takes, in this order: the bytes that ``dataWrite`` has for the
 value's text; for texts and bytes, themselves; for numbers, as many bytes as ``dataType`` says or the characteristic has now, where
 ``startIndex`` and ``endIndex`` say which of them, and from the higher to the lower if the first is behind (most peripherals send the lowest first).
 
 Errors  DriverError.
-State   The connection.
+State   The connection, and the newest notification of each characteristic that is listened to; both gone with the connection.
 Source  KubeEdge v1.12, mappers-go mappers/ble (words; its ``dataWrite`` is read there but has no effect).
 """
 
@@ -32,6 +32,7 @@ __all__ = ["BleDriver"]
 
 LOOK_S: Final = 8.0
 GOODBYE_S: Final = 2.0
+FIRST_NEWS_S: Final = 5.0  #: how long the first notification is waited for
 _ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{4}(?:[0-9a-f]{4})?")
 _BASE: Final = "-0000-1000-8000-00805f9b34fb"  #: of the UUIDs that have a short form
@@ -46,6 +47,8 @@ class BleDriver:
         self._adapter: Adapter | None = None
         self._client: BleakClient | None = None
         self._is_lost = False
+        self._news: dict[str, bytes | None] = {}  # by characteristic that is listened to
+        self._news_came = anyio.Event()
 
     async def connect(self) -> None:
         await self._leave()
@@ -59,6 +62,8 @@ class BleDriver:
         self._client = await self._adapter.connect(address, LOOK_S, self._note_loss)
 
     async def read(self, prop: Property) -> Value:
+        if prop.visitor.get("notify") in (True, "true"):
+            return await self._newest(_uuid_of(prop))
         return await self._read(_uuid_of(prop))
 
     async def write(self, prop: Property, value: Value) -> None:
@@ -106,6 +111,26 @@ class BleDriver:
         client = self._connected()
         return bytes(await attempt(client.address, client.read_gatt_char(uuid)))
 
+    async def _newest(self, uuid: str) -> bytes:
+        """What a characteristic notified last; the first time, what it notifies next. Raises DriverError."""
+        client = self._connected()
+        if uuid not in self._news:
+            await attempt(client.address, client.start_notify(uuid, lambda _, data: self._take(uuid, bytes(data))))
+            self._news.setdefault(uuid, None)
+        with anyio.move_on_after(FIRST_NEWS_S):
+            while self._news.get(uuid) is None:
+                self._news_came = anyio.Event()
+                await self._news_came.wait()
+                self._connected()
+        found = self._news.get(uuid)
+        if found is None:
+            raise DriverError(f"{client.address} has not sent characteristic {uuid} yet")
+        return found
+
+    def _take(self, uuid: str, data: bytes) -> None:
+        self._news[uuid] = data
+        self._news_came.set()
+
     def _connected(self) -> BleakClient:
         if self._client is None or self._is_lost or not self._client.is_connected:
             raise DriverError(f"{self._device.config.get('macAddress')} is not connected")
@@ -113,9 +138,11 @@ class BleDriver:
 
     def _note_loss(self) -> None:
         self._is_lost = True
+        self._news_came.set()
 
     async def _leave(self) -> None:
         client, self._client = self._client, None
+        self._news.clear()
         if client is None:
             return
         with anyio.move_on_after(GOODBYE_S, shield=True):

@@ -28,6 +28,7 @@ class Characteristic(ServiceInterface):
         super().__init__("org.bluez.GattCharacteristic1")
         self.service, self.uuid, self.value, self.is_readable = service, uuid, value, is_readable
         self.written: list[bytes] = []
+        self.listened_to = anyio.Event()
 
     @dbus_property(access=READ, name="UUID")
     def uuid_(self) -> DBusStr:
@@ -39,7 +40,23 @@ class Characteristic(ServiceInterface):
 
     @dbus_property(access=READ, name="Flags")
     def flags_(self) -> DBusStrings:
-        return ["read", "write"]
+        return ["read", "write", "notify"]
+
+    @dbus_property(access=READ, name="Value")
+    def value_(self) -> DBusBytes:
+        return self.value
+
+    @dbus_method(name="StartNotify")
+    def start_notify(self) -> None:
+        self.listened_to.set()
+
+    @dbus_method(name="StopNotify")
+    def stop_notify(self) -> None:
+        self.listened_to = anyio.Event()
+
+    def notify(self, value: bytes) -> None:
+        self.value = value
+        self.emit_properties_changed({"Value": value})
 
     @dbus_method(name="ReadValue")
     def read_value(self, options: DBusDict) -> DBusBytes:

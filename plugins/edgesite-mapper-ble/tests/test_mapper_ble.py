@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from bluez_double import Characteristic, Peripheral, Radio, bluez
 from edgesite_mapper_ble import driver as driver_module
@@ -58,6 +59,17 @@ def prop(kind: str, uuid: str, **words: Any) -> Property:
     return Property("p", kind, True, {"characteristicUUID": uuid, **words})
 
 
+async def soon(driver: BleDriver, wanted: Property, value: bytes | None = None) -> Any:
+    """Read again and again, until the value is there; what it is in the end."""
+    found: Any = None
+    for _ in range(500):
+        found = await driver.read(wanted)
+        if found == value:
+            break
+        await anyio.sleep(0.01)
+    return found
+
+
 async def test_characteristics_are_read_by_the_words_of_a_visitor(radio: Radio, host: Host) -> None:
     driver = driver_for(THERMO.lower(), host)
     await driver.connect()
@@ -99,6 +111,34 @@ async def test_values_are_written_as_commands_texts_and_parts_of_bytes(radio: Ra
         await driver.write(prop("int", MODE, dataWrite=words), 3)
     with pytest.raises(DriverError, match="bytes 2 to 9 of 4"):
         await driver.write(prop("int", MODE, startIndex=2, endIndex=9), 3)
+    await driver.close()
+
+
+async def test_what_a_peripheral_sends_by_itself_is_its_value(
+    radio: Radio, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = driver_for(THERMO, host)
+    await driver.connect()
+    value, source = prop("bytes", MODE, notify=True), radio.near[THERMO].characteristics[MODE]
+    got: list[Any] = []
+
+    async def first() -> None:
+        got.append(await driver.read(value))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await source.listened_to.wait()
+        source.notify(b"one")
+    source.notify(b"two")
+    assert got == [b"one"]
+    assert await soon(driver, value, b"two") == b"two"
+
+    monkeypatch.setattr(driver_module, "FIRST_NEWS_S", 0.1)
+    with pytest.raises(DriverError, match="has not sent characteristic 00002a6e"):
+        await driver.read(prop("bytes", TEMPERATURE, notify=True))
+    radio.near[THERMO].change(connected=False)
+    with pytest.raises(DriverError, match="is not connected"):
+        await soon(driver, value)
     await driver.close()
 
 
