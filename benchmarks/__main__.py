@@ -26,6 +26,7 @@ NAMES = (
     "resume",
     "mqtt",
     "dmi",
+    "mapper",
     "devices",
     "devicesite",
     "metaserver",

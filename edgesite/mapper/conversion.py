@@ -34,7 +34,7 @@ from typing import Any, Final
 from edgesite.kube.devices.values import canonical_type, number
 from edgesite.mapper.driver import Property, Value
 
-__all__ = ["ConversionError", "Layout", "decode", "encode", "from_text", "limited", "to_text"]
+__all__ = ["PLAIN", "ConversionError", "Layout", "decode", "encode", "from_text", "limited", "to_text"]
 
 VALUE_BYTES: Final = 16 << 20  #: of one value, a picture at most
 _INTEGER_TYPES: Final = {f"{sign}int{bits}": (bits // 8, not sign) for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -68,6 +68,11 @@ class Layout:
 
     @classmethod
     def of(cls, visitor: Mapping[str, Any]) -> Layout:
+        made = cls._read(visitor)
+        return PLAIN if made == PLAIN else made  # most are
+
+    @classmethod
+    def _read(cls, visitor: Mapping[str, Any]) -> Layout:
         words = {**visitor, **_mapping(visitor.get("dataConverter"))}
         kind = str(words.get("dataType") or "").lower()
         size, signed = _INTEGER_TYPES.get(kind, (_FLOAT_TYPES.get(kind, 0), False))
@@ -91,6 +96,9 @@ class Layout:
     def is_plain(self) -> bool:
         """Whether whole numbers stay whole."""
         return not self.operations and self.scale == 1.0 and self.offset == 0.0
+
+
+PLAIN: Final = Layout()  #: of visitors without words
 
 
 # Bytes of a machine

@@ -7,10 +7,10 @@ Errors  None raised.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from edgesite.mapper.conversion import ConversionError, Layout
+from edgesite.mapper.conversion import PLAIN, ConversionError, Layout
 from edgesite.mapper.driver import Property
 
 __all__ = ["Point"]
@@ -18,6 +18,7 @@ __all__ = ["Point"]
 _NEVER: Final = math.inf
 _FIRST_S: Final = 1.0
 _MOST_S: Final = 60.0
+_EARLY: Final = 0.05  #: of a report cycle: what is due so soon goes with what is read now
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class Point:
     REFRESH_S: ClassVar[float] = 60.0  #: after which an unchanged value is reported again
 
     prop: Property
-    layout: Layout = field(default_factory=Layout)
+    layout: Layout = PLAIN
     text: str = ""  #: the newest value
     at_ms: int = 0  #: when it was read
     is_fresh: bool = False  #: whether it was read since it was looked at for a report
@@ -59,7 +60,8 @@ class Point:
         self.write_at = now if self.wanted and not self.is_refused else _NEVER
 
     def next_at(self) -> float:
-        return min(self.collect_at, self.write_at, self.report_at if self.is_fresh else _NEVER)
+        report_at = self.report_at - self.prop.report_every * _EARLY if self.is_fresh else _NEVER
+        return min(self.collect_at, self.write_at, report_at)
 
     # Reading
 
@@ -116,7 +118,7 @@ class Point:
     # Reporting
 
     def is_due(self, now: float) -> bool:
-        return self.is_fresh and self.report_at <= now
+        return self.is_fresh and self.report_at - self.prop.report_every * _EARLY <= now
 
     def has_news(self, now: float) -> bool:
         return (self.text, self.written) != self.reported or now - self.reported_at >= self.REFRESH_S

@@ -15,7 +15,6 @@ State   The newest value of each property, in memory.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -74,11 +73,13 @@ class DeviceWorker:
         self.points = {prop.name: Point.of(prop) for prop in assignment.device.properties}
         self._make, self._host, self._reports, self._meters, self._push = make, host, reports, meters, push
         self._driver: Driver | None = None
-        self._requests: deque[_Request] = deque()
+        self._requests: list[_Request] = []
         self._wake = anyio.Event()
         self._health_at = self._state_told_at = -math.inf
         self._state_told: DeviceState | None = None
         self._log = host.log
+        self._scope, self._until = anyio.CancelScope(), math.inf  # of a connection: it ends when a call takes too long
+        self._calling = ("connect", CONNECT_S)
         for name, wanted in assignment.desired.items():
             self.points[name].want(wanted)
 
@@ -132,17 +133,21 @@ class DeviceWorker:
         wait_s = FIRST_S
         try:
             while True:
-                try:
-                    await self._connect()
-                    wait_s = FIRST_S
-                    await self._serve()
-                except _Lost as exc:
-                    self._lose(str(exc))
+                self._scope, self._until = anyio.CancelScope(), math.inf
+                why = ""
+                with self._scope:
+                    try:
+                        await self._connect()
+                        wait_s = FIRST_S
+                        await self._serve()
+                    except _Lost as exc:
+                        why = str(exc)
+                self._lose(why or self._silence())
                 await self._rest(wait_s * (0.5 + self._host.random.random() / 2))
                 wait_s = min(2 * wait_s, MOST_S)
         finally:
             while self._requests:
-                self._requests.popleft().done.set()
+                self._requests.pop(0).done.set()
             await self._close()
 
     async def _connect(self) -> None:
@@ -156,7 +161,7 @@ class DeviceWorker:
                 raise _Lost(f"{type(exc).__name__}: {exc}") from exc
         try:
             await self._call("connect", self._driver.connect, CONNECT_S)
-            self._set_state(await self._call("health", self._driver.health))
+            self._set_state(await self._call("health", self._driver.health, CALL_S))
         except DriverError as exc:
             raise _Lost(str(exc)) from exc
         if self.state is DeviceState.OFFLINE:
@@ -179,7 +184,7 @@ class DeviceWorker:
         until = self._host.clock.monotonic() + seconds
         while (left := until - self._host.clock.monotonic()) > 0:
             while self._requests:
-                request = self._requests.popleft()
+                request = self._requests.pop(0)
                 request.failure = DriverError(self.problem or "the device is not connected")
                 request.done.set()
             self._tell_state()
@@ -206,6 +211,8 @@ class DeviceWorker:
         if self._requests or seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return
+        if self._until < math.inf and self._host.clock.monotonic() + seconds >= self._until:
+            self._scope.deadline = self._until = math.inf  # nobody is called
         self._wake = anyio.Event()
         with anyio.move_on_after(seconds):
             await self._wake.wait()
@@ -226,28 +233,38 @@ class DeviceWorker:
 
     # Calls of the driver
 
-    async def _call(self, what: str, call: Callable[..., Awaitable[T]], timeout_s: float = CALL_S, *given: object) -> T:
-        """Raises DriverError; _Lost where the driver is in a state that nobody knows."""
+    async def _call(self, what: str, call: Callable[..., Awaitable[T]], timeout_s: float, *given: object) -> T:
+        """Raises DriverError; _Lost where the driver is in a state that nobody knows. A call that takes too long ends the connection."""
         began, succeeded = self._host.clock.monotonic(), False
+        self._limit(began, what, timeout_s)
         try:
-            with anyio.fail_after(timeout_s):
-                answer = await call(*given)
+            answer = await call(*given)
             succeeded = True
             return answer
-        except TimeoutError as exc:
-            raise _Lost(f"{what}: no answer within {timeout_s:g} s") from exc
         except DriverError:
             raise
         except anyio.get_cancelled_exc_class() as exc:
             if anyio.current_effective_deadline() == -math.inf:  # it is we who are cancelled
                 raise
             raise _Lost(f"{what}: the driver has cancelled itself") from exc
+        except OSError as exc:
+            raise _Lost(f"{what}: {exc or type(exc).__name__}") from exc
         except Exception as exc:
             self._complain(what, exc)
             raise _Lost(f"{what}: {type(exc).__name__}: {exc}") from exc
         finally:
             seconds = self._host.clock.monotonic() - began
             self._meters.called(self.assignment.device.protocol, what, succeeded, seconds)
+
+    def _limit(self, now: float, what: str, timeout_s: float) -> None:
+        """Let the call that begins take so long, within a tenth: one timer serves many calls."""
+        self._calling = (what, timeout_s)
+        if abs(now + timeout_s - self._until) > timeout_s / 10:
+            self._until = now + timeout_s
+            self._scope.deadline = anyio.current_time() + timeout_s
+
+    def _silence(self) -> str:
+        return f"{self._calling[0]}: no answer within {self._calling[1]:g} s"
 
     def _complain(self, what: str, exc: Exception) -> None:
         """A bug of the driver: with its traceback, once as long as it is the same."""
@@ -259,7 +276,7 @@ class DeviceWorker:
         assert self._driver is not None
         self._health_at = self._host.clock.monotonic() + self.assignment.state_every
         try:
-            state = await self._call("health", self._driver.health)
+            state = await self._call("health", self._driver.health, CALL_S)
         except DriverError as exc:
             raise _Lost(str(exc)) from exc
         if state is DeviceState.OFFLINE:
@@ -308,7 +325,7 @@ class DeviceWorker:
     async def _answer(self) -> None:
         """Do what others asked for. Raises _Lost."""
         while self._requests:
-            request = self._requests.popleft()
+            request = self._requests.pop(0)
             try:
                 request.answer = await self._do(request)
                 request.failure = None
@@ -316,6 +333,10 @@ class DeviceWorker:
                 request.failure = exc
             except _Lost as exc:
                 request.failure = DriverError(str(exc))
+                raise
+            except anyio.get_cancelled_exc_class():
+                if self._scope.cancel_called:
+                    request.failure = DriverError(self._silence())
                 raise
             finally:
                 request.done.set()
