@@ -29,6 +29,7 @@ NAMES = (
     "mapper",
     "devices",
     "devicesite",
+    "push",
     "metaserver",
 )
 
