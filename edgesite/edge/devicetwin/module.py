@@ -18,6 +18,7 @@ import anyio
 
 from edgesite.edge.devicetwin.devices import Devices
 from edgesite.edge.devicetwin.metrics import Metrics
+from edgesite.edge.devicetwin.schema import TABLES
 from edgesite.edge.devicetwin.service import DeviceService
 from edgesite.edge.edgehub.link import CONNECTED, Link
 from edgesite.edge.metamanager.meta import Meta
@@ -25,13 +26,15 @@ from edgesite.edge.metamanager.rows import Rows
 from edgesite.wire.message import Message, Operation
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from edgesite.context import Context, Inbox, Section
     from edgesite.edge.devicetwin.run import Run
 
 __all__ = ["DeviceTwin"]
 
 _OBJECTS: Final = "SELECT 1 FROM meta WHERE type IN ('device', 'devicemodel') LIMIT 1"
-_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'device'"
+_GREETING_S: Final = 2.0
 _ROWS: Final = "SELECT 1 FROM device LIMIT 1"
 
 
@@ -55,6 +58,7 @@ class DeviceTwin:
         rows = ctx.services.get(Rows)  # type: ignore[type-abstract]
         service = DeviceService(ctx.services.get(Meta))  # type: ignore[type-abstract]
         inbox = ctx.bus.join("twin", "twin", size=256)
+        await rows.write([(sql, ()) for sql in TABLES])
 
         def serve() -> None:
             ctx.services.provide(Devices, service)  # type: ignore[type-abstract]
@@ -66,7 +70,7 @@ class DeviceTwin:
             began = serve
             if not await _has_devices(rows):
                 serve()
-                first = await _first(ctx, inbox)
+                first = await _first(ctx, inbox, tasks)
                 service.expect()
                 began = _served
             run = await ctx.threads.run(_load)
@@ -91,17 +95,26 @@ async def _while_stored(ctx: Context, rows: Rows) -> None:
 
 async def _has_devices(rows: Rows) -> bool:
     """Whether anything is stored here about devices, by us or by a KubeEdge. Raises StoreError."""
-    if await rows.query(_OBJECTS):
-        return True
-    return bool(await rows.query(_TABLE) and await rows.query(_ROWS))
+    return bool(await rows.query(_OBJECTS) or await rows.query(_ROWS))
 
 
-async def _first(ctx: Context, inbox: Inbox) -> Message:
+async def _first(ctx: Context, inbox: Inbox, tasks: TaskGroup) -> Message:
     """Wait for something that has to be done: anything but news of a link to a cloud of ours, which sends devices unasked."""
+    waiting = ""
     while True:
         message = await inbox.receive()
         if message.operation != Operation.CONNECT:
             return message
-        link = ctx.services.find(Link)  # type: ignore[type-abstract]
-        if message.content == CONNECTED and (link is None or not link.own_peer):
+        if message.content == CONNECTED and message.msg_id == waiting:
             return message
+        if message.content == CONNECTED:
+            waiting = message.msg_id
+            tasks.start_soon(_after_greeting, ctx, message)
+
+
+async def _after_greeting(ctx: Context, connected: Message) -> None:
+    """Hand in the news again if the cloud has not said by then that it is one of ours."""
+    await ctx.clock.sleep(_GREETING_S)
+    link = ctx.services.find(Link)  # type: ignore[type-abstract]
+    if link is None or (link.connected and not link.own_peer):
+        await ctx.bus.send("twin", connected)

@@ -17,19 +17,8 @@ from edgesite.edge.devicetwin.turn import Turn
 from edgesite.edge.metamanager.rows import Rows, Statement
 from edgesite.kube import json
 
-__all__ = ["TABLES", "DeviceTables"]
+__all__ = ["DeviceTables"]
 
-TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS `device` (`id` varchar(64) NOT NULL PRIMARY KEY, `name` text, `description` text, `state` text,"
-    " `last_online` text)",
-    "CREATE TABLE IF NOT EXISTS `device_attr` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `deviceid` text, `name` text,"
-    " `description` text, `value` text, `optional` bool, `attr_type` text, `metadata` text)",
-    "CREATE TABLE IF NOT EXISTS `device_twin` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `deviceid` text, `name` text,"
-    " `description` text, `expected` text, `actual` text, `expected_meta` text, `actual_meta` text, `expected_version` text,"
-    " `actual_version` text, `optional` bool, `attr_type` text, `metadata` text)",
-    "CREATE TABLE IF NOT EXISTS `edgesite_device` (`id` text NOT NULL PRIMARY KEY, `namespace` text NOT NULL, `uid` text NOT NULL,"
-    " `version` integer NOT NULL, `overridden` text NOT NULL)",
-)
 _PUT_TWIN: Final = (
     "REPLACE INTO device_twin (id, deviceid, name, description, expected, actual, expected_meta, actual_meta, expected_version,"
     " actual_version, optional, attr_type, metadata) VALUES (?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, '{}')"
@@ -57,8 +46,7 @@ class DeviceTables:
         return self._last_row
 
     async def load(self, registry: Registry) -> None:
-        """Make what is missing of the tables, and read them. Raises StoreError."""
-        await self._rows.write([(sql, ()) for sql in TABLES])
+        """Read the tables, which module ``twin`` has made. Raises StoreError."""
         for id_, name, description, state, last_online in await self._rows.query(
             "SELECT id, name, description, state, last_online FROM device ORDER BY id"
         ):
