@@ -37,7 +37,7 @@ from edgesite.kube.options import ListOptions
 from edgesite.kube.requestinfo import RequestInfo, Route, parse_path, request_info
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.http import Request, Response
-from edgesite.wire.resource import NO_NAMESPACE
+from edgesite.wire.resource import NO_NAMESPACE, is_path_part
 
 if TYPE_CHECKING:
     from edgesite.context import Context
@@ -113,6 +113,11 @@ class MetaApi:
             return answers.error(
                 request, ApiError(429, "TooManyRequests", "Too many requests, please try again later.", None, 1)
             )
+        if not self._link.connected and request.method == "GET" and self._guard.is_open and not self._extensions:
+            path = request.target
+            response = self._reads.at_once(request, self._routes(path)) if len(path) <= PATH_KEPT else None
+            if response is not None:
+                return response
         return self._answer(request)
 
     async def _answer(self, request: Request) -> Response | None:
@@ -149,6 +154,8 @@ class MetaApi:
     async def _dispatch(self, request: Request) -> Response | None:
         """Raises ApiError, ClosedByPeer."""
         path = request.target.partition("?")[0]
+        if not path.startswith("/"):  # as one asks a proxy
+            raise errors.bad_request("the request names no path")
         route = self._routes(path) if len(path) <= PATH_KEPT else parse_path(path)
         info = request_info(request.method, route, watch=_asks_for_watch(request))
         if info.is_resource:
@@ -302,7 +309,7 @@ class MetaApi:
 def _check(route: Route, info: RequestInfo) -> None:
     """Refuse what no API server takes, or what would not fit through the link. Raises ApiError."""
     parts = (route.group, route.version, route.resource, route.namespace, route.name, route.subresource)
-    if any(one in (".", "..") or "/" in one or "\\" in one or "\0" in one or "%" in one for one in parts):
+    if any(one and not is_path_part(one) for one in parts):
         raise errors.bad_request("the path holds a name that no object can have")
     if route.namespace == NO_NAMESPACE:  # what is stored in no namespace is found under this word
         raise errors.bad_request(f'edges do not serve a namespace called "{NO_NAMESPACE}"')

@@ -163,3 +163,48 @@ async def test_who_shares_a_watch_does_not_lose_it_with_anothers_token(
                 {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"}},
             )
             assert (await kept.seen())[:2] == ("ADDED", "a")
+
+
+async def test_who_may_read_one_object_lists_and_watches_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(server, "BOOKMARK_S", 0.3)
+    monkeypatch.setattr(server, "LOOK_S", 0.1)
+    looked, look = anyio.Event(), guard.TokenGuard.still_refused
+
+    async def looks(*given: Any) -> Any:
+        refused = await look(*given)
+        looked.set()
+        return refused
+
+    monkeypatch.setattr(guard.TokenGuard, "still_refused", looks)
+    async with secured(tmp_path) as it:
+        for name in ("mine", "other"):
+            metadata = {"name": name, "namespace": "default"}
+            await it.client.create(CONFIG_MAPS, {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata})
+        token = await it.token("one")
+        await it.let_view("one")
+        rules = [
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["list", "watch"]}
+        ]
+        await it.client.patch(ROLES, "one-view", {"rules": rules}, "default")
+        program = it.program(token)
+        for query in (
+            "",
+            "?fieldSelector=metadata.name%3Dother",
+            "?watch=true",
+            "?fieldSelector=metadata.name!%3Dother",
+        ):
+            assert (await program.ask("GET", OBJECTS + query)).status == 403, query
+        alone = f"{OBJECTS}?fieldSelector=metadata.name%3Dmine"
+        assert [one["metadata"]["name"] for one in (await program.get(alone))["items"]] == ["mine"]
+        async with program.watch(f"{alone}&watch=true") as lines:
+            assert (await lines.seen())[:2] == ("ADDED", "mine")
+            for name in ("other", "mine"):
+                await it.client.patch(CONFIG_MAPS, name, {"data": {"k": "v"}}, "default")
+            assert (await lines.seen())[:2] == ("MODIFIED", "mine")
+            with anyio.fail_after(10):
+                await looked.wait()
+            await it.client.patch(CONFIG_MAPS, "mine", {"data": {"k": "w"}}, "default")
+            assert (await lines.seen())[:2] == ("MODIFIED", "mine")
