@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import logging
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from asyncua import Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
@@ -234,6 +236,35 @@ async def test_a_server_that_comes_back_is_reached_again(host: Host) -> None:
         await driver.connect()
         assert await driver.read(prop("Speed")) == 1200
         await driver.close()
+
+
+async def test_a_server_that_says_nothing_is_given_up_and_let_go(host: Host) -> None:
+    ended = [anyio.Event(), anyio.Event()]
+    clients = iter(ended)
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        over = next(clients)
+        while await reader.read(4096):
+            pass
+        writer.close()
+        over.set()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    config = {"url": f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", "timeout": 0.3}
+    driver = driver_for(config, host)
+    with pytest.raises(DriverError):
+        await driver.connect()
+    driver_of_one_who_left = driver_for({**config, "timeout": 60}, host)
+    with anyio.move_on_after(0.3) as scope:
+        await driver_of_one_who_left.connect()
+    assert scope.cancelled_caught
+    with anyio.fail_after(10):
+        for one in ended:
+            await one.wait()
+    await driver.close()
+    await driver_of_one_who_left.close()
+    server.close()
+    assert host.shared == {}
 
 
 @pytest.mark.parametrize(
