@@ -17,9 +17,10 @@ from typing import Any, Final
 from conformance.programs import EDGESITE, Failed, Kubectl, Program, eventually
 from edgesite.testing.containerd import BUSYBOX, containerd
 
-__all__ = ["ADDRESS", "CGROUPS", "WAIT_S", "Site", "host", "pod"]
+__all__ = ["ADDRESS", "CGROUPS", "METASERVER", "WAIT_S", "Site", "host", "pod"]
 
 ADDRESS: Final = "10.88.0.1"
+METASERVER: Final = "169.254.30.10"
 CGROUPS: Final = Path("/sys/fs/cgroup")
 WAIT_S: Final = 400.0  #: an emulated machine takes its time
 _DATA: Final = Path("/var/lib/edgesite")
@@ -29,6 +30,19 @@ _KUBELET: Final = {
     "evictionPressureTransitionPeriod": "5s",
     "shutdownGracePeriod": "60s",
     "shutdownGracePeriodCriticalPods": "10s",
+}
+_GATES: Final = {"requireAuthorization": True}
+_CONFIG: Final = {
+    "apiVersion": "edgesite.config.kubeedge.io/v1alpha1",
+    "kind": "EdgeSite",
+    "cloud": {"featureGates": _GATES, "modules": {"dynamicController": {"enable": True}}},
+    "edge": {
+        "featureGates": _GATES,
+        "modules": {
+            "edged": {"tailoredKubeletConfig": _KUBELET},
+            "metaManager": {"metaServer": {"enable": True, "podServer": f"{METASERVER}:10550"}},
+        },
+    },
 }
 
 
@@ -53,24 +67,41 @@ class Site:
 
     def __init__(self, kubectl: str) -> None:
         self.kubectl = Kubectl(kubectl, _DATA / "admin.kubeconfig")
+        self.kubectl_path = Path(kubectl)
+        self.program: Program | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Site:
         daemon = self._stack.enter_context(containerd(systemd=True))
         config = Path("/var/log/edgesite.yaml")
-        edged = {"modules": {"edged": {"tailoredKubeletConfig": _KUBELET}}}
-        config.write_text(
-            json.dumps({"apiVersion": "edgesite.config.kubeedge.io/v1alpha1", "kind": "EdgeSite", "edge": edged})
-        )
-        command = [
+        config.write_text(json.dumps(_CONFIG))
+        self._command = [
             *(str(EDGESITE), "up", "--config", str(config), "--data-dir", str(_DATA), "--node-name", "vm", "-v", "2"),
             *("--api-address", "127.0.0.1:6443", "--runtime", "cri", "--cri-endpoint", daemon.endpoint),
         ]
-        self.program = Program(Path("/var/log/edgesite.log"), command)
-        self._stack.callback(self.program.kill)
+        self._stack.callback(self._kill)
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the program and wait until the node is ready. Raises Failed."""
+        self.program = Program(Path("/var/log/edgesite.log"), self._command)
         self.program.wait_line("Ready after", WAIT_S)
         self.until("get", "node", "vm", what="the node is ready", check=_is_ready)
-        return self
+
+    def stop(self) -> None:
+        """End the program in order; containers go on. Raises Failed."""
+        if self.program is not None:
+            self.program.stop()
+
+    def _kill(self) -> None:
+        if self.program is not None:
+            self.program.kill()
+
+    @property
+    def authority(self) -> Path:
+        """The CA of the cluster."""
+        return next(_DATA.rglob("pki/ca.crt"))
 
     def __exit__(self, *failure: object) -> None:
         self._stack.close()
