@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from edgesite.edge.metamanager.hot import Hot
 from edgesite.edge.metamanager.store import EdgeStore, StoreError
 from edgesite.kube import json
 from edgesite.wire.resource import NO_NAMESPACE
@@ -127,6 +128,8 @@ class Replica:
         self._changed = anyio.Event()
         self._flushing = anyio.Lock()
         self._used = 0
+        self._hot = Hot()
+        store.on_write = self._hot.clear
         self.is_followed: Callable[[str], bool] = lambda scope: False  #: set by who follows scopes
 
     async def load(self) -> None:
@@ -160,6 +163,7 @@ class Replica:
 
     def _change(self, change: _Change) -> None:
         key = change.kind.key(change.stored.namespace, change.stored.name)
+        self._hot.drop((change.kind, change.stored.namespace, change.stored.name))
         for held in (self._waiting.get(key), self._writing.get(key)):
             if held is not None and held.stored.revision > change.stored.revision and not change.back:
                 return
@@ -226,15 +230,25 @@ class Replica:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    def at_once(self, kind: KindKey, namespace: str, name: str) -> Stored | None:
+        """An object that was read a moment ago; None says nothing."""
+        return self._hot.find((kind, namespace, name))
+
     async def get(self, kind: KindKey, namespace: str, name: str) -> Stored | None:
         """Raises StoreError."""
+        hot = self._hot.find((kind, namespace, name))
+        if hot is not None:
+            return hot
         key = kind.key(namespace, name)
         change = self._waiting.get(key) or self._writing.get(key)
         if change is None:
+            changes = self._hot.changes
             rows = await self._store.query(_GET, (key,))
             found = next((_stored(row) for row in rows), None)
             change = self._waiting.get(key) or self._writing.get(key)
             if change is None:
+                if found is not None:
+                    self._hot.put((kind, namespace, name), found, changes)
                 return found
         return None if change.gone else change.stored
 

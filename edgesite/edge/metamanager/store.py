@@ -7,7 +7,7 @@ Errors  StoreError when the disk refuses; nothing of the batch has happened then
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,6 +92,10 @@ class _Write:
             self.done.set()
 
 
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
 class EdgeStore:
     """Reads and writes through one worker. `run` must run for writes to happen."""
 
@@ -103,6 +107,9 @@ class EdgeStore:
         self._forgotten: set[str] = set()  # keys whose version counts for nothing
         self._writes: Batch[_Write] = Batch(1024)
         self._judging = anyio.Lock()
+        self.on_write: Callable[[], None] = (
+            _nobody  #: called before and after each transaction; set by who keeps rows in memory
+        )
 
     async def load(self) -> None:
         """Read what is there. Raises apsw.Error."""
@@ -134,6 +141,7 @@ class EdgeStore:
                     await self._worker.submit(self._database.execute, statements)
                 except (apsw.Error, OSError) as exc:
                     error = exc
+                self.on_write()
                 for write in writes:
                     write.finish(error)
         finally:
@@ -143,6 +151,7 @@ class EdgeStore:
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run statements in one transaction; on return they are durable. Raises StoreError."""
         write = _Write(statements)
+        self.on_write()
         try:
             await self._writes.add(write)
         except BatchClosed as exc:

@@ -21,7 +21,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import anyio
 
@@ -54,7 +54,9 @@ _OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
 
 
 class Guard:
-    """What the front asks."""
+    """What the front asks. ``is_open``: everybody is let through, so it need not be asked."""
+
+    is_open: ClassVar[bool] = False
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         """Return with which Authorization header the request goes on, and as whom. Raises ApiError."""
@@ -67,6 +69,8 @@ class Guard:
 
 class Open(Guard):
     """Lets everybody through: whoever reaches the address acts with the rights that the cloud gives this node."""
+
+    is_open: ClassVar[bool] = True
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         return "", None

@@ -131,6 +131,16 @@ class Reads:
         self._keep(kind_of(route), body)
         return self._object(request, kind_of(route), _stored(body), view)
 
+    def at_once(self, request: Request, route: Route) -> Response | None:
+        """Without a link: an object that was read here a moment ago, if it is asked for in the plainest form; else None."""
+        if not route.name or route.subresource or route.watch or request.raw_query or view_of(request) != DEFAULT_VIEW:
+            return None
+        kind = kind_of(route)
+        stored = self._replica.at_once(kind, namespace_of(route), route.name)
+        if stored is None:
+            return None
+        return self._object(request, kind, stored, DEFAULT_VIEW, cached_headers(self._warning()))
+
     async def _get_here(self, request: Request, route: Route, view: View) -> Response:
         kind = kind_of(route)
         if route.subresource not in ("", "status"):

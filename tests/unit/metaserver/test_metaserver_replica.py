@@ -12,6 +12,7 @@ import pytest
 
 from edgesite.edge.metamanager import replica as replicas
 from edgesite.edge.metamanager.database import EdgeDatabase
+from edgesite.edge.metamanager.hot import HOT_BYTES, Hot
 from edgesite.edge.metamanager.replica import Document, KindKey, Replica, Stored
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, StoreError
 from edgesite.kube import json
@@ -135,3 +136,36 @@ async def test_documents_are_kept_by_what_was_asked(tmp_path: Path) -> None:
         await it.put_document("/large", Document("{}", b"x" * (replicas.DOCUMENT_BYTES + 1)))
         assert await it.document("/apis") == Document("{}", b"\x00\xff")
         assert await it.document("/large") is None
+
+
+async def test_what_is_read_again_is_in_memory_until_anything_is_written(tmp_path: Path) -> None:
+    async with opened(tmp_path / "db") as (it, store):
+        it.put(MAPS, stored("a", 5, "old"))
+        await it.flush()
+        assert it.at_once(MAPS, "default", "a") is None
+        assert await it.get(MAPS, "default", "a") == it.at_once(MAPS, "default", "a")
+        it.put(MAPS, stored("a", 6, "new"))
+        assert it.at_once(MAPS, "default", "a") is None
+        await it.flush()
+        assert (await it.get(MAPS, "default", "a")).revision == 6  # type: ignore[union-attr]
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "data": {}}
+        obj["metadata"] = {"name": "a", "namespace": "default", "resourceVersion": "9", "uid": "u"}
+        await store.apply([Arrival("default/configmap/a", obj)])
+        assert it.at_once(MAPS, "default", "a") is None
+        assert (await it.get(MAPS, "default", "a")).revision == 9  # type: ignore[union-attr]
+        it.drop(MAPS, "default", "a", 10)
+        assert it.at_once(MAPS, "default", "a") is None
+        assert await it.get(MAPS, "default", "a") is None
+
+
+def test_memory_of_what_was_read_is_bounded() -> None:
+    hot = Hot()
+    for n in range(100):
+        hot.put((MAPS, "default", str(n)), stored(str(n), n, "x" * 20_000), hot.changes)
+    kept = [n for n in range(100) if hot.find((MAPS, "default", str(n))) is not None]
+    assert kept == list(range(100 - len(kept), 100))
+    assert 8 < len(kept) <= HOT_BYTES // 20_000
+    before = hot.changes
+    hot.drop((MAPS, "default", "99"))
+    hot.put((MAPS, "default", "99"), stored("99", 99), before)
+    assert hot.find((MAPS, "default", "99")) is None, "it was written while it was read"
