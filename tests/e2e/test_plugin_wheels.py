@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
 from e2e_bundle import frozen_bundle
 from e2e_site import PROGRAM
+from e2e_wheels import dependency_wheels
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "tests" / "integration" / "cli"))
@@ -109,9 +111,13 @@ def test_a_plugin_in_c_brings_its_dependency(installed: Installed, wheels: Path)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_each_plugin_of_ours_is_installed_and_loaded(installed: Installed, wheels: Path, name: str) -> None:
+def test_each_plugin_of_ours_is_installed_and_loaded(
+    installed: Installed, wheels: Path, tmp_path: Path, name: str
+) -> None:
     wheel = next(wheels.glob(f"{name.replace('-', '_')}-*.whl"))
-    installed("plugins", "install", wheel)
+    requires = tomllib.loads((PROJECT / "plugins" / name / "pyproject.toml").read_text())["project"]["dependencies"]
+    offered = json.loads(installed("plugins", "abi", "-o", "json"))["distributions"]
+    installed("plugins", "install", wheel, *dependency_wheels(requires, offered, tmp_path))
     listed = json.loads(installed("plugins", "list", "-o", "json"))
     rows = [one for one in listed if one["from"].startswith(f"{name} ")]
     assert rows
