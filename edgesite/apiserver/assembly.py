@@ -143,7 +143,7 @@ def assemble(
     views = Views(clock)
     watches = Watches(store, views, clock, random)
     writes = Writes(registry, views, clock, threads)
-    static = StaticTokens(tokens or {})
+    static = StaticTokens(tokens or {}, token_settings.api_audiences)
     accounts = AccountTokens(store, kinds, keys, token_settings, clock=clock, random=random, threads=threads)
     bearers = BearerTokens((static, accounts))
     reviews = Reviews(registry.scheme, bearers, token_settings.api_audiences, clock)

@@ -139,9 +139,10 @@ class ClientCertificates:
 
 
 class StaticTokens:
-    """Bearer tokens of a token file."""
+    """Bearer tokens of a token file. They are meant for the API, by whichever of its ``audiences``, and for nobody else."""
 
-    def __init__(self, tokens: Mapping[str, User]) -> None:
+    def __init__(self, tokens: Mapping[str, User], audiences: Sequence[str]) -> None:
+        self._audiences = frozenset(audiences)
         self._users: dict[bytes, User] = {}
         self.replace(tokens)
 
@@ -150,9 +151,14 @@ class StaticTokens:
         self._users = {hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()}
 
     def user_of(self, token: str, audiences: Sequence[str] = ()) -> Reviewed | None:
-        """Such a token is meant for whom it is shown to."""
+        """Whose token it is, or None. Raises ValueError where it is shown to others."""
         user = self._users.get(hashlib.sha256(token.encode("utf-8", "replace")).digest())
-        return Reviewed(user, tuple(audiences)) if user is not None else None
+        if user is None:
+            return None
+        meant = tuple(one for one in audiences if one in self._audiences)
+        if audiences and not meant:
+            raise ValueError(f"the token is not meant for {list(audiences)}")
+        return Reviewed(user, meant)
 
 
 def read_token_file(path: Path) -> dict[str, User]:

@@ -194,7 +194,8 @@ class NodeRestriction:
     def wants(self, resource: Resource, operation: str, subresource: str) -> bool:
         if resource.plural == "serviceaccounts" and not resource.group:
             return subresource == "token"
-        return resource.group in ("", "coordination.k8s.io") and resource.plural in ("pods", "nodes", "leases")
+        groups = ("", "coordination.k8s.io", "storage.k8s.io")
+        return resource.group in groups and resource.plural in ("pods", "nodes", "leases", "csinodes")
 
     def admit(self, request: AdmissionRequest) -> None:
         """Raises ApiError (Forbidden)."""
@@ -212,6 +213,9 @@ class NodeRestriction:
         if plural == "leases" and request.operation == "CREATE" and request.name != node:
             why = "can only access node lease with the same name as the requesting node"
             raise errors.forbidden("leases", request.name, why, "coordination.k8s.io")
+        if plural == "csinodes" and request.name != node:
+            why = "can only access CSINode with the same name as the requesting node"
+            raise errors.forbidden("csinodes", request.name, why, "storage.k8s.io")
         pod = request.object or request.old_object
         if plural == "pods" and pod is not None:
             self._check_pod(node, request, pod)

@@ -11,14 +11,35 @@ from hypothesis import strategies as st
 from edgesite.apiserver import yamlbody
 from edgesite.apiserver.authn import Reviewed, StaticTokens, User, read_token_file
 from edgesite.apiserver.credentials import server_names
+from edgesite.apiserver.nodeauth import NodeRestriction
+from edgesite.hookspecs import AdmissionRequest
 from edgesite.kube.errors import ApiError
+from edgesite.kube.resources import BUILTIN
 
 
 def test_tokens() -> None:
-    tokens = StaticTokens({"secret": User("bob")})
-    assert tokens.user_of("secret", ("a",)) == Reviewed(User("bob"), ("a",))
+    tokens = StaticTokens({"secret": User("bob")}, ("api", "cluster"))
+    assert tokens.user_of("secret") == Reviewed(User("bob"))
+    assert tokens.user_of("secret", ("vault", "api")) == Reviewed(User("bob"), ("api",))
+    with pytest.raises(ValueError, match="not meant for"):
+        tokens.user_of("secret", ("vault",))
     assert tokens.user_of("other") is None
     assert "secret" not in repr(vars(tokens))
+
+
+def test_a_node_makes_no_csi_node_of_another() -> None:
+    guard = NodeRestriction(None, None)  # type: ignore[arg-type]
+    row = next(one for one in BUILTIN if one.plural == "csinodes")
+    assert guard.wants(row, "CREATE", "")
+    for node, allowed in (("edge-1", True), ("edge-2", False)):
+        request = AdmissionRequest(
+            "CREATE", row, "", "", "edge-1", f"system:node:{node}", ("system:nodes",), {"metadata": {}}, None
+        )
+        if allowed:
+            guard.admit(request)
+        else:
+            with pytest.raises(ApiError, match="same name"):
+                guard.admit(request)
 
 
 def test_token_files(tmp_path: Path) -> None:
