@@ -97,6 +97,17 @@ def status_patch(uid: str, before: Mapping[str, Any], status: Mapping[str, Any])
     return {"metadata": {"uid": uid}, "status": patch}
 
 
+def is_marked_not_ready(told: Mapping[str, Any], reported: Mapping[str, Any]) -> bool:
+    """Whether somebody else has marked a pod as not ready that was reported to be: Kubernetes' node lifecycle controller does so to
+    pods of a silent node, and does not take it back. It leaves ContainersReady alone, where a report from here has both."""
+    there, here = _condition_values(told), _condition_values(reported)
+    return here.get("Ready") == "True" != there.get("Ready", "True") and there.get("ContainersReady") == "True"
+
+
+def _condition_values(status: Mapping[str, Any]) -> dict[str, Any]:
+    return {one.get("type", ""): one.get("status") for one in status.get("conditions") or ()}
+
+
 def init_done(state: PodState) -> bool:
     """Whether the init containers have done their work, so that the main ones may run."""
     pod = state.pod

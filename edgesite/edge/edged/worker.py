@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -41,6 +41,7 @@ from edgesite.edge.edged.stages.containers import ContainersStage
 from edgesite.edge.edged.stages.sandbox import SandboxStage
 from edgesite.edge.edged.stages.volumes import VolumesStage
 from edgesite.edge.edged.state import PodState, Seen, StageWait, Termination
+from edgesite.edge.edged.status import is_marked_not_ready
 from edgesite.edge.edged.stopper import ContainerStopper
 from edgesite.edge.edged.together import together
 from edgesite.kube.errors import ApiError
@@ -100,10 +101,22 @@ class PodWorker:
             self._ending = True
             self.state.ending.set()
             self._stopper.hurry(pod.grace_s)
-        elif _wants_the_same(before, pod):
-            return  # most often the echo of a status that was reported from here
+        else:
+            self._hear_status(pod.status)
+            if _wants_the_same(before, pod):
+                return  # most often the echo of a status that was reported from here
         self._volumes.stale = True  # labels and annotations may be in its files
         self.wake()
+
+    def _hear_status(self, told: Mapping[str, Any]) -> None:
+        """Take notice of what others have written into the status, or this node before its store lost it."""
+        if told.get("phase") in FINAL_PHASES and not is_over(self.state):
+            # For good, as with kubelet: what has failed is not to run again, say after a power cut on a full disk.
+            self.state.reported = dict(told)
+            self.state.ending.set()
+            self.wake()
+        elif is_marked_not_ready(told, self.state.reported):
+            self.report_again()
 
     def refresh(self) -> None:
         """Ask the runtime anew what there is of this pod."""

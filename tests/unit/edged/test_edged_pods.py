@@ -396,6 +396,36 @@ async def test_after_a_long_silence_everything_is_told_again(machine: Machine, t
         await cloud.until(lambda: condition(cloud, "Ready") == "True" and _node_ready(cloud) == "True")
 
 
+async def test_a_pod_that_others_mark_as_not_ready_is_told_again_once(machine: Machine, tmp_path: Path) -> None:
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        told = rig.cloud.history["uid-of-pod-web"]
+        sent = len(told)
+        for shown in rig.cloud.status("web")["conditions"]:  # as the node lifecycle controller does
+            if shown["type"] == "Ready":
+                shown["status"] = "False"
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.apply("pod", pod("other"))
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "other") == "True")
+        assert len(told) == sent + 1
+
+
+async def test_a_pod_that_the_cloud_says_has_failed_does_not_run_again(machine: Machine, tmp_path: Path) -> None:
+    """As after an eviction that was reported, and lost here by a power cut while the disk was full."""
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        rig.cloud.status("web").update({"phase": "Failed", "reason": "Evicted", "message": "The node was low."})
+        await rig.cloud.apply("pod", pod())
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "False")
+        await rig.cloud.until(lambda: "terminated" in container(rig.cloud)["state"])
+        status = rig.cloud.status("web")
+        assert (status["phase"], status["reason"], container(rig.cloud)["restartCount"]) == ("Failed", "Evicted", 0)
+
+
 async def test_operators_see_pods_and_runtime(machine: Machine, tmp_path: Path) -> None:
     async with machine.rig(tmp_path) as rig:
         await rig.cloud.apply("pod", pod())
