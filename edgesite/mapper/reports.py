@@ -132,7 +132,8 @@ class Reports:
             key = next((one for one in self._waiting if one not in self._busy), None)
             if key is not None:
                 return key
-            self._came = anyio.Event()
+            if self._came.is_set():  # others may wait for it, too
+                self._came = anyio.Event()
             await self._came.wait()
 
     async def _deliver(self, key: Key, slot: _Slot) -> None:

@@ -75,7 +75,9 @@ class DeviceWorker:
         self._driver: Driver | None = None
         self._requests: list[_Request] = []
         self._wake = anyio.Event()
-        self._health_at = self._state_told_at = -math.inf
+        self._wished = False  # whether what is wanted has changed since it was looked at
+        self._health_at = -math.inf
+        self._tell_at = math.inf  # when the state is told again
         self._state_told: DeviceState | None = None
         self._log = host.log
         self._scope, self._until = anyio.CancelScope(), math.inf  # of a connection: it ends when a call takes too long
@@ -88,6 +90,7 @@ class DeviceWorker:
         self.assignment = assignment
         for name, point in self.points.items():
             point.want(assignment.desired.get(name, ""))
+        self._wished = True
         self._wake.set()
 
     def refresh(self) -> None:
@@ -194,18 +197,27 @@ class DeviceWorker:
         """Raises _Lost."""
         while True:
             now = self._host.clock.monotonic()
+            await self._write_due(now)
             for point in self.points.values():
-                await self._answer()
-                if point.write_at <= now:
-                    await self._write_wanted(point)
                 if point.collect_at <= now:
                     await self._collect(point)
                 self._hand_over(point)
+                if self._requests:
+                    await self._answer()
+                if self._wished:  # a slow device may be at its properties for long
+                    await self._write_due(self._host.clock.monotonic())
             await self._answer()
             if self._health_at <= now:
                 await self._check()
             self._tell_state()
             await self._pause(self._next_at() - self._host.clock.monotonic())
+
+    async def _write_due(self, now: float) -> None:
+        """Raises _Lost."""
+        self._wished = False
+        for point in self.points.values():
+            if point.write_at <= now:
+                await self._write_wanted(point)
 
     async def _pause(self, seconds: float) -> None:
         if self._requests or seconds <= 0:
@@ -218,8 +230,7 @@ class DeviceWorker:
             await self._wake.wait()
 
     def _next_at(self) -> float:
-        state_at = self._state_told_at + Point.REFRESH_S
-        return min([self._health_at, state_at, *(point.next_at() for point in self.points.values())])
+        return min([self._health_at, self._tell_at, *(point.next_at() for point in self.points.values())])
 
     async def _close(self) -> None:
         close = getattr(self._driver, "close", None)
@@ -387,8 +398,8 @@ class DeviceWorker:
         now = self._host.clock.monotonic()
         if self.state is DeviceState.UNKNOWN and self._state_told is None:
             return
-        if self.state is not self._state_told or now - self._state_told_at >= Point.REFRESH_S:
-            self._state_told, self._state_told_at = self.state, now
+        if self.state is not self._state_told or now >= self._tell_at:
+            self._state_told, self._tell_at = self.state, now + Point.REFRESH_S
             self._reports.state(self.assignment.key, self.state)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mapper_edge import KINDS, Mapper, edge
 
+from edgesite.edge.devicetwin import Devices
 from edgesite.edge.dmi.mappers import Mappers
 from edgesite.mapper import dmi
 from edgesite.mapper.driver import DriverError
@@ -158,3 +159,29 @@ async def test_a_protocol_may_be_left_to_a_program(folder: Path) -> None:
         await site.apply(device())
         await site.reported("speed", "40")
         assert (inside.connections, outside.machine.connections) == (0, 1)
+
+
+async def test_a_plugins_devices_go_on_with_another_device_twin(folder: Path) -> None:
+    class Another:
+        """The same to whom asks, but another object, as after a restart of DeviceTwin."""
+
+        def __init__(self, devices: Devices) -> None:
+            self._devices = devices
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._devices, name)
+
+    machine = Machine()
+    async with edge(folder, machine) as site:
+        await site.apply(pump_model())
+        await site.apply(device())
+        await site.reported("speed", "40")
+        services = site.rig.host.services
+        devices = services.get(Devices)  # type: ignore[type-abstract]
+        services.withdraw(Devices)
+        services.provide(Devices, Another(devices))  # type: ignore[type-abstract, arg-type]
+        machine.values["speed"] = 41
+        await site.reported("speed", "41")
+        await until(lambda: machine.connections == 2)
+        metrics = site.rig.host.metrics
+        assert metrics.get_sample_value("edgesite_mapper_devices", {"state": "online"}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -183,7 +184,7 @@ async def test_while_the_edge_is_away_the_newest_values_wait(parts: Any) -> None
         machine.values["speed"] = 50
         await anyio.sleep(31)
         assert outlet.values("speed") in (["50"], ["49", "50"])
-        assert outlet.states == [("pump-1", "online")]
+        assert set(outlet.states) == {("pump-1", "online")}
 
 
 async def test_what_the_edge_refuses_is_left_out_and_logged_once(parts: Any, caplog: Any) -> None:
@@ -259,3 +260,60 @@ async def test_a_property_with_a_negative_cycle_is_read_only_when_asked(parts: A
         await anyio.sleep(100)
         assert "read speed" not in machine.calls
         assert (await fleet.get(KEY).read("speed"))[1] == "40"
+
+
+async def test_a_wish_does_not_wait_for_all_properties_of_a_slow_device(parts: Any) -> None:
+    machine, *_ = parts
+    slow = [{"name": f"p{number}", "collectCycle": 1000} for number in range(100)]
+    machine.values |= {one["name"]: 1 for one in slow}
+    machine.trouble = lambda call, name: anyio.sleep(1) if call == "read" else None
+    speed = {"name": "speed", "collectCycle": -1}
+    async with running(*parts, pump(properties=[speed, *slow])) as fleet:
+        await anyio.sleep(10)
+        fleet.put(pump(properties=[{**speed, "desired": {"value": "5"}}, *slow]), machine.make)
+        await anyio.sleep(2)
+        assert machine.writes == [("speed", 5)]
+        assert machine.connections == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_older_value_follows_a_newer_one(parts: Any, seed: int) -> None:
+    """Whatever becomes of reports: refused, timed out on the way, or the edge away."""
+    machine, outlet, *_ = parts
+    chance = random.Random(seed)
+
+    class Rough(Edge):
+        async def report(self, key: Any, readings: Any) -> None:
+            await anyio.sleep(chance.random() * 3)
+            match chance.randrange(6):
+                case 0:
+                    raise OutletAway("cut")
+                case 1:
+                    await super().report(key, readings)
+                    raise OutletAway("cut after it was taken")
+                case _:
+                    await super().report(key, readings)
+
+    outlet = Rough()
+    others = [pump(f"pump-{number}") for number in range(2, 30)]
+    async with running(machine, outlet, *parts[2:], pump(), *others):
+        for value in range(100):
+            machine.values["speed"] = value
+            await anyio.sleep(chance.random())
+        await anyio.sleep(120)
+    for name in ["pump-1", *(one.device.name for one in others)]:
+        values = [int(one) for one in outlet.values("speed", name)]
+        assert values == sorted(values)
+        assert values[-1] == 99
+
+
+async def test_a_device_that_does_not_know_its_state_is_served(parts: Any) -> None:
+    machine, outlet, *_ = parts
+    machine.health = DeviceState.UNKNOWN
+    async with running(*parts):
+        await anyio.sleep(30)
+        assert outlet.values("speed") == ["40"]
+        assert outlet.states == []
+        machine.health = DeviceState.UNHEALTHY
+        await anyio.sleep(11)
+        assert outlet.states == [("pump-1", "unhealthy")]
