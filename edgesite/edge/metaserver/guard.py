@@ -68,11 +68,16 @@ class Guard:
 
 
 class Open(Guard):
-    """Lets everybody through: whoever reaches the address acts with the rights that the cloud gives this node."""
+    """Lets every program through: whoever reaches the address acts with the rights that the cloud gives this node.
+
+    But not pages of other sites in a browser on the node: these can send requests, too.
+    """
 
     is_open: ClassVar[bool] = True
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise ApiError(403, "Forbidden", "pages of other sites may not use the API of this node")
         return "", None
 
     async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:

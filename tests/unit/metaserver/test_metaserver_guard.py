@@ -158,6 +158,18 @@ async def test_tokens_reviewed_shortly_before_are_taken_where_that_is_wanted() -
     assert await code(guard, token("a")) == 401, "it has expired"
 
 
+async def test_pages_of_other_sites_are_not_programs_of_the_node() -> None:
+    info = request_info("POST", parse_path("/api/v1/namespaces/default/pods"), watch=False)
+    for site, allowed in ((b"cross-site", False), (b"same-site", False), (b"none", True), (None, True)):
+        raw = [] if site is None else [(b"sec-fetch-site", site)]
+        request = Request(None, "POST", "/", Headers(raw), b"", None)  # type: ignore[arg-type]
+        if allowed:
+            assert await guards.Open().admit(request, info) == ("", None)
+        else:
+            with pytest.raises(ApiError, match="other sites"):
+                await guards.Open().admit(request, info)
+
+
 async def test_whoever_may_see_one_object_may_list_it_alone() -> None:
     world = World(known={token("a")})
     guard = world.guard()
