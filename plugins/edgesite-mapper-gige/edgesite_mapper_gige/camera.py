@@ -12,11 +12,13 @@ Source  GigE Vision's registers (control channel privilege), GenICam SFNC (acqui
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.mapper import DriverError, Value
 from edgesite_mapper_gige.images import Frame
+
+if TYPE_CHECKING:
+    from edgesite.context import Clock
 
 __all__ = ["Camera", "CameraLost"]
 
@@ -32,9 +34,9 @@ class CameraLost(DriverError):
 
 
 class Camera:
-    def __init__(self, aravis: Any, glib: Any, name: str, serial: str) -> None:
+    def __init__(self, aravis: Any, glib: Any, clock: Clock, name: str, serial: str) -> None:
         """Open the camera of that id or address. Raises CameraLost; DriverError if it is another one than it should be."""
-        self._aravis, self._glib = aravis, glib
+        self._aravis, self._glib, self._clock = aravis, glib, clock
         self.serial = serial
         self._camera = self._do(lambda: aravis.Camera.new(name))
         self._device = self._camera.get_device()
@@ -112,10 +114,10 @@ class Camera:
         stream = self._do(lambda: camera.create_stream(None, None))
         for _ in range(BUFFERS):
             stream.push_buffer(self._aravis.Buffer.new_allocate(payload))
-        end, frames = monotonic() + CAPTURE_S, 0
+        end, frames = self._clock.monotonic() + CAPTURE_S, 0
         self._do(camera.start_acquisition)
         try:
-            while (left := end - monotonic()) > 0:
+            while (left := end - self._clock.monotonic()) > 0:
                 if self._waits_for_us():
                     self._do(camera.software_trigger)
                 buffer = stream.timeout_pop_buffer(int(min(left, FRAME_S) * 1_000_000))

@@ -62,7 +62,7 @@ class GigEDriver:
         name = address or await finder.find(serial)
 
         def open_camera() -> None:
-            camera = Camera(finder.aravis, finder.glib, name, serial)
+            camera = Camera(finder.aravis, finder.glib, self._host.clock, name, serial)
             camera.set_packets(*packets)
             self._camera = camera
 
