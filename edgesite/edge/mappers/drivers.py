@@ -1,6 +1,6 @@
 """Drivers at work within the edge role: a fleet of them, whose values go to `Devices`.
 
-Errors  None but of the address for HTTP (OSError on entering).
+Errors  None raised: where the address for HTTP cannot be had, that is logged, and devices are driven without it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Drivers:
             if address := self._ctx.config.get("httpAddress", ""):
                 from edgesite.mapper.rest import Rest
 
-                await stack.enter_async_context(Rest(self._fleet, self._host, address, self._ctx.metrics))
+                try:
+                    await stack.enter_async_context(Rest(self._fleet, self._host, address, self._ctx.metrics))
+                except OSError as exc:
+                    self._ctx.log.error("%s (modules.mappers.httpAddress)", exc)
             self._stack = stack.pop_all()
         return self
 

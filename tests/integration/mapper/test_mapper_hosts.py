@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from edgesite.edge.devicetwin import Devices
 from edgesite.edge.dmi.mappers import Mappers
 from edgesite.mapper import dmi
 from edgesite.mapper.driver import DriverError
+from edgesite.net.client import HttpClient
+from edgesite.net.real import RealNet
 from edgesite.testing.busrig import until
 from edgesite.testing.mapperrig import Machine, pump_device, pump_model
 
@@ -185,3 +188,19 @@ async def test_a_plugins_devices_go_on_with_another_device_twin(folder: Path) ->
         await until(lambda: machine.connections == 2)
         metrics = site.rig.host.metrics
         assert metrics.get_sample_value("edgesite_mapper_devices", {"state": "online"}) == 1
+
+
+async def test_a_plugins_devices_are_served_by_http_where_the_edge_is_told_to(folder: Path, caplog: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with edge(folder, Machine(), httpAddress=address) as site:
+            await site.apply(pump_model())
+            await site.apply(device())
+            await site.reported("speed", "40")  # somebody else's port keeps no device from being driven
+            assert "modules.mappers.httpAddress" in caplog.text
+    async with edge(folder, Machine(), httpAddress=address) as site:
+        await site.reported("temperature", "20.5")
+        client = HttpClient(RealNet(), address)
+        answer = await client.request("GET", "/api/v1/device/default/pump-1/speed", {})
+        assert b'"Value":"40"' in answer.body
+        await client.close()
