@@ -27,7 +27,7 @@ from edgesite.edge.eventbus.topics import FIXED, auth_topic
 from edgesite.edge.metamanager.store import StoreError
 from edgesite.kube import json
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
-from edgesite.wire.mqtt.packets import ProtocolError
+from edgesite.wire.mqtt.reasons import ProtocolError
 from edgesite.wire.mqtt.topics import check_filter, is_topic
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
-from edgesite.wire.mqtt.packets import ProtocolError, Reason
+from edgesite.wire.mqtt.reasons import ProtocolError, Reason
 
 __all__ = ["CACHED", "LEVELS", "Tree", "check_filter", "check_topic", "is_topic", "matches", "share_of"]
 
