@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Statement = tuple[str, tuple[Any, ...] | list[tuple[Any, ...]]]  #: SQL and its values, or those of several rows
 Row = tuple[Any, ...]
+_CACHE_KIB: Final = 512  #: what is beyond is in the system's own cache, which gives way where memory is short
 
 
 class EdgeDatabase:
@@ -51,6 +52,7 @@ class EdgeDatabase:
             for (answer,) in connection.execute("PRAGMA quick_check(1)"):
                 if answer != "ok":
                     raise apsw.CorruptError(str(answer))
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             with connection:
                 for statement in schema.TABLES:
                     connection.execute(statement)
