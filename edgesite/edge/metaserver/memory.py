@@ -26,7 +26,7 @@ __all__ = ["Memory"]
 LARGE: Final = 64 * 1024  #: answers below leave no holes that others do not fill
 ENOUGH: Final = 1024 * 1024
 AFTER_S: Final = 2.0  #: until then it is written down
-PAUSE_S: Final = 15.0
+PAUSE_S: Final = 5.0
 
 
 class Memory:
