@@ -10,7 +10,8 @@ not begun.
 
 Units   Milliseconds of the monotonic clock in ``clock``; else seconds.
 Errors  None leave: every failure is an answer with a Status.
-State   Outcomes of the last writes, bounded.
+State   Outcomes of the last writes, bounded in number and in bytes: of more bytes, the oldest keep their status alone, so that none is
+        carried out twice.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = ["Requests", "refusal"]
 WRITES_KEPT: Final = 4096
 WRITES_KEPT_S: Final = 120.0
 ANSWER_BYTES_KEPT: Final = 64 * 1024
+ANSWERS_BYTES_KEPT: Final = 8 * 1024 * 1024  #: of all nodes together
 READ_S: Final = 30.0
 BODY_BYTES: Final = 3 * 1024 * 1024  #: as API servers take
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -101,6 +103,8 @@ class Requests:
         self._impersonate_nodes = impersonate_nodes
         self._log = log
         self._writes: OrderedDict[tuple[str, str], _Write] = OrderedDict()
+        self._whole: OrderedDict[tuple[str, str], int] = OrderedDict()  #: bytes of answers that are kept as they were
+        self._whole_bytes = 0
 
     def clock(self) -> tuple[str, int]:
         return self._epoch, int(self._clock.monotonic() * 1000)
@@ -126,11 +130,9 @@ class Requests:
         write = self._writes[key] = _Write(self._clock.monotonic() + WRITES_KEPT_S)
         self._forget()
         try:
-            write.answer = await self._within(node, request, left_s)
-            if len(write.answer.body) > ANSWER_BYTES_KEPT:
-                whole, write.answer = write.answer, _shortened(write.answer)
-                return whole
-            return write.answer
+            answer = write.answer = await self._within(node, request, left_s)
+            self._bound(key, write, answer)
+            return answer
         finally:
             write.done.set()
 
@@ -150,6 +152,24 @@ class Requests:
             if len(self._writes) <= WRITES_KEPT and oldest.until_s > now:
                 return
             del self._writes[key]
+            self._whole_bytes -= self._whole.pop(key, 0)
+
+    def _bound(self, key: tuple[str, str], write: _Write, answer: ApiAnswer) -> None:
+        """Keep a new answer within what all of them may take."""
+        size = len(answer.body) + sum(len(name) + len(value) for name, value in answer.headers.items())
+        if size > ANSWER_BYTES_KEPT:
+            write.answer = _shortened(answer)
+            return
+        if self._writes.get(key) is not write:
+            return  # forgotten while it was carried out
+        self._whole[key] = size
+        self._whole_bytes += size
+        while self._whole_bytes > ANSWERS_BYTES_KEPT:
+            oldest, freed = self._whole.popitem(last=False)
+            self._whole_bytes -= freed
+            kept = self._writes[oldest]
+            if kept.answer is not None:
+                kept.answer = _shortened(kept.answer)
 
     async def _within(self, node: str, request: ApiRequest, seconds: float) -> ApiAnswer:
         try:
@@ -238,6 +258,7 @@ def _only_name(fields: str) -> str:
 
 
 def _shortened(answer: ApiAnswer) -> ApiAnswer:
-    """What is kept of a large answer: that it went well."""
-    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": answer.status}
+    """What is kept of a large answer: whether it went well."""
+    outcome = "Success" if answer.status < 400 else "Failure"
+    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "code": answer.status}
     return ApiAnswer(answer.status, {"content-type": "application/json"}, json.dumps(status), answer.clock)

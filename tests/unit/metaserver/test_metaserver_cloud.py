@@ -88,6 +88,26 @@ async def test_a_write_is_carried_out_once_however_often_it_is_asked_for() -> No
     assert (await it.answer("edge-2", write("1"))).body == b'{"n":2}', "another node's is another one"
 
 
+async def test_outcomes_are_bounded_in_bytes_and_none_is_carried_out_twice() -> None:
+    class Large(Api):
+        async def request(self, method: str, target: str, headers: Any, body: bytes = b"") -> Any:
+            await super().request(method, target, headers, body)
+            return 201, {"content-type": "application/json"}, bytes(60_000)
+
+    api, clock = Large(), Clock()
+    it = requests(api, clock)
+    for n in range(300):
+        assert len((await it.answer("edge-1", write(str(n)))).body) == 60_000
+    kept = sum(len(one.answer.body) for one in it._writes.values() if one.answer is not None)
+    assert 7 << 20 < kept < 9 << 20
+    assert len((await it.answer("edge-1", write("299"))).body) == 60_000
+    old = await it.answer("edge-1", write("0"))
+    assert (old.status, json.loads(old.body)["status"], len(api.seen)) == (201, "Success", 300)
+    clock.now += 121
+    await it.answer("edge-1", write("new", until_ms=300_000))
+    assert it._whole_bytes == sum(it._whole.values()) < 61_000
+
+
 async def test_a_write_that_comes_too_late_is_not_begun() -> None:
     api, clock = Api(), Clock()
     it = requests(api, clock)
