@@ -17,7 +17,7 @@ from edgesite.net.http import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CACHED", "JSON_HEADERS", "cached_headers", "error", "passed_on", "rejected", "respond"]
+__all__ = ["CACHED", "JSON_HEADERS", "cached_headers", "error", "passed_on", "rejected", "respond", "wants_pretty"]
 
 #: Says that an answer was made on this node, without the cloud.
 CACHED: Final = b"x-edgesite-served-from: node-cache\r\n"
@@ -39,7 +39,7 @@ def cached_headers(text: str) -> bytes:
     return CACHED + b'warning: 299 - "%b"\r\n' % text.encode("ascii", "replace").replace(b'"', b"'")
 
 
-def _wants_pretty(request: Request) -> bool:
+def wants_pretty(request: Request) -> bool:
     if request.raw_query and "pretty" in request.query:
         return request.query["pretty"][0].lower() not in ("false", "0")
     agent = request.headers.get("user-agent")
@@ -50,7 +50,7 @@ def respond(request: Request, body: bytes, *, yaml: bool = False, headers: bytes
     """Answer with JSON bytes, laid out for people where they look; or with YAML, made by the caller."""
     if yaml:
         return Response(status, _YAML_HEADERS + headers, body)
-    if _wants_pretty(request):
+    if wants_pretty(request):
         body = msgspec.json.format(body, indent=2)
     return Response(status, JSON_HEADERS + headers, body)
 
@@ -61,7 +61,7 @@ def error(request: Request | None, problem: ApiError, headers: bytes = b"") -> R
     if problem.retry_after_s is not None:
         lines += _RETRY_AFTER % problem.retry_after_s
     body = json.dumps(problem.status())
-    if request is not None and _wants_pretty(request):
+    if request is not None and wants_pretty(request):
         body = msgspec.json.format(body, indent=2)
     return Response(problem.code, lines, body)
 

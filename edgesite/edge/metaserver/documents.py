@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.edge.metamanager.replica import Document
 from edgesite.edge.metamanager.store import StoreError
-from edgesite.edge.metaserver.answers import passed_on, respond
+from edgesite.edge.metaserver.answers import passed_on, respond, wants_pretty
 from edgesite.edge.metaserver.cloudlink import CloudLink, Phase, offline
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, method_not_allowed, not_found, unavailable
@@ -35,6 +35,7 @@ _FETCHED: Final = (("/version", "application/json"), ("/api", AGGREGATED), ("/ap
 _ROOTS: Final = ("/api", "/apis", "/openapi", "/version", "/.well-known", "/openid")
 _KEPT: Final = ("content-type", "content-encoding", "etag", "vary")
 _PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_HARMLESS: Final = frozenset({"", "timeout", "hash"})  #: parameters of clients that leave the document as it is
 _FALL_BACK: Final = frozenset({503, 504})
 
 
@@ -70,14 +71,14 @@ class Documents:
         found = None
         if self._link.connected and await self._link.settled() is not Phase.OFFLINE:
             try:
-                found = await self._fetch(request, request.target, accept, token, encoding)
+                found = await self._fetch(request, path, request.target, accept, token, encoding)
             except ApiError as exc:
                 # KubeEdge's cloud of v1.12 knows no plain paths, later ones not each form.
                 if exc.code not in _FALL_BACK and self._link.phase is not Phase.KUBEEDGE:
                     raise
         cached = found is None
         if found is None:
-            found = await self._kept(request.target, accept, encoding)
+            found = await self._kept(path, accept, encoding)
         if self._rows and found.status == 200:
             found = self._with_ours(path, accept, found)
         if cached:
@@ -87,33 +88,35 @@ class Documents:
 
     async def fetch_all(self) -> None:
         """Keep what clients ask first, for when the link is lost. Raises ApiError."""
-        for target, accept in _FETCHED:
-            await self._fetch(None, target, accept, "")
+        for path, accept in _FETCHED:
+            await self._fetch(None, path, path, accept, "")
 
     async def _fetch(
-        self, request: Request | None, target: str, accept: str, token: str, encoding: str = ""
+        self, request: Request | None, path: str, target: str, accept: str, token: str, encoding: str = ""
     ) -> Response:
         """Raises ApiError."""
         status, headers, body = await self._upstream.request(request, "GET", target, accept, token, encoding=encoding)
         if status in _FALL_BACK:
             raise unavailable("the cloud does not answer")
         if status == 200:
+            key = _key(path, accept, encoding)
             kept = json.dumps({name: headers[name] for name in _KEPT if name in headers}).decode()
             try:
-                await self._replica.put_document(_key(target, accept, encoding), Document(kept, body))
+                if _is_plain(request) or await self._replica.document(key) is None:
+                    await self._replica.put_document(key, Document(kept, body))
             except StoreError as exc:
                 self._ctx.log.error("%s cannot be kept: %s", target, exc)
         return Response(status, passed_on(headers), body)
 
-    async def _kept(self, target: str, accept: str, encoding: str) -> Response:
+    async def _kept(self, path: str, accept: str, encoding: str) -> Response:
         """Raises ApiError."""
         try:
-            document = await self._replica.document(_key(target, accept, encoding))
+            document = await self._replica.document(_key(path, accept, encoding))
         except StoreError as exc:
             raise unavailable(f"what is stored here cannot be read: {exc}") from exc
         if document is not None:
             return Response(200, json.loads(document.headers), document.body)
-        built_in = self._built_in(target.partition("?")[0], accept)
+        built_in = self._built_in(path, accept)
         if built_in is None:
             raise offline(self._ctx.node_name)
         kind = accept if "apidiscovery" in accept else "application/json"
@@ -189,5 +192,13 @@ def _offered(path: str, accept: str) -> str:
     return "application/json"
 
 
-def _key(target: str, accept: str, encoding: str) -> str:
-    return f"{target}\n{accept}\n{encoding}"
+def _is_plain(request: Request | None) -> bool:
+    """Whether the answer is the one that programs get; others, such as indented ones, do not replace it on the disk."""
+    if request is None:
+        return True
+    return not wants_pretty(request) and all(one.partition("=")[0] in _HARMLESS for one in request.raw_query.split("&"))
+
+
+def _key(path: str, accept: str, encoding: str) -> str:
+    """Without the query, of which there are as many as callers like."""
+    return f"{path.rstrip('/')}\n{accept}\n{encoding}"
