@@ -87,10 +87,10 @@ class Program:
 
         eventually(said, f"{text!r} of {self.log.name}", timeout_s)
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float = _END_S) -> None:
         """End it as systemd does. Raises Failed if it does not end well."""
         self.process.send_signal(signal.SIGTERM)
-        if (code := self.process.wait(_END_S)) != 0:
+        if (code := self.process.wait(timeout_s)) != 0:
             raise Failed(f"ended with {code}: {self.log.read_text()[-2000:]}")
 
     def kill(self) -> None:

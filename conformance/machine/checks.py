@@ -200,10 +200,11 @@ def metaserver(site: Site) -> str:
     )
     if "Unauthorized" not in refused.stderr and "logged in" not in refused.stderr:
         raise Failed(f"a wrong token: {refused.stdout}{refused.stderr}")
-    volume = {"name": "bin", "hostPath": {"path": str(site.kubectl_path.parent)}}
-    mount = {"volumeMounts": [{"name": "bin", "mountPath": "/opt/bin", "readOnly": True}]}
-    script = "echo $KUBERNETES_SERVICE_HOST; ip -o -4 address show eth0; /opt/bin/kubectl get configmaps -o name"
-    spec: dict[str, Any] = {"serviceAccountName": "robot", "volumes": [volume], "container": mount}
+    shown = ("/lib", "/lib64", "/usr", str(site.kubectl_path.parent))  # kubectl needs the C library
+    volumes = [{"name": f"v{at}", "hostPath": {"path": one}} for at, one in enumerate(shown)]
+    mounts = [{"name": f"v{at}", "mountPath": one, "readOnly": True} for at, one in enumerate(shown)]
+    script = f"echo $KUBERNETES_SERVICE_HOST; ip -o -4 address show eth0; {site.kubectl_path} get configmaps -o name"
+    spec: dict[str, Any] = {"serviceAccountName": "robot", "volumes": volumes, "container": {"volumeMounts": mounts}}
     site.run(pod("client", "sh", "-c", script, **spec), ("Succeeded",))
     lines = site.logs("client").split("\n")
     expect((lines[0], lines[-2]), (METASERVER, "configmap/kube-root-ca.crt"), "what the pod was told, and lists")

@@ -92,7 +92,7 @@ class Site:
     def stop(self) -> None:
         """End the program in order; containers go on. Raises Failed."""
         if self.program is not None:
-            self.program.stop()
+            self.program.stop(WAIT_S)
 
     def _kill(self) -> None:
         if self.program is not None:
