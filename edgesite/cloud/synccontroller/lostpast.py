@@ -1,7 +1,8 @@
 """The API was restored from a backup: edges hold states that it has never seen, and would ignore what it tells them.
 
-How it shows  An edge holds a version that is newer than the object's own, read from the API at this moment; or it says that an
-              object has ended that the API shows alive. Neither can be while the API keeps its past: versions grow, ends stay.
+How it shows  An edge holds a version that is newer than the object's own, read from the API at this moment: that cannot be while the
+              API keeps its past, for versions grow. Or it says that an object has ended that the API shows alive. That may also be
+              one which left the node and is needed there again, as the model of devices that come back.
 What is done  The edge is asked to forget what it knows of these objects; it then takes them as the API has them. An edge of
               KubeEdge compares no versions: it is sent them again. The embedded store goes on above all revisions that edges
               have seen, so that no version has two meanings.
@@ -48,13 +49,16 @@ class LostPast:
                 version = await self._version_now(ref, objects)
                 if version is not None and version < ref.version:
                     lost.append(ref)
+        if lost:
+            self._tell(node, lost)
         ended = set()
         for ref in denied:
             if objects.manages(ref.type) and await self._version_now(ref, objects) is not None:
+                self._ctx.log.info("node %s has seen the end of %s %s, which is there again", node, ref.type, ref.name)
                 lost.append(ref)
             else:
                 ended.add(ref.uid)
-        return None if lost and self._put_right(node, lost) else ended
+        return None if lost and self._forget(node, lost) else ended
 
     async def _version_now(self, ref: ObjectRef, objects: EdgeObjects) -> int | None:
         """The version that the API has at this moment, for the cache may be behind; None if this object is gone."""
@@ -67,7 +71,8 @@ class LostPast:
         metadata = found["metadata"]
         return version_number(metadata.get("resourceVersion")) if metadata.get("uid") == ref.uid else None
 
-    def _put_right(self, node: str, lost: list[ObjectRef]) -> bool:
+    def _tell(self, node: str, lost: list[ObjectRef]) -> None:
+        """Say what has happened, and have no version mean two things."""
         log, newest = self._ctx.log, max(ref.version for ref in lost)
         log.error(
             "node %s knows of %d objects what the API has never seen, up to version %d: was it restored from a backup?"
@@ -76,6 +81,9 @@ class LostPast:
         revisions = self._ctx.services.find(Revisions)  # type: ignore[type-abstract]
         if revisions is not None and not revisions.advance(newest):
             log.error("version %d is beyond belief: the revisions of the API stay as they are", newest)
+
+    def _forget(self, node: str, lost: list[ObjectRef]) -> bool:
+        """Whether the edge forgets it all, and will tell again what it holds."""
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
         if hub is not None and hub.forget(node, [ref.uid for ref in lost]):
             return True
