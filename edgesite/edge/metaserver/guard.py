@@ -27,6 +27,7 @@ import anyio
 
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metaserver.cloudlink import Phase
+from edgesite.edge.metaserver.hosts import Hosts
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized, unavailable
@@ -58,6 +59,10 @@ class Guard:
 
     is_open: ClassVar[bool] = False
 
+    def is_called(self, host: str | None) -> bool:
+        """Whether a request with this Host is meant for this node."""
+        return True
+
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         """Return with which Authorization header the request goes on, and as whom. Raises ApiError."""
         raise NotImplementedError
@@ -70,10 +75,22 @@ class Guard:
 class Open(Guard):
     """Lets every program through: whoever reaches the address acts with the rights that the cloud gives this node.
 
-    But not pages of other sites in a browser on the node: these can send requests, too.
+    But not pages of other sites in a browser on the node: these can send requests, too, and their names can be made to lead here.
     """
 
     is_open: ClassVar[bool] = True
+
+    def __init__(self, hosts: Hosts | None = None) -> None:
+        self._hosts = hosts or Hosts()
+        self._last: str | None = None  # of programs it is nearly always the same
+
+    def is_called(self, host: str | None) -> bool:
+        if host == self._last:
+            return True
+        if not self._hosts.knows(host):
+            return False
+        self._last = host
+        return True
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):

@@ -10,6 +10,8 @@ Source  KubeEdge v1.12.7, edge/pkg/metamanager/metaserver (address, gate); v1.17
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
@@ -20,8 +22,9 @@ from edgesite.edge.metamanager.schema import meta_v2_key
 from edgesite.edge.metaserver.cloudlink import CloudLink, Phase
 from edgesite.edge.metaserver.documents import Documents
 from edgesite.edge.metaserver.guard import Guard, Open, TokenGuard
+from edgesite.edge.metaserver.hosts import Hosts
 from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
-from edgesite.edge.metaserver.listeners import serve
+from edgesite.edge.metaserver.listeners import plain, serve
 from edgesite.edge.metaserver.memory import Memory
 from edgesite.edge.metaserver.printers import Printers
 from edgesite.edge.metaserver.reads import Reads
@@ -30,6 +33,7 @@ from edgesite.edge.metaserver.server import MetaApi
 from edgesite.edge.metaserver.upstream import Upstream
 from edgesite.edge.metaserver.views import Views
 from edgesite.kube.errors import ApiError
+from edgesite.net import address
 from edgesite.net.http import HttpServer, Limits
 from edgesite.wire.message import InvalidMessage, Message, Operation
 
@@ -121,10 +125,18 @@ class _Metrics:
 
 def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, *, secure: bool) -> Guard:
     if not secure:
-        return Open()
+        return Open(Hosts(_names(ctx)))
     audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
     offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
     return TokenGuard(ctx, link, kubeedge, audiences=audiences, offline_s=offline_s)
+
+
+def _names(ctx: Context) -> Iterator[str]:
+    """What this node is called by its configuration."""
+    yield ctx.node_name
+    for key in ("server", "dummyServer", "podServer"):
+        with suppress(ValueError):
+            yield address.parse(plain(str(ctx.config.get(key) or ""))).host
 
 
 class ProviderGone(RuntimeError):

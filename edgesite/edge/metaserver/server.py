@@ -109,6 +109,8 @@ class MetaApi:
         """Answer a request."""
         if request.path in HEALTH or request.path.startswith("/livez/"):
             return Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok")
+        if not self._guard.is_called(request.headers.get("host")):
+            return answers.error(request, ApiError(403, "Forbidden", "this node is not called by that name"))
         if self._under_way >= REQUESTS:
             return answers.error(
                 request, ApiError(429, "TooManyRequests", "Too many requests, please try again later.", None, 1)

@@ -50,6 +50,11 @@ async def test_a_program_reads_and_writes(tmp_path: Path) -> None:
         assert (await program.ask("GET", f"{OBJECTS}/a")).status == 404
         assert (await program.get("/version"))["gitVersion"]
         assert (await program.ask("GET", "/healthz")).body == b"ok"
+        host, _, port = program.address.rpartition(":")
+        for name, line in (("pages.example", b"HTTP/1.1 403 "), ("localhost", b"HTTP/1.1 200 ")):
+            async with await anyio.connect_tcp(host, int(port)) as stream:
+                await stream.send(f"GET {OBJECTS} HTTP/1.1\r\nHost: {name}:{port}\r\n\r\n".encode())
+                assert (await stream.receive()).startswith(line), name
 
 
 async def test_a_watch_tells_what_happens_and_resumes(tmp_path: Path) -> None:
