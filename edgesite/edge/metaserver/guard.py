@@ -1,6 +1,6 @@
 """Who may do what at the MetaServer, where feature gate ``requireAuthorization`` is on: bearer tokens, reviewed by the cloud.
 
-Each token is reviewed (TokenReview) and each kind of request decided (SubjectAccessReview) through the cloud; answers are kept for `KEPT_S`, so that is how
+Each token is reviewed (TokenReview) and each kind of request decided (SubjectAccessReview) through the cloud; answers are kept for a while (`reviews`), so that is how
 long a token works on after its pod was deleted. Nobody is anonymous, and client certificates prove nothing here.
 
 KubeEdge's cloud reviews no tokens for us: it is asked with the token whether its bearer may (SelfSubjectAccessReview).
@@ -18,16 +18,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
-
-import anyio
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metaserver.cloudlink import Phase
 from edgesite.edge.metaserver.hosts import Hosts
+from edgesite.edge.metaserver.reviews import Answers, Kept
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized, unavailable
@@ -43,12 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "Open", "TokenGuard"]
 
-T = TypeVar("T")
-KEPT_S: Final = 10.0
-REFUSED_KEPT_S: Final = 5.0
 TOKENS: Final = 1024
 DECISIONS: Final = 8192
-REVIEWS_AT_ONCE: Final = 32
 TOKEN_BYTES: Final = 16 * 1024
 _LATEST: Final = 1 << 53  #: what a token may say of its end to be believed
 _OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
@@ -101,63 +94,6 @@ class Open(Guard):
         return None
 
 
-@dataclass(slots=True)
-class _Kept(Generic[T]):
-    """An answer, or why there was none, since ``at``."""
-
-    value: T | None
-    error: ApiError | None
-    at: float
-
-
-class _Answers(Generic[T]):
-    """Answers of the cloud for a while; who asks the same at the same time waits for one answer."""
-
-    def __init__(self, most: int, now: Callable[[], float]) -> None:
-        self._most = most
-        self._now = now
-        self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
-        self._asking: dict[Hashable, anyio.Event] = {}
-
-    def last(self, key: Hashable) -> _Kept[T] | None:
-        return self._kept.get(key)
-
-    async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """Raises ApiError."""
-        while True:
-            kept = self._kept.get(key)
-            if kept is not None and self._now() - kept.at < (KEPT_S if kept.error is None else REFUSED_KEPT_S):
-                if kept.error is not None:
-                    raise kept.error
-                assert kept.value is not None
-                return kept.value
-            waiting = self._asking.get(key)
-            if waiting is None:
-                break
-            await waiting.wait()
-        if len(self._asking) >= REVIEWS_AT_ONCE:
-            raise ApiError(429, "TooManyRequests", "too many tokens wait for their review", None, 1)
-        done = self._asking[key] = anyio.Event()
-        try:
-            value = await ask()
-        except ApiError as exc:
-            if exc.code in (401, 403):
-                self._keep(key, _Kept(None, exc, self._now()))
-            raise
-        else:
-            self._keep(key, _Kept(value, None, self._now()))
-            return value
-        finally:
-            del self._asking[key]
-            done.set()
-
-    def _keep(self, key: Hashable, kept: _Kept[T]) -> None:
-        self._kept.pop(key, None)
-        self._kept[key] = kept
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-
-
 class TokenGuard(Guard):
     """Demands a bearer token that the cloud knows, and its leave."""
 
@@ -170,8 +106,8 @@ class TokenGuard(Guard):
         self._audiences = audiences
         self._offline_s = offline_s
         now = ctx.clock.monotonic
-        self._identities: _Answers[Identity] = _Answers(TOKENS, now)
-        self._verdicts: _Answers[Verdict] = _Answers(DECISIONS, now)
+        self._identities: Answers[Identity] = Answers(TOKENS, now, lambda one: True)
+        self._verdicts: Answers[Verdict] = Answers(DECISIONS, now, lambda one: one.allowed)
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         header = request.headers.get("authorization") or ""
@@ -179,7 +115,8 @@ class TokenGuard(Guard):
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_BYTES:
             raise unauthorized()
-        user = await self._user(token)
+        peer = request.peer.address if request.peer is not None else ""
+        user = await self._user(token, peer)
         route = info.route
         name, selector = route.name, ""
         if request.raw_query and info.verb in _OF_COLLECTIONS:
@@ -196,7 +133,7 @@ class TokenGuard(Guard):
             name=name,
             field_selector=selector,
         )
-        await self._decide(token, user, wanted)
+        await self._decide(token, peer, user, wanted)
         return f"Bearer {token}", user
 
     async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:
@@ -214,14 +151,14 @@ class TokenGuard(Guard):
             field_selector=key.fields,
         )
         try:
-            await self._decide(token, await self._user(token), wanted)
+            await self._decide(token, "", await self._user(token, ""), wanted)
         except ApiError as exc:
             return exc if exc.code in (401, 403) else None
         return None
 
     # -- whose token ---------------------------------------------------------------------------------------------
 
-    async def _user(self, token: str) -> Identity:
+    async def _user(self, token: str, peer: str) -> Identity:
         """Raises ApiError."""
         digest = _digest(token)
         if not self._link.connected:
@@ -237,7 +174,7 @@ class TokenGuard(Guard):
 
         if _expiry(token) <= self._ctx.clock.time():
             raise unauthorized("the token has expired")
-        return await self._identities.get(digest, ask)
+        return await self._identities.get(digest, peer, ask)
 
     def _user_offline(self, token: str, digest: bytes) -> Identity:
         kept = self._identities.last(digest)
@@ -249,7 +186,7 @@ class TokenGuard(Guard):
             raise unauthorized("the token has expired")
         return kept.value
 
-    def _was_in_time(self, kept: _Kept[Any] | None) -> bool:
+    def _was_in_time(self, kept: Kept[Any] | None) -> bool:
         """Whether an answer was given so shortly before the link was lost that it holds on."""
         if kept is None or not self._offline_s:
             return False
@@ -257,7 +194,7 @@ class TokenGuard(Guard):
 
     # -- what they may do ----------------------------------------------------------------------------------------
 
-    async def _decide(self, token: str, user: Identity, wanted: Attributes) -> None:
+    async def _decide(self, token: str, peer: str, user: Identity, wanted: Attributes) -> None:
         """Raises ApiError."""
         key = _key(token, wanted)
         if self._link.connected:
@@ -270,7 +207,7 @@ class TokenGuard(Guard):
                     raise unavailable("nobody decides on requests on this node")
                 return await access.decide(user, wanted)
 
-            verdict = await self._verdicts.get(key, ask)
+            verdict = await self._verdicts.get(key, peer, ask)
         else:
             verdict = await self._decide_offline(key, user, wanted)
         if not verdict.allowed:

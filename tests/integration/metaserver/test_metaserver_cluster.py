@@ -16,7 +16,7 @@ from test_metaserver_tokens import Secured, is_serving
 
 from edgesite.cloud.dynamiccontroller.module import DynamicController
 from edgesite.edge.access.module import AccessModule
-from edgesite.edge.metaserver import guard, serving
+from edgesite.edge.metaserver import reviews, serving
 from edgesite.edge.metaserver.module import MetaServer
 from edgesite.kube.resources import CONFIG_MAPS, NODES
 
@@ -30,7 +30,7 @@ def config_map(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("gate", [False, True])
 async def test_programs_work_on_a_cluster(tmp_path: Path, gate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "_ASK_S", 1.0)
-    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(reviews, "KEPT_S", 0.2)
     async with meta_site(tmp_path, gate=gate, single_process=False) as site:
         await _play(site, tmp_path, gate=gate)
 

@@ -19,7 +19,7 @@ from edgesite.client import Client
 from edgesite.controlplane.certificates.module import CertificatesModule
 from edgesite.controlplane.cluster import InformersModule
 from edgesite.edge.access.module import AccessModule
-from edgesite.edge.metaserver import guard, server
+from edgesite.edge.metaserver import guard, reviews, server
 from edgesite.kube.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
@@ -130,7 +130,7 @@ async def test_tokens_are_reviewed_and_each_request_is_decided(tmp_path: Path) -
 
 
 async def test_a_revoked_token_is_refused_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(reviews, "KEPT_S", 0.2)
     async with secured(tmp_path) as it:
         token = await it.token("viewer")
         await it.let_view("viewer")
@@ -145,7 +145,7 @@ async def test_a_revoked_token_is_refused_soon(tmp_path: Path, monkeypatch: pyte
 async def test_who_shares_a_watch_does_not_lose_it_with_anothers_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(reviews, "KEPT_S", 0.2)
     monkeypatch.setattr(server, "BOOKMARK_S", 0.5)
     monkeypatch.setattr(server, "LOOK_S", 0.2)
     async with secured(tmp_path) as it:
@@ -168,7 +168,7 @@ async def test_who_shares_a_watch_does_not_lose_it_with_anothers_token(
 async def test_who_may_read_one_object_lists_and_watches_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "KEPT_S", 0.2)
+    monkeypatch.setattr(reviews, "KEPT_S", 0.2)
     monkeypatch.setattr(server, "BOOKMARK_S", 0.3)
     monkeypatch.setattr(server, "LOOK_S", 0.1)
     looked, look = anyio.Event(), guard.TokenGuard.still_refused

@@ -14,6 +14,7 @@ import pytest
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metamanager.replica import KindKey
 from edgesite.edge.metaserver import guard as guards
+from edgesite.edge.metaserver import reviews
 from edgesite.edge.metaserver.cloudlink import Phase
 from edgesite.edge.metaserver.guard import TokenGuard
 from edgesite.edge.metaserver.scopekey import ScopeKey
@@ -42,6 +43,7 @@ class World:
     lost_at: float = 0.0
     known: set[str] = field(default_factory=set)
     reviews: int = 0
+    gate: anyio.Event | None = None
     decisions: int = 0
     wanted: list[Attributes] = field(default_factory=list)
     here: Verdict | None = None
@@ -69,6 +71,8 @@ class World:
         self.reviews += 1
         await anyio.lowlevel.checkpoint()
         if given not in self.known:
+            if self.gate is not None:
+                await self.gate.wait()
             raise unauthorized()
         return Identity("someone")
 
@@ -85,11 +89,18 @@ class World:
         return TokenGuard(ctx, self, self, audiences=(), offline_s=60 * minutes)  # type: ignore[arg-type]
 
 
-async def code(guard: TokenGuard, given: str | None, method: str = "GET", scheme: str = "Bearer") -> int:
+@dataclass
+class Peer:
+    address: str
+
+
+async def code(
+    guard: TokenGuard, given: str | None, method: str = "GET", scheme: str = "Bearer", peer: str = "127.0.0.1"
+) -> int:
     """200, or the code of the refusal."""
     raw = [] if given is None else [(b"authorization", f"{scheme} {given}".encode())]
     path = "/api/v1/namespaces/default/pods/a"
-    request = Request(None, method, path, Headers(raw), b"", None)  # type: ignore[arg-type]
+    request = Request(None, method, path, Headers(raw), b"", Peer(peer))  # type: ignore[arg-type]
     try:
         await guard.admit(request, request_info(method, parse_path(path), watch=False))
     except ApiError as exc:
@@ -118,7 +129,7 @@ async def test_answers_are_kept_for_a_while_and_asked_for_once() -> None:
             tasks.start_soon(code, guard, token("a"))
     assert (world.reviews, world.decisions) == (1, 1)
     world.known.clear()  # it is revoked
-    world.now += guards.KEPT_S - 1
+    world.now += reviews.KEPT_S - 1
     assert await code(guard, token("a")) == 200
     world.now += 2
     assert await code(guard, token("a")) == 401
@@ -192,7 +203,7 @@ async def test_long_names_are_not_kept() -> None:
     path = "/api/v1/namespaces/default/pods/" + "x" * 30_000
     request = Request(None, "GET", path, Headers(raw), b"", None)  # type: ignore[arg-type]
     await guard.admit(request, request_info("GET", parse_path(path), watch=False))
-    assert all(len(key) == 32 for key in guard._verdicts._kept)  # type: ignore[arg-type]
+    assert all(len(key) == 32 for key in guard._verdicts._good)  # type: ignore[arg-type]
 
 
 async def test_a_token_may_say_anything_of_its_end() -> None:
@@ -202,7 +213,7 @@ async def test_a_token_may_say_anything_of_its_end() -> None:
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "REVIEWS_AT_ONCE", 3)
+    monkeypatch.setattr(reviews, "REVIEWS_OF_PEER", 3)
     world = World()
     guard = world.guard()
     codes = []
@@ -216,4 +227,46 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(set(codes)) == [401, 429]
     for n in range(2000):
         await one(n)
-    assert len(guard._identities._kept) <= guards.TOKENS
+    assert len(guard._identities) <= reviews.REFUSED
+
+
+async def test_a_flood_of_forged_tokens_leaves_others_their_way() -> None:
+    world = World(known={token("known"), token("new"), token("second")}, gate=anyio.Event())
+    guard = world.guard(minutes=10)
+    assert await code(guard, token("known")) == 200
+    world.now += reviews.KEPT_S + 1
+    codes: list[int] = []
+
+    async def forged(n: int, peer: str) -> None:
+        codes.append(await code(guard, token(f"forged {n}"), peer=peer))
+
+    assert world.gate is not None
+    async with anyio.create_task_group() as tasks:
+        for n in range(100):
+            tasks.start_soon(forged, n, "127.0.0.1")
+        await anyio.wait_all_tasks_blocked()
+        assert codes == [429] * (100 - reviews.REVIEWS_OF_PEER)
+        assert await code(guard, token("new"), peer="10.0.0.7") == 200, "another peer has its own share"
+        assert await code(guard, token("known")) == 200, "who was let through before needs none"
+        world.gate.set()
+    assert not guard._identities._strangers
+    assert await code(guard, token("second")) == 200
+
+
+async def test_refusals_push_nothing_out_that_is_needed_offline() -> None:
+    world = World(known={token("a"), token("revoked")})
+    guard = world.guard(minutes=10)
+    for one in ("a", "revoked"):
+        assert await code(guard, token(one)) == 200
+    world.known.remove(token("revoked"))
+    world.now += reviews.KEPT_S + 1
+    assert await code(guard, token("revoked")) == 401
+    for n in range(guards.TOKENS + 100):
+        assert await code(guard, token(f"forged {n}")) == 401
+    for n in range(reviews.REFUSED + 10):
+        await code(guard, token("a"), f"VERB{n}")
+    assert len(guard._identities) <= reviews.REFUSED + 1
+    assert len(guard._verdicts) <= reviews.REFUSED + 2
+    world.lose()
+    assert await code(guard, token("a")) == 200
+    assert await code(guard, token("revoked")) == 503, "its old review is forgotten, though the refusal was pushed out"
