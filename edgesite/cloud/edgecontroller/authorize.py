@@ -69,6 +69,13 @@ class NodeRules:
             return Answer.YES
         return _yes(path.type in ("persistentvolume", "volumeattachment"))  # judged by the object, see `may_have`
 
+    def ended_pod(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """The pod as last seen, if it has ended for good. Shared: not to be changed."""
+        pod = self._objects.pods.get(name, namespace)
+        if pod is None or (uid and pod["metadata"]["uid"] != uid):
+            return None
+        return pod if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded") else None
+
     def _own_pod(self, node: str, namespace: str, name: str) -> Answer:
         pod = self._objects.pods.get(name, namespace)
         bound = (pod.get("spec") or {}).get("nodeName") if pod is not None else None

@@ -93,6 +93,7 @@ _JUDGED_BY_WORK: Final = frozenset(
         ("subjectaccessreview", "query"),
     }
 )
+_NOT_FINAL: Final = frozenset({"Pending", "Running", "Unknown"})
 _RENEWAL_WRITTEN_S: Final = 15.0  #: of our edges' renewals, every 10 s, the API sees every second one
 _RENEWALS_KEPT: Final = 20_000
 _JUDGED_BY_OBJECT: Final = frozenset({"persistentvolume", "volumeattachment"})
@@ -122,6 +123,7 @@ class Upstream:
         self._knows_errors = knows_errors  #: whether a node understands that a query is answered with an error
         self._on_its_way = on_its_way  #: (node, uid): the node may soon hold what it has asked for
         self._monotonic = monotonic
+        self._is_own = is_own
         self._evidence = Evidence(client, is_own, lost, self._remove_pod, log)
         self._renewed: dict[
             str, tuple[float, str]
@@ -289,6 +291,11 @@ class Upstream:
 
     async def _patch_pod(self, path: ResourcePath, message: Message) -> Object:
         patch = pod_patch(_patch(message))
+        if self._is_own(resource.node_of(message.resource)) and patch.get("status", {}).get("phase") in _NOT_FINAL:
+            # An edge that lost its memory of an end has yet to be told: the end is on its way, and it takes that.
+            uid = str(patch["metadata"].get("uid") or "")
+            if (ended := self._rules.ended_pod(path.object_namespace, path.name, uid)) is not None:
+                return dict(ended)
         return await self._client.patch(
             resources.PODS, path.name, patch, path.object_namespace, kind="strategic", subresource="status"
         )

@@ -93,6 +93,11 @@ class Outbox:
             blocked.add(entry.object)
         return None
 
+    def waiting(self, key: str) -> Message | None:
+        """The report on a subject that the cloud has not answered."""
+        entry = self._entries.get(key)
+        return entry.message if entry is not None else None
+
     def finished(self, entry: Entry) -> list[Statement]:
         """The cloud has answered; returns what the disk must forget. A newer report on the subject stays."""
         if self._entries.get(entry.key) is entry:

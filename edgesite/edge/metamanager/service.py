@@ -29,6 +29,8 @@ __all__ = ["MetaService", "key_for", "object_in_answer"]
 
 HUB: Final = "websocket"  #: EdgeHub's name on the bus
 _PATCH_TYPES: Final = {"pod": "podpatch", "node": "nodepatch"}
+_FINAL: Final = frozenset({"Failed", "Succeeded"})
+_ENDING: Final = ("phase", "reason", "message")  #: of a pod's status
 _ASKED_OFTEN: Final = frozenset({"csidriver", "csinode", "runtimeclass", "servicelist"})
 _TOKEN_MOST_S: Final = 24 * 3600.0
 
@@ -96,9 +98,24 @@ class MetaService:
 
     async def list(self, type: str, namespace: str | None = None) -> list[dict[str, Any]]:
         try:
-            return await self._store.list(type, namespace)
+            found = await self._store.list(type, namespace)
         except StoreError as exc:
             raise internal(str(exc)) from exc
+        if type == "pod" and len(self._outbox):
+            for pod in found:
+                self._add_end(pod)
+        return found
+
+    def _add_end(self, pod: dict[str, Any]) -> None:
+        """Let a pod have the final phase that waits to be reported: one that was evicted without a link stays so over a restart."""
+        metadata = pod["metadata"]
+        path = key_for(_PATCH_TYPES["pod"], metadata.get("namespace") or "", metadata["name"])
+        message = self._outbox.waiting(f"{path}/{metadata.get('uid') or ''}")
+        if message is None or not isinstance(message.content, str):
+            return
+        status = json.loads(message.content.encode()).get("status") or {}
+        if status.get("phase") in _FINAL:
+            pod["status"] = {**(pod.get("status") or {}), **{one: status[one] for one in _ENDING if one in status}}
 
     def has_ended(self, uid: str) -> bool:
         return self._store.has_ended(uid)

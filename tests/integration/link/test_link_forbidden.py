@@ -314,3 +314,21 @@ async def acknowledged(edge: RawEdge, operation: str, path: str) -> dict[str, An
         await edge.ack(message)
         if (message["route"]["operation"], message["route"]["resource"]) == (operation, path):
             return message
+
+
+async def test_an_edge_that_has_forgotten_a_pods_end_does_not_undo_it(make_site: SiteMaker) -> None:
+    async with make_site() as site, site.cloud() as client:
+        await furnish(client)
+        async with raw_edge(site, own=True) as edge:
+            uid = (await client.get(PODS, "p1", "default"))["metadata"]["uid"]
+
+            async def phase_after(*said: str) -> str:
+                for phase in said:
+                    patch = json.dumps({"metadata": {"uid": uid}, "status": {"phase": phase}}).decode()
+                    assert await edge.reason("patch", "default/podpatch/p1", patch) == ""
+                return str((await client.get(PODS, "p1", "default"))["status"]["phase"])
+
+            assert await phase_after("Running", "Failed") == "Failed"
+            with anyio.fail_after(10):
+                while await phase_after("Failed", "Running") != "Failed":
+                    continue  # the cloud's cache has yet to see the end

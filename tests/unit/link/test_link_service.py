@@ -219,6 +219,22 @@ async def test_reports_wait_for_a_link_and_only_the_last_state_is_told(tmp_path:
         assert world.cloud.requests[1].content == {"gracePeriodSeconds": 0, "preconditions": {"uid": "u"}}
 
 
+async def test_an_end_that_waits_to_be_told_is_known_after_a_restart(tmp_path: Path) -> None:
+    pods = [
+        {"metadata": {"name": name, "namespace": "default", "uid": uid}}
+        for name, uid in (("web-0", "u"), ("web-1", "v"))
+    ]
+    async with world_at(tmp_path) as world:
+        await world.store.apply(
+            [Arrival(f"default/pod/{one['metadata']['name']}", {"kind": "Pod", **one}) for one in pods]
+        )
+        await world.meta.report_status("pod", "default", "web-0", status("Failed"))
+        await world.meta.report_status("pod", "default", "web-1", {**status("Running"), "metadata": {"uid": "v"}})
+    async with world_at(tmp_path) as world:
+        found = {one["metadata"]["name"]: one.get("status") for one in await world.meta.list("pod")}
+    assert found == {"web-0": {"phase": "Failed"}, "web-1": None}
+
+
 async def test_what_may_pass_is_tried_again_and_what_cannot_is_dropped(tmp_path: Path) -> None:
     async with world_at(tmp_path) as world:
         answers = [
