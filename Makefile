@@ -15,10 +15,11 @@ run: env
 
 # In two processes, a file's tests always in one of them: `make test JOBS=0` runs all in one, and stops in pdb.
 JOBS ?= 2
+# The folder has a short name: sockets below it may have paths of 107 bytes.
 test: dev
 	@.venv/bin/python tests/peers.py
-	@scratch=$$(mktemp -d /tmp/edgesite-test.XXXXXX); \
-	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$scratch/t" $(ARGS); code=$$?; \
+	@scratch=$$(mktemp -d /tmp/es.XXXX); \
+	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$scratch" $(ARGS); code=$$?; \
 	rm -rf "$$scratch"; exit $$code
 
 # Fast tests without I/O.

@@ -141,7 +141,7 @@ def pod_is_ready(kubectl: Kubectl) -> bool:
     return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
 
 
-def test_a_claim_lives_through_the_death_of_either_role(edge: tuple[Cloud, Edge], tmp_path: Path) -> None:
+def test_a_claim_outlives_roles(edge: tuple[Cloud, Edge], tmp_path: Path) -> None:
     cloud, node = edge
     kubectl, state, root = cloud.kubectl(), tmp_path / "driver", node.data / "edge" / "edged"
     assert node.program is not None

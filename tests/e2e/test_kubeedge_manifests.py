@@ -294,7 +294,9 @@ def test_definitions_and_what_they_define(kubectl: Kubectl) -> None:
     assert set(lines(kubectl("apply", "-f", "-", stdin=text)).values()) == {"unchanged"}
     eventually(lambda: kubectl.run("apply", "-f", "-", stdin=CUSTOM).returncode == 0, "custom objects", 20)
     assert set(lines(kubectl("apply", "-f", "-", stdin=CUSTOM)).values()) == {"unchanged"}
-    assert kubectl.json("get", "devices", "thermometer-1")["spec"]["protocol"]["modbus"] == {"slaveID": 1}
+    assert kubectl.json("get", "devices.v1alpha2.devices.kubeedge.io", "thermometer-1")["spec"]["protocol"][
+        "modbus"
+    ] == {"slaveID": 1}
     assert kubectl.json("get", "nodegroups", "hangzhou")["spec"]["nodes"] == ["e1", "e2"]
     assert "accessMode" in kubectl.fails("apply", "-f", "-", stdin=CUSTOM.replace("ReadOnly", "WriteOnly"))
     assert kubectl.json("get", "objectsyncs", "-A")["items"] == []
