@@ -113,7 +113,7 @@ def _watches(apart: WithMetaServer, pid: int, since: str) -> None:
             time.sleep(1)
             before = rig.usage(pid).rss
         one = socket.create_connection(("127.0.0.1", apart.port))
-        one.sendall(f"GET {PATH}?watch=true&resourceVersion={since} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        one.sendall(f"GET {PATH}?watch=true&resourceVersion={since} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         one.recv(4096)
         sockets.append(one)
     time.sleep(2)
@@ -137,9 +137,11 @@ def _watches(apart: WithMetaServer, pid: int, since: str) -> None:
 def _drain(sockets: list[socket.socket], changes: int) -> None:
     for one in sockets:
         one.settimeout(30)
-        seen = 0
+        seen, rest = 0, b""
         while seen < changes:
-            seen += one.recv(1 << 16).count(b"\n\r\n")  # the end of an event's chunk
+            rest += one.recv(1 << 16)
+            *lines, rest = rest.split(b"\n")
+            seen += sum(line.startswith(b'{"type"') for line in lines)
 
 
 def _reads(connection: http.client.HTTPConnection, pid: int, seconds: float) -> None:
