@@ -11,7 +11,7 @@ Source  Kubernetes API concepts (efficient detection of changes, watch bookmarks
 
 from __future__ import annotations
 
-from collections import deque
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +23,8 @@ from edgesite.apiserver.registry import too_large_revision
 from edgesite.kube import errors, json
 from edgesite.kube.encoding import watch_line, with_revision
 from edgesite.kube.errors import ApiError
-from edgesite.net.errors import ClosedByPeer, WouldBlock
 from edgesite.net.http import Frame
+from edgesite.net.outflow import Outflow
 from edgesite.store.errors import Compacted, FutureRevision, StoreError
 from edgesite.store.rows import Event, EventType, Row
 
@@ -44,7 +44,6 @@ __all__ = ["Opener", "WatchWanted", "Watches"]
 
 #: Opens the streamed answer: ``on_close`` is called when the client leaves, ``on_drain`` when there is room again.
 Opener = Callable[[Callable[[], None], Callable[[], None]], "BodyWriter"]
-BACKLOG_FRAMES: Final = 4096  #: of a watcher that reads slowly, before it is cut off
 PIECE_BYTES: Final = 64 * 1024  #: initial events are written in pieces of about this size
 BOOKMARK_S: Final = 60.0
 MIN_TIMEOUT_S: Final = 1800.0  #: a watch without a timeout ends after one to two times this, as kube-apiserver's
@@ -61,71 +60,23 @@ class WatchWanted:
     view: View
 
 
-class Watcher:
+class Watcher(Outflow):
     """One client's watch."""
 
-    __slots__ = ("_backlog", "_held", "_source", "bookmarks", "channel", "deadline", "since", "writer")
+    __slots__ = ("bookmarks", "channel", "deadline", "since")
+
+    MOST_FRAMES = 4096
+    MOST_BYTES = sys.maxsize  #: frames are shared by all who watch
 
     def __init__(self, channel: Channel, since: int, deadline: float, bookmarks: bool) -> None:
+        super().__init__()
         self.channel = channel
         self.since = since  #: events up to this revision are in the initial ones
         self.deadline = deadline
         self.bookmarks = bookmarks
-        self.writer: BodyWriter | None = None
-        self._source: Iterator[bytes] | None = None
-        self._held: bytes | Frame | None = None  # what there was no room for
-        self._backlog: deque[bytes | Frame] = deque()
 
-    def start(self, opener: Opener, initial: Iterator[bytes]) -> None:
-        self._source = initial
-        self.writer = opener(self.leave, self.flush)
-        self.flush()
-
-    def send(self, frame: bytes | Frame) -> None:
-        """Write or keep a frame; a watcher with too much to keep is cut off."""
-        if self._held is None and self._source is None:
-            self._held = frame
-            self.flush()
-        elif len(self._backlog) < BACKLOG_FRAMES:
-            self._backlog.append(frame)
-        else:
-            self.end()
-
-    def flush(self) -> None:
-        """Write what waits, as far as there is room: first what was held back, then initial events, then later ones."""
-        writer = self.writer
-        if writer is None:
-            return
-        try:
-            while self._held is not None or self._next():
-                writer.write_nowait(self._held)  # type: ignore[arg-type]
-                self._held = None
-        except WouldBlock:
-            return
-        except ClosedByPeer:
-            self.leave()
-
-    def _next(self) -> bool:
-        """Take the next piece in hand; False if there is none."""
-        if self._source is not None:
-            self._held = next(self._source, None)
-            if self._held is None:
-                self._source = None
-        if self._held is None and self._backlog:
-            self._held = self._backlog.popleft()
-        return self._held is not None
-
-    def leave(self) -> None:
-        """The client is gone."""
+    def left(self) -> None:
         self.channel.remove(self)
-        self._backlog.clear()
-        self._source = self._held = None
-
-    def end(self) -> None:
-        """End the answer in order."""
-        self.leave()
-        if self.writer is not None:
-            self.writer.close()
 
 
 class Channel:
@@ -163,7 +114,7 @@ class Channel:
             revision = event.row.revision
             for watcher in tuple(self.watchers):
                 if revision > watcher.since:
-                    watcher.send(frame)
+                    watcher.put(frame)
 
     def frame(self, event: Event) -> Frame | None:
         """One event as this channel's watchers see it; None if they do not."""
@@ -228,7 +179,7 @@ class Watches:
         watcher = Watcher(channel, since, self._clock.monotonic() + timeout_s, options.bookmarks)
         channel.watchers[watcher] = None
         try:
-            watcher.start(opener, initial)
+            watcher.begin(opener(watcher.leave, watcher.flush), initial)
         except BaseException:
             watcher.leave()
             raise
@@ -327,7 +278,7 @@ class Watches:
                 # One that has just come may be ahead of what the channel has handed on, and must not be sent back.
                 if watcher.bookmarks and progress >= watcher.since:
                     frame = frame or Frame(channel.bookmark(progress))
-                    watcher.send(frame)
+                    watcher.put(frame)
 
 
 def _refuse(opener: Opener, error: ApiError) -> None:

@@ -15,6 +15,7 @@ State   Reviews and decisions, bounded; tokens are held as digests.
 
 from __future__ import annotations
 
+import abc
 import base64
 import binascii
 import hashlib
@@ -47,7 +48,7 @@ _LATEST: Final = 1 << 53  #: what a token may say of its end to be believed
 _OF_COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
 
 
-class Guard:
+class Guard(abc.ABC):
     """What the front asks. ``is_open``: everybody is let through, so it need not be asked."""
 
     is_open: ClassVar[bool] = False
@@ -56,13 +57,13 @@ class Guard:
         """Whether a request with this Host is meant for this node."""
         return True
 
+    @abc.abstractmethod
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         """Return with which Authorization header the request goes on, and as whom. Raises ApiError."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def still_refused(self, token: str, key: ScopeKey) -> ApiError | None:
         """Why a watch may not go on; None if it may."""
-        raise NotImplementedError
 
 
 class Open(Guard):

@@ -279,7 +279,7 @@ class MetaApi:
         writer = request.open_stream(200, headers, on_close=watcher.leave, on_drain=watcher.flush)
         writer.outlives = True
         watcher.since = watcher.said = revision
-        watcher.start(writer, initial)
+        watcher.begin(writer, initial)
 
     def _ended(self, watcher: Watcher) -> None:
         self._watchers.pop(watcher, None)

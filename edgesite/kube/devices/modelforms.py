@@ -8,6 +8,7 @@ Source  KubeEdge v1.12 and v1.15, the CRDs in build/crds/devices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from edgesite.kube import json
@@ -15,6 +16,7 @@ from edgesite.kube import json
 __all__ = ["TYPES", "spec_to_alpha", "spec_to_beta"]
 
 Object = dict[str, Any]
+_Form = Callable[[Object], Object]
 TYPES: Final = ("int", "string", "double", "float", "boolean", "bytes")  #: of v1alpha2; in v1beta1 in capitals
 _LIMITS: Final = ("minimum", "maximum")
 _TEXTS: Final = ("accessMode", "unit")
@@ -24,19 +26,7 @@ def spec_to_beta(spec: Object, kept: Object) -> tuple[Object, Object]:
     """Return the spec in v1beta1's form, and what would not come back from it."""
     made = {name: value for name, value in spec.items() if name != "properties"}
     made.update(_dict(kept.get("spec")))
-    was, lost = _dict(kept.get("properties")), {}
-    properties = []
-    for one in _list(spec.get("properties")):
-        if not isinstance(one, dict):
-            continue
-        name = str(one.get("name") or "")
-        whole = was.get(name)
-        if isinstance(whole, dict) and property_to_alpha(whole) == one:
-            properties.append(whole)
-            continue
-        properties.append(property_to_beta(one))
-        if property_to_alpha(properties[-1]) != one:
-            lost[name] = one
+    properties, lost = _converted(spec, kept, property_to_beta, property_to_alpha)
     if properties:
         made["properties"] = properties
     return made, ({"properties": lost} if lost else {})
@@ -46,19 +36,7 @@ def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
     """Return the spec in v1alpha2's form, and what would not come back from it."""
     made = {name: value for name, value in spec.items() if name == "protocol"}
     rest = {name: value for name, value in spec.items() if name not in ("protocol", "properties")}
-    was, changed = _dict(kept.get("properties")), {}
-    properties = []
-    for one in _list(spec.get("properties")):
-        if not isinstance(one, dict):
-            continue
-        name = str(one.get("name") or "")
-        whole = was.get(name)
-        if isinstance(whole, dict) and property_to_beta(whole) == one:
-            properties.append(whole)
-            continue
-        properties.append(property_to_alpha(one))
-        if property_to_beta(properties[-1]) != one:
-            changed[name] = one
+    properties, changed = _converted(spec, kept, property_to_alpha, property_to_beta)
     if properties:
         made["properties"] = properties
     lost: Object = {}
@@ -67,6 +45,24 @@ def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
     if rest:
         lost["spec"] = rest
     return made, lost
+
+
+def _converted(spec: Object, kept: Object, to: _Form, back: _Form) -> tuple[list[Object], Object]:
+    """Return the properties in the other form, and by name those that would not come back from it."""
+    was, lost = _dict(kept.get("properties")), {}
+    properties = []
+    for one in _list(spec.get("properties")):
+        if not isinstance(one, dict):
+            continue
+        name = str(one.get("name") or "")
+        whole = was.get(name)
+        if isinstance(whole, dict) and back(whole) == one:
+            properties.append(whole)
+            continue
+        properties.append(to(one))
+        if back(properties[-1]) != one:
+            lost[name] = one
+    return properties, lost
 
 
 def property_to_beta(one: Object) -> Object:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from edgesite.apiserver import watch
 from edgesite.apiserver.watch import Watcher
 from edgesite.net.errors import ClosedByPeer, WouldBlock
 from edgesite.net.http import Frame
@@ -44,43 +42,39 @@ class Writer:
 def begun(writer: Writer, *initial: bytes) -> tuple[Watcher, Channel]:
     channel = Channel()
     watcher = Watcher(channel, 0, 0.0, False)  # type: ignore[arg-type]
-
-    def opener(on_close: Callable[[], None], on_drain: Callable[[], None]) -> Any:
-        return writer
-
-    watcher.start(opener, iter(initial))
+    watcher.begin(writer, iter(initial))  # type: ignore[arg-type]
     return watcher, channel
 
 
 def test_order_is_kept_when_the_reader_is_slow() -> None:
     writer = Writer(room=1)
     watcher, _ = begun(writer, b"a", b"b")
-    watcher.send(Frame(b"c"))
+    watcher.put(Frame(b"c"))
     assert writer.got == [b"a"]
     for room in (1, 0, 1, 1):
         writer.room = room
         watcher.flush()
     writer.room = 5
-    watcher.send(Frame(b"d"))
+    watcher.put(Frame(b"d"))
     assert writer.got == [b"a", b"b", b"c", b"d"]
 
 
 def test_events_during_the_initial_ones_come_after_them() -> None:
     writer = Writer(room=0)
     watcher, _ = begun(writer, b"a", b"b", b"c")
-    watcher.send(Frame(b"d"))
-    watcher.send(Frame(b"e"))
+    watcher.put(Frame(b"d"))
+    watcher.put(Frame(b"e"))
     writer.room = 10
     watcher.flush()
     assert writer.got == [b"a", b"b", b"c", b"d", b"e"]
 
 
 def test_a_reader_too_far_behind_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BACKLOG_FRAMES", 3)
+    monkeypatch.setattr(Watcher, "MOST_FRAMES", 3)
     writer = Writer(room=0)
     watcher, channel = begun(writer)
     for number in range(10):
-        watcher.send(Frame(b"%d" % number))
+        watcher.put(Frame(b"%d" % number))
     assert writer.closed
     assert channel.left
 
@@ -89,5 +83,5 @@ def test_a_reader_that_left_is_forgotten() -> None:
     writer = Writer()
     watcher, channel = begun(writer)
     writer.gone = True
-    watcher.send(Frame(b"a"))
+    watcher.put(Frame(b"a"))
     assert channel.left == [watcher]
