@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from edgesite.edge.edged.adoption import ANNOTATION_SPEC, container_hash
+from edgesite.edge.edged.imagenames import InvalidImageName, normalized
 from edgesite.edge.edged.lifecycle import has_ended, is_over
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.resources import qos_class
@@ -259,9 +261,16 @@ def _told(state: PodState, name: str) -> Mapping[str, Any] | None:
 
 
 def _image_name(container: Mapping[str, Any], latest: ContainerStatus | None) -> str:
+    """The name that the pod's spec has for the image. A runtime tells any of those that its image has."""
+    wanted = str(container.get("image", ""))
     if latest is None or not latest.image or latest.image.startswith("sha256:"):
-        return str(container.get("image", ""))
-    return latest.image
+        return wanted
+    if latest.image == wanted or latest.annotations.get(ANNOTATION_SPEC) != container_hash(container):
+        return latest.image  # the latter: made from another spec than the present one, or by another kubelet
+    try:
+        return normalized(wanted)
+    except InvalidImageName:
+        return latest.image
 
 
 def _waiting(state: PodState, name: str, init: bool) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgesite.edge.edged.adoption import ANNOTATION_SPEC, container_annotations
 from edgesite.edge.edged.pod import Pod
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus, SandboxInfo, SandboxState
 from edgesite.edge.edged.state import PodState, Rejection, Seen, Waiting
@@ -72,6 +73,28 @@ def test_running_and_ready() -> None:
     assert main["state"] == {"running": {"startedAt": "2027-01-15T07:59:00Z"}}
     assert main["containerID"] == "containerd://main-0"
     assert (main["ready"], main["started"], main["imageID"]) == (True, True, "docker.io/library/app@sha256:1")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "annotations", "told", "shown"),
+    [
+        ("app:1", True, "docker.io/library/app:1", "docker.io/library/app:1"),
+        ("app:1", True, "docker.io/library/app:same-image", "docker.io/library/app:1"),
+        ("app@sha256:" + 64 * "a", True, "docker.io/library/app:1", "docker.io/library/app@sha256:" + 64 * "a"),
+        ("app:1", True, "sha256:" + 64 * "a", "app:1"),
+        ("host", True, "host", "host"),
+        ("app:2", False, "docker.io/library/app:1", "docker.io/library/app:1"),
+    ],
+)
+def test_an_image_is_named_as_the_spec_names_it(wanted: str, annotations: bool, told: str, shown: str) -> None:
+    """A runtime tells the first of the names that an image has. What an older spec made is named as the runtime does."""
+    pod = a_pod()
+    (main,) = pod.containers
+    main["image"] = wanted
+    marks = container_annotations(pod, main) if annotations else {ANNOTATION_SPEC: "0"}
+    state = state_of(pod, ran("main", ContainerState.RUNNING, image=told, annotations=marks))
+    (status,) = status_of(state)["containerStatuses"]
+    assert status["image"] == shown
 
 
 def test_nothing_made_yet() -> None:
