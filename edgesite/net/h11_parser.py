@@ -9,6 +9,7 @@ Source  RFC 9112; the behaviour of httptools 0.9.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import h11
@@ -17,6 +18,8 @@ __all__ = ["ParserError", "ParserUpgrade", "RequestParser", "ResponseParser"]
 
 #: Our own limits are lower; h11 must not be the one to speak.
 _MOST_BYTES: Final = 4 * 1024 * 1024
+#: h11 takes both, as it may; they are what request smuggling is made of.
+_BARE_LF_OR_FOLD: Final = re.compile(rb"(?<!\r)\n|\n[ \t]").search
 _ASKED: Final = h11.Request(
     method="GET", target="/", headers=[("Host", "peer"), ("Connection", "upgrade"), ("Upgrade", "websocket")]
 )
@@ -38,6 +41,7 @@ class _Parser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._version = b"1.1"
         self._upgrade = False
+        self._head_bytes: bytearray | None = bytearray()  # of a request, until its head is complete
 
     def _make(self) -> h11.Connection:
         raise NotImplementedError
@@ -46,12 +50,17 @@ class _Parser:
         """Parse, calling back. Raises ParserError, ParserUpgrade."""
         useful = data if self._begun else data.lstrip(b"\r\n")  # blank lines before a request: RFC 9112 section 2.2
         if useful:
-            self._connection.receive_data(useful)
+            self._receive(useful)
         try:
             while self._step(data):
                 pass
         except h11.RemoteProtocolError as exc:
             raise ParserError(str(exc)) from None
+
+    def _receive(self, data: bytes) -> None:
+        if self._head_bytes is not None:
+            self._head_bytes += data
+        self._connection.receive_data(data)
 
     def _step(self, data: bytes) -> bool:
         waiting = self._connection.trailing_data[0]
@@ -76,6 +85,7 @@ class _Parser:
         return True
 
     def _head(self, event: Any) -> None:
+        self._look_at_lines()
         self._headers = list(event.headers)
         self._version = bytes(event.http_version)
         self._note(event)
@@ -85,14 +95,18 @@ class _Parser:
             self._on.on_header(bytes(name), bytes(value))
         self._on.on_headers_complete()
 
+    def _look_at_lines(self) -> None:
+        """Raises ParserError."""
+
     def _note(self, event: Any) -> None:
         raise NotImplementedError
 
     def _end(self, *, keep_rest: bool = True) -> None:
         rest = self._connection.trailing_data[0]
         self._connection = self._make()
+        self._head_bytes = bytearray()
         if keep_rest and (rest := rest.lstrip(b"\r\n")):
-            self._connection.receive_data(rest)
+            self._receive(rest)
         self._begun = False
         self._on.on_message_complete()
 
@@ -115,6 +129,11 @@ class RequestParser(_Parser):
     def _make(self) -> h11.Connection:
         return h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
 
+    def _look_at_lines(self) -> None:
+        received, self._head_bytes = self._head_bytes or b"", None
+        if _BARE_LF_OR_FOLD(received, 0, len(received) - len(self._connection.trailing_data[0])):
+            raise ParserError("a line of the head ends without CR, or is folded")
+
     def _note(self, event: Any) -> None:
         self._method = bytes(event.method)
         offered = self._has_token(b"connection", b"upgrade") and any(name == b"upgrade" for name, _ in self._headers)
@@ -126,6 +145,9 @@ class RequestParser(_Parser):
 
 class ResponseParser(_Parser):
     """Parses what a client receives."""
+
+    def _look_at_lines(self) -> None:
+        self._head_bytes = None
 
     def _make(self) -> h11.Connection:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_BYTES)

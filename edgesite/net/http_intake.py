@@ -12,6 +12,7 @@ import asyncio
 from typing import Final
 
 from edgesite.net.headers import Headers
+from edgesite.net.http_head import fault, host_of_target
 from edgesite.net.http_messages import Limits, PeerInfo, Request
 from edgesite.net.http_parser import ParserError, ParserUpgrade, RequestParser
 
@@ -114,7 +115,7 @@ class Intake(asyncio.Protocol):
                 self._take_tail(data[exc.args[0] :])
         except ParserError as exc:
             self._refuse(400, f"malformed HTTP request: {exc}")
-        if self._in_message:
+        if self._in_message and not self._leaving:
             self._wait_for_rest(len(data) if began_before else 0)
 
     def _wait_for_rest(self, size: int) -> None:
@@ -185,6 +186,9 @@ class Intake(asyncio.Protocol):
         self._size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer, which may not speak for the request: RFC 9110 section 6.5.1
+            self._count_body(len(name) + len(value) + 4)
+            return
         self._headers.append((name, value))
         self._size += len(name) + len(value) + 4
         if self._size > self.limits.header_bytes:
@@ -193,9 +197,24 @@ class Intake(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._size = 0
-        assert self._parser is not None
-        if self._parser.should_upgrade() and not self._leaving:
+        if self._leaving:
+            return
+        parser = self._parser
+        assert parser is not None
+        if self._url[:1] != b"/":
+            self._put_host_of_target()
+        asks = parser.should_upgrade()
+        if asks:
             self._on_upgrade_offer()
+        found = fault(parser.get_http_version(), self._headers, upgrades=asks and not self._ignored_upgrade)
+        if found is not None:
+            self._refuse(*found)
+
+    def _put_host_of_target(self) -> None:
+        """A target in absolute form names the host, whatever Host says: RFC 9112 section 3.2.2."""
+        host = host_of_target(self._url)
+        if host is not None and sum(name.lower() == b"host" for name, _ in self._headers) < 2:
+            self._headers = [one for one in self._headers if one[0].lower() != b"host"] + [(b"host", host)]
 
     def _on_upgrade_offer(self) -> None:
         assert self._parser is not None
@@ -206,11 +225,16 @@ class Intake(asyncio.Protocol):
         self._ignored_upgrade = (offered or "").strip().lower() not in _UPGRADES
 
     def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self.limits.body_bytes:
-            self._refuse(413, f"request body larger than {self.limits.body_bytes} bytes")
-        else:
+        if self._count_body(len(data)):
             self._body.append(data)
+
+    def _count_body(self, size: int) -> bool:
+        """Whether there is room for so many bytes; refuses what is too long."""
+        self._size += size
+        if self._size <= self.limits.body_bytes:
+            return True
+        self._refuse(413, f"request body larger than {self.limits.body_bytes} bytes")
+        return False
 
     def on_message_complete(self) -> None:
         self._in_message = False

@@ -169,7 +169,7 @@ async def test_bytes_that_are_not_tls_are_cut_and_others_go_on() -> None:
     async with site() as made:
         host, _, port = made.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 10)
         assert len(await reader.read()) < 100  # an alert at most
         writer.close()
         near = await connect(made)
@@ -240,7 +240,7 @@ async def test_strangers_that_stay_after_a_refusal_hold_few_places() -> None:
         writers = []
         for _ in range(12):
             _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             writers.append(writer)
         most = 0
         while made.listener.failed < 12:
