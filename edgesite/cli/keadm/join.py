@@ -7,7 +7,7 @@ has, a node that is not Ready yet (no CNI plugin, say) stays: that is said, and 
 The token is used for the certificate and not kept in a file: who reads edgecore.yaml later joins nobody with it.
 
 Errors  KeadmError, OSError.
-Source  KubeEdge v1.12.7, keadm/cmd/keadm/app/cmd/join*.go; v1.16 (--hub-protocol), v1.18 (--set).
+Source  KubeEdge v1.12.7, keadm/cmd/keadm/app/cmd/join*.go; v1.16 (--hub-protocol), v1.18 (--set), v1.20 (--pre-run, --post-run).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgesite.cli.keadm import files
+from edgesite.cli.keadm import files, scripts
 from edgesite.cli.keadm.changes import changing, recover
 from edgesite.cli.keadm.cloudlink import get_certificate, look_at_cloud, parse_token
 from edgesite.cli.keadm.containers import SOCKETS, find_runtime
@@ -84,6 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-systemd", action="store_true", help="start nothing; print what to run")
     add_bool(parser, "-d", "--dry-run", default=False, help="check, and say what would be done")
+    scripts.add_scripts(parser)
     none = "nothing is downloaded: the programs are on this host"
     add_unused(
         parser,
@@ -91,8 +92,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
             ("--kubeedge-version", none),
             ("--image-repository", none),
             ("--tarballpath", none),
-            ("--pre-run", "no scripts are run"),
-            ("--post-run", "no scripts are run"),
             ("--certPath", "certificates are in /etc/kubeedge/certs"),
             ("--cni-plugin-path", "settings of CNI are the runtime's"),
         ],
@@ -100,6 +99,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, tools: Tools) -> None:
+    """Raises KeadmError, OSError."""
+    _check_flags(arguments)
+    scripts.before(arguments, tools)  # it may install a container runtime
+    _join(arguments, tools)
+    scripts.after(arguments, tools)
+
+
+def _join(arguments: argparse.Namespace, tools: Tools) -> None:
     """Raises KeadmError, OSError."""
     wishes, token = _wishes(arguments, tools)
     _check(arguments, tools, wishes, token)
@@ -139,7 +146,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
         )
 
 
-def _wishes(arguments: argparse.Namespace, tools: Tools) -> tuple[EdgeWishes, Token]:
+def _check_flags(arguments: argparse.Namespace) -> None:
     """Raises KeadmError."""
     if not arguments.cloudcore_ipport:
         raise KeadmError('required flag(s) "cloudcore-ipport" not set')
@@ -149,6 +156,10 @@ def _wishes(arguments: argparse.Namespace, tools: Tools) -> tuple[EdgeWishes, To
         raise KeadmError(f"unsupport CRI runtime: {arguments.runtimetype}")
     if arguments.hub_protocol not in ("websocket", "quic"):
         raise KeadmError(f"--hub-protocol: {arguments.hub_protocol!r} is neither websocket nor quic")
+
+
+def _wishes(arguments: argparse.Namespace, tools: Tools) -> tuple[EdgeWishes, Token]:
+    """Raises KeadmError."""
     node = arguments.edgenode_name or host_name()
     if problems := dns1123_subdomain_problems(node):
         raise KeadmError(f"--edgenode-name {node}: {problems[0]}")

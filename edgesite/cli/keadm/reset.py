@@ -4,7 +4,7 @@ Stops and disables the unit, ends what it runs, removes state and certificates. 
 The Node object and a cluster's namespace are the cluster's: the namespace is deleted as KubeEdge does it, the Node stays.
 
 Errors  KeadmError. Steps after the unit has been stopped are tried all; what fails is said.
-Source  KubeEdge v1.12.7, keadm/cmd/keadm/app/cmd/reset.go (flags, messages, folders).
+Source  KubeEdge v1.12.7, keadm/cmd/keadm/app/cmd/reset.go (flags, messages, folders); v1.20 (--pre-run, --post-run).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgesite.cli.keadm import containers, files
+from edgesite.cli.keadm import containers, files, scripts
 from edgesite.cli.keadm.apiaccess import NAMESPACE, ask, own_kubeconfigs
 from edgesite.cli.keadm.failure import KeadmError
 from edgesite.cli.keadm.journal import Journal
@@ -53,14 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-p", "--remote-runtime-endpoint", metavar="unix:///…", default="", help="socket of the container runtime"
     )
     add_bool(parser, "-d", "--dry-run", default=False, help="say what would be done")
-    add_unused(
-        parser,
-        [
-            ("-r --runtimetype", "the runtime is found by its socket"),
-            ("--pre-run", "no scripts are run"),
-            ("--post-run", "no scripts are run"),
-        ],
-    )
+    scripts.add_scripts(parser)
+    add_unused(parser, [("-r --runtimetype", "the runtime is found by its socket")])
 
 
 def run(arguments: argparse.Namespace, tools: Tools) -> None:
@@ -75,6 +69,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
         return
     if not arguments.force and not progress.dry_run:
         _confirm("cloudcore" in found and bool(own_kubeconfigs(tools.host)))
+    scripts.before(arguments, tools)
     if not progress.dry_run:
         Journal(tools.host, tools.systemd).undo(progress.warn)
     if "cloudcore" in found:
@@ -82,6 +77,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
     if "edgecore" in found:
         _reset_edge(arguments, tools)
     _clean(tools, found, alone=found == here)
+    scripts.after(arguments, tools)
 
 
 def _is_here(tools: Tools, unit: str) -> bool:
