@@ -15,9 +15,11 @@ Source  RFC 8017 (PKCS #1: key structures, RSASSA-PKCS1-v1_5, EMSA-PKCS1-v1_5), 
 from __future__ import annotations
 
 import base64
+import binascii
 import functools
 import hashlib
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -65,6 +67,16 @@ class PublicKey:
             return cls._checked(*(_number(one) for one in parts[:2]))
         except (IndexError, TypeError) as exc:
             raise InvalidKey("not an RSA public key") from exc
+
+    @classmethod
+    def of_jwk(cls, jwk: Mapping[str, Any]) -> Self:
+        """Read a JSON Web Key. Raises InvalidKey."""
+        try:
+            if jwk["kty"] != "RSA":
+                raise InvalidKey("not an RSA key")
+            return cls._checked(*(int.from_bytes(_from_base64url(jwk[one]), "big") for one in ("n", "e")))
+        except (KeyError, TypeError, AttributeError, binascii.Error, UnicodeEncodeError) as exc:
+            raise InvalidKey("not a JSON Web Key of RSA") from exc
 
     @classmethod
     def _of_private(cls, der: bytes) -> Self:
@@ -238,3 +250,9 @@ def _encoded(tag: int, contents: bytes) -> bytes:
 
 def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _from_base64url(text: str) -> bytes:
+    """Raises binascii.Error, UnicodeEncodeError, AttributeError for what is no text."""
+    data = text.encode("ascii")
+    return base64.b64decode(data + b"=" * (-len(data) % 4), b"-_", validate=True)

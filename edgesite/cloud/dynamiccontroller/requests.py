@@ -4,6 +4,7 @@
     requireAuthorization         without a token the request is anonymous
     impersonateNodes             the node, with what the API lets nodes do
     else                         the controller, as KubeEdge has it
+    keys of the issuer           the controller: they are public, and by them edges tell forged tokens
 
 Of a write it is remembered what became of it, so that the edge may ask again after a lost link; one that comes too late for its asker is
 not begun.
@@ -48,6 +49,7 @@ BODY_BYTES: Final = 3 * 1024 * 1024  #: as API servers take
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = _READS | {"POST", "PUT", "PATCH", "DELETE"}
 _CONNECTING: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+_ISSUER_KEYS: Final = "/openid/v1/jwks"
 #: What a request may tell the API: how it wants the answer, what it sends, who wrote it and with whose rights.
 _HEADERS_UP: Final = frozenset(
     {"accept", "accept-encoding", "authorization", "content-type", "if-none-match", "user-agent"}
@@ -191,16 +193,16 @@ class Requests:
         headers = {name: value for name, value in request.headers.items() if name in _HEADERS_UP}
         if request.body:
             headers.setdefault("content-type", "application/json")
-        as_caller = self._as_caller(headers)
+        as_caller = self._as_caller(request.target, headers)
         transport = self._callers if as_caller else self._client.transport
-        if self._impersonate_nodes and not as_caller:
+        if self._impersonate_nodes and not as_caller and request.target != _ISSUER_KEYS:
             headers |= _as_node(node)
         status, answered, body = await transport.request(request.method, request.target, headers, request.body)
         kept = {name: value for name, value in answered.items() if name in _HEADERS_DOWN}
         return ApiAnswer(status, kept, body, self.clock())
 
-    def _as_caller(self, headers: Mapping[str, str]) -> bool:
-        return self._require_token or "authorization" in headers
+    def _as_caller(self, target: str, headers: Mapping[str, str]) -> bool:
+        return "authorization" in headers or (self._require_token and target != _ISSUER_KEYS)
 
     def _refused(self, error: ApiError) -> ApiAnswer:
         headers = {"content-type": "application/json"}

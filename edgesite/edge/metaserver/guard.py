@@ -3,6 +3,9 @@
 Each token is reviewed (TokenReview) and each kind of request decided (SubjectAccessReview) through the cloud; answers are kept for a while (`reviews`), so that is how
 long a token works on after its pod was deleted. Nobody is anonymous, and client certificates prove nothing here.
 
+A token with a forged signature of the cluster's issuer is refused without a review (`issuer`), and one with a good signature has its place beside whatever
+others ask for: no flood keeps it out.
+
 KubeEdge's cloud reviews no tokens for us: it is asked with the token whether its bearer may (SelfSubjectAccessReview).
 
 Without a link requests are refused, unless ``offlineTokenMinutes`` is set: then a token that was reviewed at most that long before the link was lost, and has not
@@ -25,7 +28,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metaserver.cloudlink import Phase
 from edgesite.edge.metaserver.hosts import Hosts
-from edgesite.edge.metaserver.reviews import Answers, Kept
+from edgesite.edge.metaserver.issuer import Standing
+from edgesite.edge.metaserver.reviews import Answers, Kept, places
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized, unavailable
@@ -37,7 +41,9 @@ from edgesite.net.http import Request
 if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metaserver.cloudlink import CloudLink
+    from edgesite.edge.metaserver.issuer import IssuerKeys
     from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
+    from edgesite.edge.metaserver.places import Places
 
 __all__ = ["Guard", "Open", "TokenGuard"]
 
@@ -99,16 +105,25 @@ class TokenGuard(Guard):
     """Demands a bearer token that the cloud knows, and its leave."""
 
     def __init__(
-        self, ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, *, audiences: tuple[str, ...], offline_s: float
+        self,
+        ctx: Context,
+        link: CloudLink,
+        kubeedge: KubeEdgeCloud,
+        issuer: IssuerKeys,
+        *,
+        audiences: tuple[str, ...],
+        offline_s: float,
     ) -> None:
         self._ctx = ctx
         self._link = link
         self._kubeedge = kubeedge
+        self._issuer = issuer
         self._audiences = audiences
         self._offline_s = offline_s
         now = ctx.clock.monotonic
         self._identities: Answers[Identity] = Answers(TOKENS, now, lambda one: True)
         self._verdicts: Answers[Verdict] = Answers(DECISIONS, now, lambda one: one.allowed)
+        self._strangers, self._signed, self._deciding = places(), places(), places()
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         header = request.headers.get("authorization") or ""
@@ -175,7 +190,14 @@ class TokenGuard(Guard):
 
         if _expiry(token) <= self._ctx.clock.time():
             raise unauthorized("the token has expired")
-        return await self._identities.get(digest, peer, ask)
+        return await self._identities.get(digest, lambda: self._place(token, peer), ask)
+
+    def _place(self, token: str, peer: str) -> tuple[Places, str]:
+        """Where a token that is not known waits for its review. Raises ApiError (401)."""
+        standing = self._issuer.standing(token)
+        if standing is Standing.FORGED:
+            raise unauthorized()
+        return (self._signed, _subject(token)) if standing is Standing.SIGNED else (self._strangers, peer)
 
     def _user_offline(self, token: str, digest: bytes) -> Identity:
         kept = self._identities.last(digest)
@@ -208,7 +230,10 @@ class TokenGuard(Guard):
                     raise unavailable("nobody decides on requests on this node")
                 return await access.decide(user, wanted)
 
-            verdict = await self._verdicts.get(key, peer, ask)
+            # KubeEdge's cloud has reviewed nobody: by their own word anybody may be who they like.
+            is_known = self._link.phase is not Phase.KUBEEDGE
+            place = (self._deciding, user.name) if is_known else (self._strangers, peer)
+            verdict = await self._verdicts.get(key, lambda: place, ask)
         else:
             verdict = await self._decide_offline(key, user, wanted)
         if not verdict.allowed:

@@ -23,6 +23,7 @@ from edgesite.edge.metaserver.cloudlink import CloudLink, Phase
 from edgesite.edge.metaserver.documents import Documents
 from edgesite.edge.metaserver.guard import Guard, Open, TokenGuard
 from edgesite.edge.metaserver.hosts import Hosts
+from edgesite.edge.metaserver.issuer import IssuerKeys
 from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
 from edgesite.edge.metaserver.listeners import plain, serve
 from edgesite.edge.metaserver.memory import Memory
@@ -89,7 +90,8 @@ class MetaServer:
         documents = Documents(ctx, replica, link, upstream, rows)
         async with anyio.create_task_group() as tasks:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
-            guard = _guard(ctx, link, kubeedge, secure=secure)
+            issuer = IssuerKeys(ctx, link, upstream) if secure else None
+            guard = _guard(ctx, link, kubeedge, issuer)
             api = MetaApi(
                 ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, printers, memory, extensions
             )
@@ -113,6 +115,8 @@ class MetaServer:
                 tasks.start_soon(memory.run)
                 tasks.start_soon(_keep_documents, ctx, link, documents)
                 tasks.start_soon(_while_provided, ctx, replica)
+                if issuer is not None:
+                    tasks.start_soon(issuer.run)
                 await anyio.sleep_forever()
 
 
@@ -123,12 +127,12 @@ class _Metrics:
         self.scopes = Gauge(f"{name}_scopes", "What is followed at the cloud for them", registry=registry)
 
 
-def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, *, secure: bool) -> Guard:
-    if not secure:
+def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, issuer: IssuerKeys | None) -> Guard:
+    if issuer is None:
         return Open(Hosts(_names(ctx)))
     audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
     offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
-    return TokenGuard(ctx, link, kubeedge, audiences=audiences, offline_s=offline_s)
+    return TokenGuard(ctx, link, kubeedge, issuer, audiences=audiences, offline_s=offline_s)
 
 
 def _names(ctx: Context) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What the cloud said of tokens and requests, kept for a while; and how many may wait for its answer at once.
 
-Anybody can make up tokens. So refusals are kept apart from answers that let somebody through, each peer has a share of the reviews under way, and who was
-let through before needs no share.
+Anybody can make up tokens. So refusals are kept apart from answers that let somebody through, reviews of what is not known here take places, of which each
+peer has a share (`places`), and who was let through before needs none.
 
 Units   Seconds of the monotonic clock.
 Errors  ApiError: those of who is asked; 429 when too many wait.
@@ -10,16 +10,18 @@ State   Answers, bounded.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import anyio
 
+from edgesite.edge.metaserver.places import Places
 from edgesite.kube.errors import ApiError
 
-__all__ = ["Answers", "Kept"]
+__all__ = ["Answers", "Kept", "places"]
 
 T = TypeVar("T")
 KEPT_S: Final = 10.0
@@ -27,6 +29,10 @@ REFUSED_KEPT_S: Final = 5.0
 REFUSED: Final = 256
 REVIEWS_AT_ONCE: Final = 64
 REVIEWS_OF_PEER: Final = 16
+WAITING: Final = 64  #: reviews that wait for a place
+WAIT_S: Final = 5.0
+#: Gives the places that a question needs, and of whose share they are; may refuse by raising ApiError.
+Chosen = Callable[[], tuple[Places, str]]
 
 
 @dataclass(slots=True)
@@ -36,6 +42,11 @@ class Kept(Generic[T]):
     value: T | None
     error: ApiError | None
     at: float
+
+
+def places() -> Places:
+    """For one kind of who asks."""
+    return Places(REVIEWS_AT_ONCE, REVIEWS_OF_PEER, WAITING, WAIT_S)
 
 
 class Answers(Generic[T]):
@@ -51,7 +62,6 @@ class Answers(Generic[T]):
         self._good: OrderedDict[Hashable, Kept[T]] = OrderedDict()
         self._refused: OrderedDict[Hashable, Kept[T]] = OrderedDict()
         self._asking: dict[Hashable, anyio.Event] = {}
-        self._strangers: Counter[str] = Counter()  #: reviews under way of what was not let through before, by peer
 
     def __len__(self) -> int:
         return len(self._good) + len(self._refused)
@@ -60,8 +70,8 @@ class Answers(Generic[T]):
         """Return the newest answer, however old; None if there is none any more."""
         return self._good.get(key) or self._refused.get(key)
 
-    async def get(self, key: Hashable, peer: str, ask: Callable[[], Awaitable[T]]) -> T:
-        """Raises ApiError."""
+    async def get(self, key: Hashable, choose: Chosen, ask: Callable[[], Awaitable[T]]) -> T:
+        """``choose`` is called for what was not let through before: the places, and of whose share. Raises ApiError."""
         while True:
             kept = self.last(key)
             if kept is not None and self._now() - kept.at < (KEPT_S if kept.error is None else REFUSED_KEPT_S):
@@ -73,23 +83,15 @@ class Answers(Generic[T]):
             if waiting is None:
                 break
             await waiting.wait()
-        if key in self._good:
-            return await self._ask(key, ask)
-        if self._strangers.total() >= REVIEWS_AT_ONCE or self._strangers[peer] >= REVIEWS_OF_PEER:
-            raise ApiError(429, "TooManyRequests", "too many tokens wait for their review", None, 1)
-        self._strangers[peer] += 1
-        try:
-            return await self._ask(key, ask)
-        finally:
-            self._strangers[peer] -= 1
-            if not self._strangers[peer]:
-                del self._strangers[peer]
+        chosen = None if key in self._good else choose()
+        return await self._ask(key, chosen, ask)
 
-    async def _ask(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, key: Hashable, chosen: tuple[Places, str] | None, ask: Callable[[], Awaitable[T]]) -> T:
         """Raises ApiError."""
         done = self._asking[key] = anyio.Event()
         try:
-            value = await ask()
+            async with chosen[0].one(chosen[1]) if chosen is not None else nullcontext():
+                value = await ask()
         except ApiError as exc:
             if exc.code in (401, 403):
                 self._keep(key, Kept(None, exc, self._now()), lets_through=False)

@@ -13,13 +13,14 @@ import pytest
 from metaserver_site import OBJECTS, MetaSite, Program, connected, meta_site
 
 # isort: split
-from link_site import node_object
+from link_site import DEADLINE_S, node_object
 
 from edgesite.client import Client
 from edgesite.controlplane.certificates.module import CertificatesModule
 from edgesite.controlplane.cluster import InformersModule
-from edgesite.edge.access.module import AccessModule
+from edgesite.edge.access.module import AccessModule, _Access
 from edgesite.edge.metaserver import guard, reviews, server
+from edgesite.edge.metaserver.issuer import IssuerKeys
 from edgesite.kube.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
@@ -208,3 +209,45 @@ async def test_who_may_read_one_object_lists_and_watches_it_alone(
                 await looked.wait()
             await it.client.patch(CONFIG_MAPS, "mine", {"data": {"k": "w"}}, "default")
             assert (await lines.seen())[:2] == ("MODIFIED", "mine")
+
+
+async def test_a_flood_of_forged_tokens_keeps_no_new_honest_one_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them from one address, and the cloud slow: what the issuer has not signed never comes to it."""
+    reviewed: list[str] = []
+    review, fetch, fetched = _Access.review, IssuerKeys._fetch, anyio.Event()
+
+    async def slow(self: Any, token: str, audiences: Any = ()) -> Any:
+        reviewed.append(token)
+        await anyio.sleep(0.2)
+        return await review(self, token, audiences)
+
+    async def tells(self: Any) -> bool:
+        done = await fetch(self)
+        fetched.set()
+        return done
+
+    monkeypatch.setattr(_Access, "review", slow)
+    monkeypatch.setattr(IssuerKeys, "_fetch", tells)
+    async with secured(tmp_path) as it:
+        with anyio.fail_after(DEADLINE_S):
+            await fetched.wait()
+        honest = await it.token("viewer")
+        await it.let_view("viewer")
+        codes: list[int] = []
+
+        async def flood(at: int) -> None:
+            program = it.program(honest[:-12] + f"{at:08x}AAAA")
+            for _ in range(5):
+                codes.append((await program.ask("GET", OBJECTS)).status)
+
+        async with anyio.create_task_group() as tasks:
+            for at in range(40):
+                tasks.start_soon(flood, at)
+            with anyio.fail_after(DEADLINE_S):
+                while len(codes) < 20:  # noqa: ASYNC110 - the flood is under way
+                    await anyio.sleep(0.01)
+            assert (await it.program(honest).ask("GET", OBJECTS)).status == 200
+        assert set(codes) == {401}
+        assert set(reviewed) == {honest}

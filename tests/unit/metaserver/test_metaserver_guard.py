@@ -9,20 +9,27 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metamanager.replica import KindKey
 from edgesite.edge.metaserver import guard as guards
+from edgesite.edge.metaserver import issuer as issuers
 from edgesite.edge.metaserver import reviews
 from edgesite.edge.metaserver.cloudlink import Phase
 from edgesite.edge.metaserver.guard import TokenGuard
+from edgesite.edge.metaserver.issuer import IssuerKeys, Standing
+from edgesite.edge.metaserver.places import Places
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, unauthorized
 from edgesite.kube.rbac import Attributes, Verdict
 from edgesite.kube.requestinfo import parse_path, request_info
 from edgesite.net.http import Headers, Request
+from edgesite.net.rsa import PublicKey
 
 pytestmark = pytest.mark.anyio
 NOW = 1_800_000_000.0
@@ -47,6 +54,7 @@ class World:
     decisions: int = 0
     wanted: list[Attributes] = field(default_factory=list)
     here: Verdict | None = None
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     # the clock
     def monotonic(self) -> float:
@@ -86,7 +94,11 @@ class World:
 
     def guard(self, minutes: float = 0.0) -> TokenGuard:
         ctx = type("Ctx", (), {"clock": self, "services": self, "node_name": "n", "log": logging.getLogger()})()
-        return TokenGuard(ctx, self, self, audiences=(), offline_s=60 * minutes)  # type: ignore[arg-type]
+        return TokenGuard(ctx, self, self, self, audiences=(), offline_s=60 * minutes)  # type: ignore[arg-type]
+
+    # the issuer
+    def standing(self, given: str) -> Standing:
+        return self.standings.get(given, Standing.UNKNOWN)
 
 
 @dataclass
@@ -214,6 +226,7 @@ async def test_a_token_may_say_anything_of_its_end() -> None:
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reviews, "REVIEWS_OF_PEER", 3)
+    monkeypatch.setattr(reviews, "WAITING", 2)
     world = World()
     guard = world.guard()
     codes = []
@@ -230,27 +243,90 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(guard._identities) <= reviews.REFUSED
 
 
-async def test_a_flood_of_forged_tokens_leaves_others_their_way() -> None:
-    world = World(known={token("known"), token("new"), token("second")}, gate=anyio.Event())
+async def test_a_flood_of_made_up_tokens_leaves_others_their_way() -> None:
+    world = World(known={token("known"), token("new"), token("second"), token("signed")}, gate=anyio.Event())
+    world.standings = {token("signed"): Standing.SIGNED}
     guard = world.guard(minutes=10)
     assert await code(guard, token("known")) == 200
     world.now += reviews.KEPT_S + 1
     codes: list[int] = []
 
-    async def forged(n: int, peer: str) -> None:
-        codes.append(await code(guard, token(f"forged {n}"), peer=peer))
+    async def made_up(n: int, peer: str) -> None:
+        codes.append(await code(guard, token(f"made up {n}"), peer=peer))
 
     assert world.gate is not None
     async with anyio.create_task_group() as tasks:
         for n in range(100):
-            tasks.start_soon(forged, n, "127.0.0.1")
+            tasks.start_soon(made_up, n, "127.0.0.1")
         await anyio.wait_all_tasks_blocked()
-        assert codes == [429] * (100 - reviews.REVIEWS_OF_PEER)
+        assert codes == [429] * (100 - reviews.REVIEWS_OF_PEER - reviews.WAITING)
         assert await code(guard, token("new"), peer="10.0.0.7") == 200, "another peer has its own share"
         assert await code(guard, token("known")) == 200, "who was let through before needs none"
+        assert await code(guard, token("signed")) == 200, "new, of the same address, but signed by the issuer"
         world.gate.set()
-    assert not guard._identities._strangers
+    assert codes.count(401) == reviews.REVIEWS_OF_PEER + reviews.WAITING, "who waited had its turn"
+    assert not guard._strangers
     assert await code(guard, token("second")) == 200
+
+
+async def test_forged_signatures_are_refused_without_a_review() -> None:
+    world = World(standings={token(f"forged {n}"): Standing.FORGED for n in range(100)})
+    guard = world.guard()
+    for n in range(100):
+        assert await code(guard, token(f"forged {n}")) == 401
+    assert (world.reviews, len(guard._identities)) == (0, 0)
+
+
+async def test_places_are_given_in_order_and_come_back_whatever_happens() -> None:
+    places = Places(3, 2, 4, 5.0)
+    order: list[str] = []
+    gate = anyio.Event()
+
+    async def take(share: str, name: str) -> None:
+        async with places.one(share):
+            order.append(name)
+            await gate.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("a1", "a2", "a3", "b1", "b2"):
+            tasks.start_soon(take, name[0], name)
+        await anyio.wait_all_tasks_blocked()
+        assert order == ["a1", "a2", "b1"], "each share has its bound, and all of them together"
+        with anyio.move_on_after(0):
+            await take("c", "cancelled while it waits")
+        for name in ("c1", "c2"):
+            tasks.start_soon(take, name[0], name)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(ApiError, match="too many"):
+            await take("d", "no room to wait")
+        gate.set()
+    assert order == ["a1", "a2", "b1", "a3", "b2", "c1", "c2"]
+    assert len(places) == 0
+
+
+async def test_signatures_are_told_by_the_keys_of_the_issuer() -> None:
+    mine, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    public = PublicKey.load(
+        mine.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    elliptic = {"kty": "EC", "kid": "e", "alg": "ES256", "crv": "P-256", "x": "AA", "y": "AA"}
+    broken = {"kty": "RSA", "kid": "b", "n": "?", "e": "AQAB"}
+    keys = IssuerKeys(None, None, None)  # type: ignore[arg-type]
+    signed = jwt.encode({"sub": "a"}, mine, algorithm="RS256", headers={"kid": public.kid})
+    assert keys.standing(signed) is Standing.UNKNOWN, "nothing is known yet"
+    keys._keys = issuers._keys_in({"keys": [public.jwk(), elliptic, broken, {"kty": "RSA"}, "x"]})
+    assert list(keys._keys) == [public.kid]
+    assert keys.standing(signed) is Standing.SIGNED
+    assert keys.standing(signed[:-8] + "AAAAAAAA") is Standing.FORGED
+    assert (
+        keys.standing(jwt.encode({"sub": "a"}, other, algorithm="RS256", headers={"kid": public.kid}))
+        is Standing.FORGED
+    )
+    assert not keys._missed.is_set()
+    of_another = jwt.encode({"sub": "a"}, other, algorithm="RS256", headers={"kid": "new"})
+    for given in (of_another, jwt.encode({"sub": "a"}, mine, algorithm="RS256"), "opaque", "a.b.c", "é.é.é"):
+        assert keys.standing(given) is Standing.UNKNOWN, given
+    assert keys._missed.is_set(), "the keys are asked for anew"
 
 
 async def test_refusals_push_nothing_out_that_is_needed_offline() -> None:
