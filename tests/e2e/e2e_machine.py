@@ -21,7 +21,8 @@ from peers import CACHE, debian_root
 
 __all__ = ["CACHE", "Machine", "connect"]
 
-BOOT_S = 60.0
+BOOT_S = 180.0  #: a bound for failures
+END_S = 60.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,15 +52,9 @@ class Machine:
         with self._log.open("wb") as log:
             self._nspawn = subprocess.Popen(
                 [
-                    *(
-                        "systemd-nspawn",
-                        "--quiet",
-                        "--boot",
-                        f"--directory={self.root}",
-                        "--register=no",
-                        "--keep-unit",
-                    ),
-                    *("--private-network", "--console=pipe", f"--machine={self._name}", *binds),
+                    *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}"),
+                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                    *(f"--machine={self._name}", *binds),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -67,14 +62,26 @@ class Machine:
                 start_new_session=True,
             )
         deadline = time.monotonic() + BOOT_S
-        while time.monotonic() < deadline:
-            assert self._nspawn.poll() is None, self._log.read_text(errors="replace")
-            if not self._init:
-                self._init = _child(self._nspawn.pid)
-            elif self.run("systemctl", "is-system-running", "--wait").stdout.strip() in ("running", "degraded"):
-                return
+        said = "nothing: it has no first process"
+        while (left := deadline - time.monotonic()) > 0:
+            assert self._nspawn.poll() is None, (
+                f"systemd-nspawn ended with {self._nspawn.returncode}: {self._console()}"
+            )
+            self._init = self._init or _first_process(self._nspawn.pid)
+            if self._init:
+                try:
+                    done = self.run("systemctl", "is-system-running", "--wait", timeout_s=left)
+                except subprocess.TimeoutExpired:
+                    break
+                if (said := f"{done.stdout}{done.stderr}".strip()) in ("running", "degraded"):
+                    return
             time.sleep(0.2)
-        raise AssertionError(f"the machine did not boot: {self._log.read_text(errors='replace')[-3000:]}")
+        raise AssertionError(
+            f"the machine did not boot within {BOOT_S} s; systemctl says {said}; its console {self._console()}"
+        )
+
+    def _console(self) -> str:
+        return repr(self._log.read_text(errors="replace")[-3000:])
 
     @property
     def pid(self) -> int:
@@ -112,9 +119,10 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init, signal.SIGKILL)
         if self._nspawn is not None:
-            if not self._init:
-                self._nspawn.kill()
-            self._nspawn.wait(30)
+            for patience_s in (END_S if self._init else 0.0, END_S):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._nspawn.wait(patience_s)
+                self._nspawn.kill()  # one that hangs: the kernel kills its first process with it
         for place in (self.root, self._memory):
             _call("umount", "--lazy", str(place))
         shutil.rmtree(self._memory.parent, ignore_errors=True)
@@ -129,10 +137,15 @@ def connect(left: Machine, right: Machine) -> None:
         _call("nsenter", f"--target={one.pid}", "--net", "ip", "link", "set", "eth0", "up")
 
 
-def _child(pid: int) -> int:
-    """The only child of a process, 0 while it has none."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else 0
+def _first_process(nspawn: int) -> int:
+    """The child that is number 1 in a namespace of its own, 0 while there is none: others only help to set it up."""
+    for pid in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            numbers = next(line.split()[1:] for line in lines if line.startswith("NSpid:"))
+            if len(numbers) > 1 and numbers[-1] == "1":
+                return int(pid)
+    return 0
 
 
 def _call(*argv: str) -> None:
