@@ -60,7 +60,7 @@ deb: rpm
 
 # Container images from what `make dist` left: dist/ARCHITECTURE/kubeedge-images-ARCHITECTURE.tar.
 image: env
-	.venv/bin/python packaging/oci $(if $(ARCH),--arch $(ARCH)) $(if $(REPOSITORY),--repository $(REPOSITORY))
+	.venv/bin/python packaging/oci $(if $(ARCH),--arch $(ARCH)) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(ARGS)
 
 # The custom resource definitions in the Helm chart, written anew.
 chart: env

@@ -82,9 +82,10 @@ class Release:
         return self._stanzas
 
 
-def suites_of(release: str) -> list[tuple[str, str]]:
+def suites_of(release: str, *, security: bool = True) -> list[tuple[str, str]]:
     """Return where the packages of a release and its updates are, for `Release`."""
-    return [(MIRROR, release), (MIRROR, f"{release}-updates"), (SECURITY, f"{release}-security")]
+    suites = [(MIRROR, release), (MIRROR, f"{release}-updates")]
+    return [*suites, (SECURITY, f"{release}-security")] if security else suites
 
 
 def unpack(package: Path, root: Path, *, leave_out: Sequence[str] = ()) -> list[str]:

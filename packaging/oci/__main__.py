@@ -1,6 +1,9 @@
 """Builds the container images out of a frozen bundle: no daemon, no root, the same bytes each time (docs/containers.md).
 
-python packaging/oci [--arch ARCH] [--bundle DIR] [--out DIR] [--repository PREFIX]
+python packaging/oci [--arch ARCH] [--bundle DIR] [--out DIR] [--repository PREFIX] [--without-security]
+
+Mirrors do not always have Debian's security updates of each architecture: nothing is built then, unless --without-security says that the
+release's own packages will do. The list of packages beside the images tells.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def main() -> int:
     bundle = arguments.bundle or target.dist / "lib" / "kubeedge"
     out = arguments.out or target.dist
     try:
-        _build(target, bundle, out, arguments.repository)
+        _build(target, bundle, out, arguments.repository, security=not arguments.without_security)
     except (BuildFailed, OSError, ValueError) as problem:
         print(f"images: {problem}", file=sys.stderr)
         return 1
@@ -47,16 +50,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the one-folder bundle (dist/ARCH/lib/kubeedge)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the archive goes (dist/ARCH)")
     parser.add_argument("--repository", default="kubeedge", metavar="PREFIX", help="in front of the images' names")
+    parser.add_argument(
+        "--without-security", action="store_true", help="do not ask the mirror for Debian's security updates"
+    )
     return parser.parse_args()
 
 
-def _build(target: Architecture, bundle: Path, out: Path, repository: str) -> None:
+def _build(target: Architecture, bundle: Path, out: Path, repository: str, *, security: bool) -> None:
     """Raises BuildFailed."""
     if not (bundle / "edgesite").is_file():
         raise BuildFailed(f"there is no bundle in {bundle}; make dist builds one")
     version = images.version(PROJECT)
     revision, time = _made_of(bundle.parent.parent / "BUILDINFO.json")
-    lowest, packages = base.tree(Release(target.debian, CACHE / "debian", suites_of(base.RELEASE)))
+    lowest, packages = base.tree(Release(target.debian, CACHE / "debian", suites_of(base.RELEASE, security=security)))
     program = images.program(bundle)
     if lacking := images.lacking(bundle, lowest):
         raise BuildFailed(f"the bundle needs libraries that are not in the image: {', '.join(lacking)}")
@@ -75,6 +81,7 @@ def _build(target: Architecture, bundle: Path, out: Path, repository: str) -> No
         new.replace(path)
     (out / f"kubeedge-images-{target.name}.txt").write_text(
         "".join(f"{name}@{digest}\n" for name, digest in digests.items())
+        + f"debian {base.RELEASE}{'' if security else ' without its security updates'}\n"
         + "".join(f"deb {one.name} {one.version} {one.sha256}\n" for one in packages)
     )
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
