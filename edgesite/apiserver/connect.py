@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
 
-from edgesite.apiserver.handover import join, upgrade_headers
-from edgesite.apiserver.logs import NodeRoads, container_of
+from edgesite.apiserver.logs import NodeRoads
 from edgesite.kube import errors, json
 from edgesite.kube.options import WriteOptions
+from edgesite.kube.podconnect import stream_target
+from edgesite.net.handover import join, upgrade_headers
 
 if TYPE_CHECKING:
     from edgesite.apiserver.call import Call
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connections"]
 
-_STREAMS: Final = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 _KINDS: Final = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
 
 
@@ -40,42 +39,11 @@ class Connections:
         self._writes = writes
         self._roads = roads
 
-    async def exec(self, call: Call) -> Response | None:
-        """Run a command in a container. Raises ApiError."""
-        command = self._query(call).get("command", [])
-        if not command:
-            raise errors.bad_request("you must specify at least 1 command for the container")
-        return await self._into_container(call, "exec", [("command", one) for one in command])
-
-    async def attach(self, call: Call) -> Response | None:
-        """Join the streams of a container's main process. Raises ApiError."""
-        return await self._into_container(call, "attach", [])
-
-    async def port_forward(self, call: Call) -> Response | None:
-        """Carry connections to ports of a pod. Raises ApiError."""
+    async def answer(self, call: Call) -> Response | None:
+        """Run a command in a container, join the streams of its main process, or carry connections to its ports. Raises ApiError."""
         pod = self._pod(call)
-        ports = [one for value in self._query(call).get("ports", []) for one in value.split(",") if one]
-        if any(not one.isdigit() or not 1 <= int(one) <= 65535 for one in ports):
-            raise errors.bad_request("query parameter `ports` must hold port numbers")
-        target = f"/portForward/{call.route.namespace}/{call.route.name}"
-        if ports:
-            target += "?" + urlencode([("port", one) for one in ports])
-        return await self._connect(call, pod, target, {"ports": [int(one) for one in ports]})
-
-    async def _into_container(self, call: Call, what: str, more: list[tuple[str, str]]) -> Response | None:
-        """Raises ApiError."""
-        pod, query = self._pod(call), self._query(call)
-        container = container_of(pod, query.get("container", [""])[0])
-        wanted = {name: query.get(name, ["false"])[0].lower() in ("true", "1", "t") for name, _ in _STREAMS}
-        if what == "attach" and not any(name in query for name in ("stdin", "stdout", "stderr")):
-            wanted |= {"stdout": True, "stderr": True}  # the API's defaults
-        if wanted["tty"]:
-            wanted["stderr"] = False  # a terminal has one output
-        if not (wanted["stdin"] or wanted["stdout"] or wanted["stderr"]):
-            raise errors.bad_request("you must specify at least one of stdin, stdout, stderr")
-        pairs = [(node_name, "1") for name, node_name in _STREAMS if wanted[name]]
-        target = f"/{what}/{call.route.namespace}/{call.route.name}/{quote(container)}?{urlencode(pairs + more)}"
-        options = {"container": container, "command": [value for _, value in more], **wanted}
+        query = call.request.query if call.request.raw_query else {}
+        target, options = stream_target(pod, call.route.subresource, query)
         return await self._connect(call, pod, target, options)
 
     def _pod(self, call: Call) -> dict[str, Any]:
@@ -85,9 +53,6 @@ class Connections:
         if not (pod.get("spec") or {}).get("nodeName"):
             raise errors.bad_request(f"pod {call.route.name} does not have a host assigned")
         return pod
-
-    def _query(self, call: Call) -> dict[str, list[str]]:
-        return call.request.query if call.request.raw_query else {}
 
     async def _connect(
         self, call: Call, pod: Mapping[str, Any], target: str, options: dict[str, Any]

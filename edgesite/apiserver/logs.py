@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import anyio
 
 from edgesite.apiserver import websocketlog
-from edgesite.apiserver.handover import close_stream, join, upgrade_headers
-from edgesite.kube import errors, json, times
+from edgesite.kube import errors, json
 from edgesite.kube.errors import ApiError
+from edgesite.kube.podconnect import log_target, refusal_of
 from edgesite.kube.resources import NODES
 from edgesite.net.errors import ClosedByPeer
+from edgesite.net.handover import close_stream, join, upgrade_headers
 from edgesite.net.http import Response
 
 if TYPE_CHECKING:
@@ -33,70 +34,6 @@ _OPEN_S: Final = 30.0
 _ERROR_BYTES: Final = 50_000  #: of what a node says about a refusal
 _HANDED_ON: Final = ("accept", "content-type", "user-agent")  #: of a request to a node
 _PLAIN: Final = {"content-type": "text/plain", "cache-control": "no-cache, private"}
-_FLAGS: Final = ("follow", "previous", "timestamps")
-_POSITIVE: Final = ("sinceSeconds", "limitBytes")
-
-
-def _invalid(name: str, field: str, message: str) -> ApiError:
-    cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {message}", "field": field}
-    return errors.invalid("PodLogOptions", name, [cause])
-
-
-def log_query(name: str, query: dict[str, list[str]]) -> dict[str, str]:
-    """Check the options of a log request and return those that the node needs. Raises ApiError."""
-    given = {key: values[0] for key, values in query.items() if values}
-    wanted: dict[str, str] = {
-        key: "true" for key in _FLAGS if key in given and given[key].lower() not in ("false", "0")
-    }
-    for key in (*_POSITIVE, "tailLines"):
-        if not given.get(key):
-            continue
-        try:
-            number = int(given[key])
-        except ValueError:
-            raise errors.bad_request(f'strconv.ParseInt: parsing "{given[key]}": invalid syntax') from None
-        if number < (1 if key in _POSITIVE else 0):
-            least = "greater than 0" if key in _POSITIVE else "greater than or equal to 0"
-            raise _invalid(name, key, f"{number}: must be {least}")
-        wanted[key] = str(number)
-    if since := given.get("sinceTime"):
-        try:
-            times.parse_time(since)
-        except times.InvalidTime as exc:
-            raise errors.bad_request(str(exc)) from None
-        if "sinceSeconds" in wanted:
-            raise _invalid(
-                name,
-                "sinceSeconds",
-                f"{wanted['sinceSeconds']}: at most one of `sinceTime` or `sinceSeconds` may be specified",
-            )
-        wanted["sinceTime"] = since
-    stream = given.get("stream")
-    if stream and stream not in ("All", "Stdout", "Stderr"):
-        raise _invalid(name, "stream", f'"{stream}": supported values: "All", "Stderr", "Stdout"')
-    if stream and stream != "All":
-        wanted["stream"] = stream
-    return wanted
-
-
-def container_of(pod: Object, wanted: str) -> str:
-    """Return the container whose log is meant. Raises ApiError (BadRequest)."""
-    name, spec = pod["metadata"]["name"], pod.get("spec") or {}
-    regular = [one["name"] for one in spec.get("containers") or ()]
-    init = [one["name"] for one in spec.get("initContainers") or ()]
-    extra = [one["name"] for one in spec.get("ephemeralContainers") or ()]
-    if wanted:
-        if wanted not in (*regular, *init, *extra):
-            raise errors.bad_request(f"container {wanted} is not valid for pod {name}")
-        return wanted
-    if len(regular) == 1:
-        return str(regular[0])
-    message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(regular)}]"
-    if init:
-        message += f" or one of the init containers: [{' '.join(init)}]"
-    if extra:
-        message += f" or one of the ephemeral containers: [{' '.join(extra)}]"
-    raise errors.bad_request(message)
 
 
 class NodeRoads:
@@ -111,14 +48,10 @@ class NodeRoads:
         route, query = call.route, call.request.query if call.request.raw_query else {}
         row = self._registry.row(call.kind, route.namespace, route.name)
         pod = json.loads(row.value)
-        wanted = log_query(route.name, query)
-        container = container_of(pod, query.get("container", [""])[0])
+        target = log_target(pod, query)
         node = (pod.get("spec") or {}).get("nodeName")
         if not node:
             return Response(204, _PLAIN)
-        target = f"/containerLogs/{route.namespace}/{route.name}/{quote(container)}"
-        if wanted:
-            target = f"{target}?{urlencode(wanted)}"
         stream = await self.open(node, "GET", target)
         try:
             if not 200 <= stream.status <= 206:
@@ -202,16 +135,4 @@ async def _refusal(stream: NodeStream, call: Call, what: str) -> ApiError:
         if len(text) >= _ERROR_BYTES:
             break
     said = text[:_ERROR_BYTES].decode("utf-8", "replace").strip()
-    if stream.status == 400:
-        return errors.bad_request(said)
-    if stream.status == 500:
-        return errors.internal(said)
-    if stream.status == 404:
-        return ApiError(
-            404, "NotFound", f"the server could not find the requested resource ( {what} {call.route.name})"
-        )
-    return ApiError(
-        stream.status,
-        "Unknown",
-        f"an error on the server ({said!r}) has prevented the request from succeeding ( {what} {call.route.name})",
-    )
+    return refusal_of(stream.status, said, what, call.route.name)

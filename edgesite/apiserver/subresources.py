@@ -67,9 +67,8 @@ class Subresources:
             ("token", "create"): tokens.create,
         }
         for verb in ("get", "create"):  # of WebSocket and of SPDY
-            self._handlers["exec", verb] = connections.exec
-            self._handlers["attach", verb] = connections.attach
-            self._handlers["portforward", verb] = connections.port_forward
+            for what in ("exec", "attach", "portforward"):
+                self._handlers[what, verb] = connections.answer
         self._handlers.update({("proxy", verb): roads.proxy for verb in ("get", "create", "update", "patch", "delete")})
 
     def find(self, name: str, verb: str) -> Handler | None:

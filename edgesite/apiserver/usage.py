@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.apiserver.call import answer
-from edgesite.kube import errors, json, times
+from edgesite.kube import errors, json
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import NODES, PODS, Resource
 from edgesite.kube.selectable import parse_labels
+from edgesite.kube.usage import GROUP, ROWS, node_metrics, pod_metrics
 
 if TYPE_CHECKING:
     from edgesite.apiserver.call import Call
@@ -30,17 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "ROWS", "Usage"]
 
 Object = dict[str, Any]
-GROUP: Final = "metrics.k8s.io"
-_READ: Final = ("get", "list")
-ROWS: Final = (
-    Resource(GROUP, "v1beta1", "NodeMetrics", "nodes", namespaced=False, verbs=_READ),
-    Resource(GROUP, "v1beta1", "PodMetrics", "pods", verbs=_READ),
-)
 FRESH_S: Final = 10.0
 NODE_S: Final = 8.0  #: for a node to answer; kubectl waits for all
 AT_ONCE: Final = 32
 SUMMARY_BYTES: Final = 4 * 1024 * 1024
-WINDOW: Final = "10s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,8 @@ class Usage:
     async def _nodes(self, call: Call) -> list[Object]:
         nodes = {one["metadata"]["name"]: one for one in self._chosen(call, NODES)}
         found = await self._summaries(nodes)
-        items = [_metrics(nodes[name]["metadata"], found[name]["node"]) for name in nodes if name in found]
-        return [{**one, "usage": usage} for one, usage in items if usage is not None]
+        items = [node_metrics(nodes[name]["metadata"], found[name]) for name in nodes if name in found]
+        return [one for one in items if one is not None]
 
     async def _pods(self, call: Call) -> list[Object]:
         pods = {one["metadata"]["uid"]: one for one in self._chosen(call, PODS) if one["spec"].get("nodeName")}
@@ -83,11 +77,9 @@ class Usage:
         for summary in found.values():
             for told in summary.get("pods") or ():
                 pod = pods.get(told["podRef"]["uid"])
-                containers = [(one["name"], _usage(one)) for one in told.get("containers") or ()]
-                if pod is None or not containers or any(usage is None for _, usage in containers):
-                    continue
-                shown, _ = _metrics(pod["metadata"], told)
-                items.append({**shown, "containers": [{"name": name, "usage": usage} for name, usage in containers]})
+                one = pod_metrics(pod["metadata"], told) if pod is not None else None
+                if one is not None:
+                    items.append(one)
         return sorted(items, key=lambda one: (one["metadata"]["namespace"], one["metadata"]["name"]))
 
     def _chosen(self, call: Call, resource: Resource) -> list[Object]:
@@ -148,19 +140,3 @@ class Usage:
         if not isinstance(summary, dict) or not isinstance(summary.get("node"), dict):
             raise ValueError("this is no summary")
         return summary
-
-
-def _metrics(metadata: Object, told: Object) -> tuple[Object, Object | None]:
-    """Return what is common to both kinds, and the use."""
-    kept = {name: metadata[name] for name in ("name", "namespace", "labels") if name in metadata}
-    at = (told.get("cpu") or {}).get("time") or times.format_time(0)
-    return {"metadata": {**kept, "creationTimestamp": at}, "timestamp": at, "window": WINDOW}, _usage(told)
-
-
-def _usage(told: Object) -> Object | None:
-    """Return CPU and memory, None where one is not known (yet)."""
-    cpu = (told.get("cpu") or {}).get("usageNanoCores")
-    memory = (told.get("memory") or {}).get("workingSetBytes")
-    if not isinstance(cpu, int) or not isinstance(memory, int):
-        return None
-    return {"cpu": f"{cpu}n", "memory": f"{memory // 1024}Ki"}

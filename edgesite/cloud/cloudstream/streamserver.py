@@ -20,9 +20,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from edgesite.apiserver.handover import close_stream, join, upgrade_headers
 from edgesite.kube.errors import ApiError, internal
 from edgesite.net.errors import ClosedByPeer
+from edgesite.net.handover import close_stream, join, upgrade_headers
 from edgesite.net.http import Response
 
 if TYPE_CHECKING:
