@@ -4,7 +4,7 @@ Needs root, containerd, runc or crun, ``ctr``, ``ip`` and CNI's plugins, as Debi
 ``EDGESITE_TEST_CONTAINERD`` names a folder with another containerd, its ``ctr`` and shim (``python tests/peers.py containerd``); ``EDGESITE_TEST_OCI``
 another program that runs containers.
 
-Errors  RuntimeError when containerd does not come up; its log is in the message.
+Errors  RuntimeError when containerd does not come up (its log is in the message), and when something of it cannot be removed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ __all__ = ["BUSYBOX", "Containerd", "containerd"]
 
 BUSYBOX: Final = "docker.io/library/busybox:test"
 PAUSE: Final = "registry.k8s.io/pause:test"
+START_S: Final = 90.0  #: a bound for failures
 CNI_BIN: Final = next((one for one in ("/usr/lib/cni", "/opt/cni/bin") if Path(one).is_dir()), "/opt/cni/bin")
 
 #: The runtime "test-handler" is the same by another name, for RuntimeClasses; Kubernetes' own tests want it named so.
@@ -48,6 +50,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   enable_selinux = false
   disable_apparmor = true
   disable_hugetlb_controller = {no_hugetlb}
+  netns_mounts_under_state_dir = true
   tolerate_missing_hugetlb_controller = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
@@ -114,7 +117,7 @@ class Containerd:
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + START_S
         while (state := self._cri_state()) != "ok":
             if state == "error" or self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"containerd does not come up:\n{(self.root / 'log').read_text()[-4000:]}")
@@ -171,6 +174,8 @@ class Containerd:
         finally:  # what a broken test left in a state that cannot be removed shall still not stay
             self._end_processes()
             self._remove_files()
+        if left := [*self.mounts(), *(f"process {pid}" for pid in self._shims()), *self._links(), *self._rules()]:
+            raise RuntimeError(f"of containerd in {self.root} there is still {left}")
 
     def _end_processes(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -188,7 +193,10 @@ class Containerd:
     def _remove_files(self) -> None:
         for mount in reversed(self.mounts()):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        for link in self._links():
+            subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
+        for rule in self._rules():
+            subprocess.run(["iptables", "-w", "-t", "nat", *rule], check=False, capture_output=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def pids(self) -> list[int]:
@@ -204,6 +212,19 @@ class Containerd:
         """Mount points below the root, in the order in which they were made."""
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         return [path for line in lines if (path := line.split(" ")[4]).startswith(f"{self.root}/")]
+
+    def _links(self) -> list[str]:
+        """The bridge and what is plugged into it: ends of sandboxes that were never removed."""
+        bridge = Path("/sys/class/net", self.bridge)
+        ports = [one.name for one in (bridge / "brif").iterdir()] if bridge.exists() else []
+        return [*ports, *([self.bridge] if bridge.exists() else [])]
+
+    def _rules(self) -> list[list[str]]:
+        """What deletes the rules for host ports of sandboxes that were never removed: words for iptables."""
+        done = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True, check=False)
+        words = [shlex.split(line) for line in done.stdout.splitlines() if f'name: \\"{self.bridge}\\"' in line]
+        chains = [one[one.index("-j") + 1] for one in words]
+        return [["-D", *one[1:]] for one in words] + [[option, one] for one in chains for option in ("-F", "-X")]
 
     def _network(self) -> dict[str, object]:
         return {
