@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgesite.apiserver.strategies.base import Strategy, Write
-from edgesite.kube import errors, json
-from edgesite.kube.causes import Causes
+from edgesite.kube import json
 from edgesite.kube.devices import GROUP, to_v1beta1
 from edgesite.kube.resources import DEVICE_MODELS
 
@@ -72,25 +71,21 @@ class DeviceAdmission:
 
     def admit(self, request: AdmissionRequest) -> None:
         """Raises ApiError (Invalid)."""
-        obj, old = request.object or {}, request.old_object
-        if old is not None and to_v1beta1(obj).get("spec") == to_v1beta1(old).get("spec"):
-            return
-        from edgesite.kube.devices import rules
+        from edgesite.kube.devices import judgement
 
-        causes = Causes()
-        if request.resource.plural == DEVICE_MODELS.plural:
-            rules.check_model(causes, obj)
-        else:
-            model = self._model_of(obj, request.namespace)
-            rules.check_device(causes, obj, model)
-            request.warnings.extend(rules.warnings(obj, model))
-        if causes:
-            row = request.resource
-            raise errors.invalid(row.kind, obj["metadata"].get("name") or request.name, causes.found, row.group)
+        obj, kind = request.object or {}, request.resource.kind
+        if not judgement.is_looked_at(obj, request.old_object):
+            return
+        model = None if kind == DEVICE_MODELS.kind else self._model_of(obj, request.namespace)
+        error, warnings = judgement.judged(kind, obj["metadata"].get("name") or request.name, obj, model)
+        request.warnings.extend(warnings)
+        if error is not None:
+            raise error
 
     def _model_of(self, device: Object, namespace: str) -> Object | None:
-        ref = (device.get("spec") or {}).get("deviceModelRef") or {}
-        row = self._store.latest(self._models.key(namespace, ref.get("name") or ""))
+        from edgesite.kube.devices import judgement
+
+        row = self._store.latest(self._models.key(namespace, judgement.model_name(device)))
         if row is None:
             return None
         model: Object = json.loads(row.value)

@@ -27,6 +27,10 @@ def edgesite_modules(settings: Settings) -> Iterable[type[Module]]:
         from edgesite.cloud.iptablesmanager.module import IptablesManager
 
         modules.append(IptablesManager)
+        if (settings.cloud.get("modules", {}).get("admission") or {}).get("enable", True):
+            from edgesite.cloud.admission.module import Admission
+
+            modules.append(Admission)
     switches = settings.cloud.get("modules", {})
     if (switches.get("dynamicController") or {}).get("enable"):
         from edgesite.cloud.dynamiccontroller.module import DynamicController

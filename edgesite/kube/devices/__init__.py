@@ -5,6 +5,8 @@ values                                what a twin value of a type may be
 model                                 a DeviceModel as rules for values
 rules                                 what is wrong with a Device or a DeviceModel
 profile                               the device profile that mappers of KubeEdge v1.12 read
+judgement                             what is answered to who writes a bad one
+reviews                               questions of a cluster's API server, and answers
 crds                                  the CustomResourceDefinitions
 """
 

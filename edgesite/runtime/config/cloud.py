@@ -1,7 +1,7 @@
 """CloudCore, ``cloudcore.config.kubeedge.io/v1alpha1``, and the few switches that are ours.
 
 Names, types and defaults are KubeEdge v1.12's, so that its files load unchanged. Members that only newer releases have are
-accepted and listed in `IGNORED`.
+accepted and listed in `IGNORED`, those that only older ones have in `FORMER`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from edgesite.runtime.config.base import Model, Port
 from edgesite.runtime.config.logs import ProcessLogging
 
-__all__ = ["IGNORED", "CloudCore"]
+__all__ = ["FORMER", "IGNORED", "CloudCore"]
 
 CA = "/etc/kubeedge/ca/rootCA.crt"
 CA_KEY = "/etc/kubeedge/ca/rootCA.key"
@@ -27,6 +27,8 @@ IGNORED = frozenset(
         "modules.policyController",
     }
 )
+#: Members of releases before v1.12, for which the same holds.
+FORMER = frozenset({"leaderelection", "modules.deviceController.context", "modules.edgeController.context"})
 
 
 def _ip(text: str) -> str:
@@ -272,6 +274,28 @@ class Router(Model):
     restTimeout: int = 60
 
 
+class WebhookService(Model):
+    """A Service that leads API servers to the webhooks. KubeEdge's is named kubeedge-admission-service."""
+
+    namespace: str = "kubeedge"
+    name: str = ""
+    port: Port = 443
+
+
+class Admission(Model):
+    """Ours: webhooks for devices on a cluster's API, in the place of KubeEdge's program ``admission``."""
+
+    enable: bool = Field(True, description="only where the API is a cluster's, once --install-crds has been run")
+    address: Ip = "0.0.0.0"
+    port: Port = 10443
+    url: str = Field("", description="https://HOST:PORT by which the cluster's API servers reach this port")
+    service: WebhookService = Field(WebhookService(), description="or a Service of the cluster that leads here")
+    failurePolicy: Literal["Ignore", "Fail"] = Field(
+        "Ignore",
+        description="whether devices are taken unchecked (Ignore) or refused (Fail) while the webhooks are away",
+    )
+
+
 class IptablesManager(Model):
     enable: bool = True
     mode: Literal["internal", "external"] = "internal"
@@ -299,6 +323,7 @@ class CloudModules(Model):
     cloudStream: CloudStream = CloudStream()
     router: Router = Router()
     iptablesManager: IptablesManager = IptablesManager()
+    admission: Admission = Admission()
     scheduler: Switch = Switch()
     deployment: Switch = Switch()
     replicaSet: Switch = Switch()
