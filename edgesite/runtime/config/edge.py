@@ -1,6 +1,6 @@
 """EdgeCore, ``edgecore.config.kubeedge.io/v1alpha2``: names, types and defaults of KubeEdge v1.12, and a few of ours.
 
-Members that only newer releases have are accepted and listed in `IGNORED`; v1alpha1 files are converted (`convert_v1alpha1`).
+Members that only newer releases have are accepted and listed in `IGNORED`, those that only older ones have in `FORMER`; v1alpha1 files are converted (`convert_v1alpha1`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from edgesite.runtime.config.base import Duration, Model, Port, PortOrZero
 from edgesite.runtime.config.logs import ProcessLogging
 
-__all__ = ["IGNORED", "EdgeCore", "convert_v1alpha1"]
+__all__ = ["FORMER", "IGNORED", "EdgeCore", "convert_v1alpha1"]
 
 CA = "/etc/kubeedge/ca/rootCA.crt"
 CERT = "/etc/kubeedge/certs/server.crt"
@@ -28,6 +28,10 @@ IGNORED = frozenset(
         "modules.metaManager.metaServer.serviceAccountIssuers",
         "modules.metaManager.metaServer.serviceAccountKeyFiles",
     }
+)
+#: Members of releases before v1.12, for which the same holds. The mesh has become EdgeMesh, a product of its own.
+FORMER = frozenset(
+    {"modules.edgeMesh", "modules.metaManager.metaServer.debug", "modules.metaManager.podStatusSyncInterval"}
 )
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

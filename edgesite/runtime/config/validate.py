@@ -241,10 +241,14 @@ class _Reader:
 
     def _unknown(self, path: tuple[str | int, ...], known: Iterable[str]) -> None:
         dotted = ".".join(str(one) for one in path)
-        ignored = {f"cloud.{one}" for one in cloud.IGNORED} | {f"edge.{one}" for one in edge.IGNORED}
-        if any(dotted.lower() == one.lower() for one in ignored):
-            self._warnings.append(f"{self._place(path)}: belongs to a newer KubeEdge and is not used here")
-            return
+        for what, of_cloud, of_edge in (
+            ("a newer", cloud.IGNORED, edge.IGNORED),
+            ("an older", cloud.FORMER, edge.FORMER),
+        ):
+            unused = {f"cloud.{one}".lower() for one in of_cloud} | {f"edge.{one}".lower() for one in of_edge}
+            if dotted.lower() in unused:
+                self._warnings.append(f"{self._place(path)}: belongs to {what} KubeEdge and is not used here")
+                return
         near = difflib.get_close_matches(str(path[-1]), list(known), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._errors.append(f"{self._place(path)}: unknown field{hint}")

@@ -109,6 +109,26 @@ def test_fields_of_newer_kubeedge_are_taken_with_a_warning(tmp_path: Path) -> No
     assert "newer KubeEdge" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            "CloudCore",
+            "leaderelection: {leaderElect: true}\nmodules: {edgeController: {context: {receiveModule: edgecontroller}}}\n",
+        ),
+        (
+            "EdgeCore",
+            "modules: {edgeMesh: {enable: false}, metaManager: {podStatusSyncInterval: 60, metaServer: {debug: true}}}\n",
+        ),
+    ],
+)
+def test_fields_of_older_kubeedge_are_taken_with_a_warning(tmp_path: Path, kind: str, text: str) -> None:
+    """As the files of KubeEdge 1.8 have them, which openEuler ships."""
+    _, warnings = read(tmp_path, text, kind)
+    assert warnings
+    assert all("belongs to an older KubeEdge and is not used here" in one for one in warnings)
+
+
 def test_a_plugins_section_is_checked_like_every_other(tmp_path: Path) -> None:
     sections = [("edge", "modules.greeter", "edgesite.runtime.config.edge:DBTest")]
     values, _ = read(tmp_path, "edge:\n  modules:\n    greeter:\n      enable: true\n", sections=sections)
