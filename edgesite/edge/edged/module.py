@@ -232,6 +232,7 @@ def _pod_services(
         cluster=ClusterFacts(
             objects,
             lambda *work: services.beside(*work),
+            ctx.clock,
             api_service(ctx.settings, settings.master_namespace),
         ),
         events=events,

@@ -165,7 +165,7 @@ class Pods:
             changed = set(inventory)
         for uid in sorted(changed):
             if (worker := self._workers.get(uid)) is not None:
-                worker.refresh()
+                worker.listed(inventory.get(uid))
         if self._loaded:
             self._end_orphans()
 

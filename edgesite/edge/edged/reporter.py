@@ -34,7 +34,7 @@ class StatusReporter:
         before = state.reported
         shared = {name: before[name] for name in before if name in status}
         gone = [name for name in before if name not in status and name not in FOREIGN]
-        if not self._again and not gone and _plain(status) == _plain(shared):
+        if not (self._again or gone) and (status == shared or _plain(status) == _plain(shared)):
             return
         if state.pod.is_static and not state.mirror_uid:
             state.reported = status  # nobody to tell yet; it is told anew once there is

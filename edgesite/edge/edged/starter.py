@@ -106,6 +106,7 @@ class ContainerStarter:
         except RuntimeUnavailable:
             raise
         except RuntimeFault as exc:
+            state.unsure = True
             return self._refused(state, config.name, "CreateContainerError", str(exc))
         state.made.add(container_id)
         self._say(state, NORMAL, "Created", f"Created container: {config.name}", config.name)
@@ -179,7 +180,7 @@ class ContainerStarter:
             objects.update(await self._objects(state, container))
 
         async def get_services() -> None:
-            told.update(await self._services_of(pod))
+            told.update(await self._services_of(state))
 
         await together(get_objects, get_services)
         env = environment(pod, container, objects, services.node.seen_by(_ips(state, services)), told)
@@ -234,10 +235,11 @@ class ContainerStarter:
             await pull.checked.wait()
         return next((one for one in pulls if one.image is None), None)
 
-    async def _services_of(self, pod: Pod) -> dict[str, str]:
+    async def _services_of(self, state: PodState) -> dict[str, str]:
+        pod = state.pod
         if pod.is_static:
             return {}  # it starts with no cloud at all, and alike each time
-        found = await self._services.cluster.services(pod.namespace)
+        found = await self._services.cluster.services(pod.namespace, state.seen_at)
         links = pod.spec.get("enableServiceLinks") is not False
         master = self._services.settings.master_namespace
         return service_environment(found, pod.namespace, links=links, master_namespace=master)

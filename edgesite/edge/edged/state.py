@@ -81,11 +81,13 @@ class PodState:
     """Changed by the pod's worker alone."""
 
     pod: Pod
+    seen_at: float = 0.0  #: monotonic: when this node heard of the pod
     sandboxes: list[SandboxInfo] = field(default_factory=list)  #: newest first
     containers: dict[str, Seen] = field(default_factory=dict)  #: by id
     made: set[str] = field(
         default_factory=set
     )  #: ids made since the last reading: some may have ended before they were seen
+    unsure: bool = False  #: A call that makes something failed: the runtime may have made it all the same.
     waiting: dict[str, Waiting] = field(default_factory=dict)  #: by container name
     ips: tuple[str, ...] = ()
     sandbox_config: SandboxConfig | None = None  #: of the sandbox that is ready

@@ -24,6 +24,7 @@ from edgesite.edge.edged.events import WARNING
 from edgesite.edge.edged.lifecycle import active_deadline, is_over
 from edgesite.edge.edged.loglinks import remove_links
 from edgesite.edge.edged.messages import termination_message
+from edgesite.edge.edged.pleg import PodInventory
 from edgesite.edge.edged.pod import FINAL_PHASES, Pod
 from edgesite.edge.edged.probes import ProbeSet
 from edgesite.edge.edged.reporter import StatusReporter
@@ -62,7 +63,7 @@ class PodWorker:
 
     def __init__(self, services: PodServices, pod: Pod, *, known: bool) -> None:
         """``known``: the runtime may already hold something of this pod."""
-        self.state = PodState(pod)
+        self.state = PodState(pod, services.clock.monotonic())
         self._services = services
         self._stopper = ContainerStopper(services)
         self._volumes = VolumesStage(services)
@@ -122,6 +123,14 @@ class PodWorker:
         """Ask the runtime anew what there is of this pod."""
         self._stale = True
         self.wake()
+
+    def listed(self, found: PodInventory | None) -> None:
+        """The runtime was listed: look again if that shows anything else than what is known here."""
+        state = self.state
+        known = [(one.id, one.state.value) for one in state.sandboxes]
+        known += [(one.status.id, one.status.state.value) for one in state.containers.values()]
+        if found is None or found.states() != frozenset(known):
+            self.refresh()
 
     def objects_changed(self) -> None:
         """A ConfigMap or Secret of this pod changed."""
@@ -282,8 +291,8 @@ class PodWorker:
 
     async def _refresh(self) -> None:
         """Read from the runtime what there is of this pod."""
-        self._stale = False
         runtime, state = self._services.runtime, self.state
+        self._stale = state.unsure = False
         labels = {LABEL_POD_UID: state.pod.uid}
         sandboxes = await runtime.list_sandboxes(labels)
         listed = await runtime.list_containers(labels=labels)
@@ -337,7 +346,8 @@ class PodWorker:
         if self._end_at is None:
             self._end_at = services.clock.monotonic()
         self._probes.stop()
-        await self._refresh()
+        if self._stale or state.unsure:
+            await self._refresh()
         await self._containers.teardown(state)
         await self._read_messages()
         # Releasing the network takes a runtime longer than all the rest, and nobody waits for it who waits for the pod's end.

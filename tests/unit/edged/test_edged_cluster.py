@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from edged_machine import Machine, condition, pod
 
+from edgesite.edge.edged.clusterfacts import FRESH_S, ClusterFacts
 from edgesite.edge.edged.environment import Facts, environment
 from edgesite.edge.edged.pod import Pod, effective_requests
 from edgesite.edge.edged.serviceenv import service_environment
 from edgesite.testing.fakemeta import FakeCloud
+from edgesite.testing.virtualtime import VirtualClock, VirtualLoop
 
 pytestmark = pytest.mark.anyio
 API = {
@@ -103,6 +106,30 @@ async def test_pods_that_start_find_the_services_that_there_are(machine: Machine
         await rig.cloud.apply("pod", pod("later"))
         await rig.cloud.until(lambda: condition(rig.cloud, "Ready", "later") == "True")
         assert made_environment(machine)[-1]["RED_IS_SERVICE_PORT"] == "6379"
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})])
+async def test_pods_that_start_together_share_an_answer_and_a_later_one_asks_anew() -> None:
+    class Objects:
+        asked = 0
+
+        async def newest(self, *_: str) -> dict[str, Any]:
+            self.asked += 1
+            return {"items": [self.asked]}
+
+    clock, objects = VirtualClock(), Objects()
+    async with anyio.create_task_group() as tasks:
+        facts = ClusterFacts(objects, tasks.start_soon, clock)  # type: ignore[arg-type]
+        came = clock.monotonic()
+        await clock.sleep(0.1)
+        assert [await facts.services("a", came) for _ in range(3)] == [[1]] * 3
+        late = clock.monotonic()
+        await clock.sleep(0.1)
+        assert await facts.services("a", late) == [2], "a service may have been made just before the pod"
+        assert await facts.services("a", came) == [2]
+        await clock.sleep(FRESH_S + 0.1)
+        assert await facts.services("a", came) == [3]
+        tasks.cancel_scope.cancel()
 
 
 async def test_without_a_cloud_the_last_that_was_heard_of_services_serves(machine: Machine, tmp_path: Path) -> None:

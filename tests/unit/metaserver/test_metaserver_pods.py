@@ -8,6 +8,7 @@ import pytest
 
 from edgesite.edge.edged.clusterfacts import ClusterFacts
 from edgesite.edge.edged.serviceenv import api_service, service_environment
+from edgesite.net.real import RealClock
 
 CLUSTER = {
     "name": "kubernetes",
@@ -35,8 +36,10 @@ async def test_pods_are_led_to_the_node() -> None:
 
     api = api_service(settings(podServer="169.254.30.10:10550"))
     async with anyio.create_task_group() as tasks:
-        facts = ClusterFacts(Objects(), tasks.start_soon, api)  # type: ignore[arg-type]
-        found = await facts.services("default")
+        clock = RealClock()
+        facts = ClusterFacts(Objects(), tasks.start_soon, clock, api)  # type: ignore[arg-type]
+        found = await facts.services("default", clock.monotonic())
+        tasks.cancel_scope.cancel()
     told = service_environment(found, "default", links=True)
     assert told["KUBERNETES_SERVICE_HOST"] == "169.254.30.10"
     assert told["KUBERNETES_SERVICE_PORT"] == told["KUBERNETES_SERVICE_PORT_HTTPS"] == "10550"

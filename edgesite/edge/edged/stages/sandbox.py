@@ -94,6 +94,7 @@ class SandboxStage:
         except RuntimeUnavailable:
             raise
         except RuntimeFault as exc:
+            state.unsure = True
             raise self._failed(state, exc) from exc
         state.sandboxes.insert(0, status)
         state.sandbox_config, state.ips = config, status.ips

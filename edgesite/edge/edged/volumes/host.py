@@ -129,9 +129,8 @@ def remove_tree(path: Path) -> None:
     if not path.exists():
         return
     if mounted := _mounts_below(path):
-        for target in reversed(mounted):
-            _detach(target)
-        if left := _mounts_below(path):  # what is mounted there is not ours to remove
+        detached = [_detach(target) for target in reversed(mounted)]
+        if not all(detached) and (left := _mounts_below(path)):  # what is mounted there is not ours to remove
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), left[0])
     shutil.rmtree(path)
 
@@ -141,13 +140,16 @@ def _mounts_below(path: Path) -> list[str]:
     return [target for target in _mount_points() if target.startswith(below)]
 
 
-def _detach(target: str) -> None:
-    """Whatever it is: a folder or file bound from the same file system does not look like a mount. Raises OSError."""
+def _detach(target: str) -> bool:
+    """Whatever it is: a folder or file bound from the same file system does not look like a mount. False if it was none any more.
+    Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
-        number = ctypes.get_errno()
-        if number not in (errno.EINVAL, errno.ENOENT):  # not a mount any more
-            raise OSError(number, os.strerror(number), target)
+    if libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOENT):
+        raise OSError(number, os.strerror(number), target)
+    return False
 
 
 def _unescaped(text: str) -> str:
