@@ -1,6 +1,6 @@
 """The source archive of the spec: the bundle, the units, the configuration files that the program prints, and documents.
 
-Errors  BuildFailed: the bundle cannot run here (for another architecture, qemu-user must be set up).
+Errors  BuildFailed: the bundle cannot run here (for another architecture, qemu-user must be set up), or has no licence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import yaml
-from command import run
+from command import BuildFailed, run
 
 __all__ = ["environment", "write"]
 
@@ -28,6 +28,10 @@ def environment(time_s: int) -> dict[str, str]:
 
 def write(archive: Path, bundle: Path, time_s: int) -> None:
     """Raises BuildFailed, OSError."""
+    if not any((bundle / "_internal").glob("edgesite-*.dist-info/licenses/LICENSE")):
+        raise BuildFailed(
+            f"the bundle in {bundle} has no text of its licence: freeze it on Debian, or put LICENSE beside pyproject.toml"
+        )
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kubeedge-source.") as scratch:
         top = Path(scratch)

@@ -33,6 +33,22 @@ from layout import ARCHITECTURES, named, native
 _REQUIRES: Final = {"ca-certificates": "ca-certificates", "mosquitto": "mosquitto", "systemd": "systemd"}
 _ARCHITECTURES: Final = {"armv7hl": "armhf"} | {name: one.debian for name, one in ARCHITECTURES.items()}
 _IS_CONFIGURATION: Final = 1 << 0  #: RPMFILE_CONFIG
+#: Machine-readable, as Debian Policy 12.5 wants it; licences in common-licenses are named and not repeated.
+_COPYRIGHT: Final = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: edgesite
+{comment}
+Files: *
+Copyright: the authors of edgesite
+License: Apache-2.0
+
+License: Apache-2.0
+ On Debian systems the text of this licence is in /usr/share/common-licenses/Apache-2.0.
+"""
+_BUNDLED: Final = """\
+Comment: Programs of others are part of the bundle. Their copyright notices and licences are in
+ {folder}/licenses, and in the folders *.dist-info beside it.
+"""
 _LINE: Final = "%{NAME}|%{VERSION}|%{RELEASE}|%{ARCH}|%{SUMMARY}|%{URL}|%{SIZE}"
 
 
@@ -126,12 +142,13 @@ def _unpack(rpm: Path, root: Path) -> None:
 
 
 def _documents(package: Package, root: Path) -> None:
-    """Debian wants a copyright file in a folder of each package's name."""
+    """Debian wants a copyright file in a folder of each package's name; the text that an RPM brings is on every Debian."""
+    shutil.rmtree(root / "usr" / "share" / "licenses", ignore_errors=True)
     folder = root / "usr" / "share" / "doc" / package.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "copyright").write_text(
-        f"Upstream: {package.url}\nCopyright: the authors of edgesite\nLicense: Apache-2.0 (/usr/share/common-licenses/Apache-2.0)\n"
-    )
+    bundles = root.glob("usr/lib/kubeedge/edgesite-*/_internal")
+    comment = "".join(_BUNDLED.format(folder=f"/{one.relative_to(root)}") for one in bundles)
+    (folder / "copyright").write_text(_COPYRIGHT.format(comment=comment))
 
 
 def _control(package: Package, architecture: str) -> str:

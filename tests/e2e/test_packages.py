@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from e2e_bundle import PROJECT
 from e2e_machine import Machine
-from e2e_packages import NEWER, OLDER, Packages, dnf, rpms
+from e2e_packages import NEWER, OLDER, Packages, dnf, of_openeuler, rpms
 from e2e_site import eventually
 from peers import kubectl
 
@@ -64,6 +65,11 @@ def edgesite_modules(settings):
     return [Stuck]
 """,
 }
+#: What our packages may ask of openEuler 22.03 LTS and later: packages there, and features of rpm 4.17.
+OF_OPENEULER = frozenset({"/bin/sh", "ca-certificates", "mosquitto", "systemd"})
+OF_RPM = frozenset(
+    f"rpmlib({one})" for one in ("CompressedFileNames", "FileDigests", "PayloadFilesHavePrefix", "PayloadIsXz")
+)
 #: So that a test need not wait a minute.
 QUICK = "[Service]\nWatchdogSec=4\nTimeoutAbortSec=5\nRestartSec=1\n"
 
@@ -140,6 +146,53 @@ def test_two_builds_are_the_same(packages: Packages, bundle: Path, tmp_path: Pat
     assert [name for name in made if (packages.older / name).read_bytes() != (tmp_path / name).read_bytes()] == []
 
 
+def asked(packages: Packages, what: str) -> list[tuple[str, str]]:
+    """Each package with each of its ``--requires``, ``--provides`` … without versions."""
+    found = []
+    for path in packages.older.glob("*.rpm"):
+        words = ["rpm", "-qp", "--qf", "%{NAME}\n", what, path]
+        name, *lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        found += [(name, line.split(" ")[0]) for line in lines]
+    return found
+
+
+def test_the_packages_ask_only_for_what_openeuler_has(packages: Packages) -> None:
+    needs = {need for what in ("--requires", "--recommends") for _, need in asked(packages, what)}
+    foreign = {one for one in needs if not one.startswith("kubeedge")} - OF_OPENEULER - OF_RPM
+    assert {re.sub(r"GLIBC_2\.\d+", "GLIBC", one) for one in foreign} == {"libc.so.6(GLIBC)(64bit)"}
+    budget = tomllib.loads((PROJECT / "benchmarks" / "budgets.toml").read_text())["frozen"]["glibc_floor"]
+    assert tuple(map(int, budget.split("."))) <= (2, 34)  # openEuler 22.03's; `make dist` keeps to the budget
+    provides = asked(packages, "--provides")
+    for name in ("cloudcore", "edgecore", "keadm"):  # by which openEuler's packages are installed, too
+        assert (f"kubeedge-{name}", name) in provides
+
+
+def test_the_packages_take_the_place_of_openeulers(
+    new_machine: Callable[[], Machine], packages: Packages, tmp_path: Path
+) -> None:
+    root = new_machine().root
+    dnf(root, packages, "install", "keadm", "cloudcore", "edgecore", repository=of_openeuler(tmp_path))
+    config = root / "etc/kubeedge/config"
+    (config / "cloudcore.yaml").write_text("kind: CloudCore\n")
+    (config / "edgecore.example.yaml").write_text("# changed\n")
+    assert (root / "usr/local/bin/cloudcore").read_text() == "1.8\n"
+    dnf(root, packages, "upgrade")
+    for name in ("cloudcore", "edgecore", "keadm"):
+        done = subprocess.run(["chroot", root, f"/usr/local/bin/{name}", "--help"], capture_output=True, check=False)
+        assert done.stdout.startswith(f"usage: {name}".encode())
+    assert (config / "cloudcore.yaml").read_text() == "kind: CloudCore\n"
+    assert (config / "edgecore.example.yaml").read_text() == "# changed\n"
+    assert "kind: EdgeCore" in (config / "edgecore.example.yaml.rpmnew").read_text()
+    assert "kind: CloudCore" in (config / "cloudcore.example.yaml").read_text()
+    assert "ExecStart=/usr/bin/edgecore" in (root / "usr/lib/systemd/system/edgecore.service").read_text()
+    crds = {str(one.relative_to(root / "etc/kubeedge/crds")) for one in (root / "etc/kubeedge/crds").glob("*/*")}
+    assert {"devices/devices.yaml", "reliablesyncs/objectsyncs.yaml"} <= crds
+    left = [root / "etc/kubeedge" / one for one in ("edgecore.service", "tools/certgen.sh", "crds/router")]
+    assert not any(one.exists() for one in (*left, root / "usr/local/bin/admission"))
+    licence = root / "usr/share/licenses/kubeedge-common/LICENSE"
+    assert "Apache License" in licence.read_text()
+
+
 def test_rpms_through_their_life(new_machine: Callable[[], Machine], packages: Packages) -> None:
     """Install with dnf, run, upgrade, downgrade, remove, install again: the pod runs on, the configuration stays."""
     machine = new_machine()
@@ -178,6 +231,16 @@ def test_rpms_through_their_life(new_machine: Callable[[], Machine], packages: P
     node_ready(machine)
     kube(machine, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
     assert pod_process(machine) == process
+
+
+def test_each_deb_says_whose_it_is(debian: Machine) -> None:
+    for name in ("kubeedge", "kubeedge-common", "kubeedge-edgecore"):
+        text = debian("cat", f"/usr/share/doc/{name}/copyright")
+        assert text.startswith("Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n")
+        assert "/usr/share/common-licenses/Apache-2.0" in text
+        if name == "kubeedge-common":
+            (folder,) = re.findall(r"/usr/lib/kubeedge/edgesite-\S+/_internal", text)
+            debian("test", "-d", folder)
 
 
 def test_units_are_as_systemd_wants_them(debian: Machine) -> None:
