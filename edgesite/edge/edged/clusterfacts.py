@@ -33,9 +33,7 @@ class ClusterUnknown(Exception):
 class ClusterFacts:
     """``beside`` runs a function in a task of the module's. ``api``: the service that pods are told of in place of the cluster's API."""
 
-    def __init__(
-        self, objects: Objects, beside: Callable[..., None], clock: Clock, api: Object | None = None
-    ) -> None:
+    def __init__(self, objects: Objects, beside: Callable[..., None], clock: Clock, api: Object | None = None) -> None:
         self._api = api
         self._objects = objects
         self._beside = beside
