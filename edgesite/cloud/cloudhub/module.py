@@ -38,6 +38,10 @@ from edgesite.wire.node_session import SessionLimits
 if TYPE_CHECKING:
     import ssl
 
+    from aioquic.quic.configuration import QuicConfiguration
+
+    from edgesite.net.quic.server import QuicServer
+
 __all__ = ["MEM_ADDRESS", "CloudHub"]
 
 MEM_ADDRESS: Final = "mem:cloudhub"
@@ -97,6 +101,7 @@ class _Outside:
         self.keeper, self.authority, self.bootstrap, self.rejoin = keeper, authority, bootstrap, rejoin
         self.server = authority.server
         self.contexts: list[ssl.SSLContext] = []  #: of the listeners
+        self.quic: QuicServer | None = None
 
 
 def _hub_limits(config: Section) -> tuple[SessionLimits, int, float]:
@@ -112,6 +117,13 @@ def _days(config: Section) -> int:
 def _renew_context(context: ssl.SSLContext, server: KeyPair, ca: KeyPair) -> None:
     """Raises OSError."""
     renew(context, server.certificate, server.key, client_ca=ca.certificate)
+
+
+def _quic_shown(config: Section, server: KeyPair, ca: KeyPair) -> QuicConfiguration:
+    """Raises ValueError."""
+    from edgesite.cloud.cloudhub import quic
+
+    return quic.shown(config, server, ca)
 
 
 class _Run:
@@ -211,7 +223,7 @@ class _Run:
             if config.get("websocket", {}).get("enable", True):
                 await self._retry("websocket", lambda: self._listen(hub_server, "websocket", outside, require=True))
             if config.get("quic", {}).get("enable", False):
-                tasks.start_soon(self._serve_quic, hub, authority)
+                tasks.start_soon(self._serve_quic, hub, outside)
             if config.get("https", {}).get("enable", True):
                 await self._retry("https", lambda: self._listen(https, "https", outside, require=False))
             wait = await self._retry("join token", lambda: keeper.renew_token(authority))
@@ -231,27 +243,33 @@ class _Run:
             server = await outside.keeper.load_server(self._config, ca)
             if server == outside.server:
                 return
+            made = await ctx.threads.run(_quic_shown, self._config, server, ca) if outside.quic is not None else None
             for context in outside.contexts:
                 await ctx.threads.run(_renew_context, context, server, ca)
         except (ApiError, OSError, PkiError, ValueError) as exc:
             ctx.log.error("the hub's former certificate stays: %s", exc)
             return
         outside.server = server
+        if outside.quic is not None and made is not None:
+            outside.quic.configuration = made
         ctx.log.info("the hub shows another certificate from now on")
-        if self._config.get("quic", {}).get("enable", False):
-            ctx.log.warning("over QUIC the former certificate is shown until the next start")
 
-    async def _serve_quic(self, hub: Hub, authority: Authority) -> None:
+    async def _serve_quic(self, hub: Hub, outside: _Outside) -> None:
         """Serve edges over QUIC until cancelled; without the library the site goes on without it."""
         try:
             from edgesite.cloud.cloudhub import quic
         except ImportError as exc:
             self._ctx.log.error("modules.cloudHub.quic needs aioquic (pip install 'edgesite[quic]'): %s", exc)
             return
-        server = await self._retry("quic", lambda: quic.listen(self._ctx, hub, authority))
+
+        async def listen() -> QuicServer:
+            return await quic.listen(self._ctx, hub, self._config, outside.server, outside.authority.ca)
+
+        outside.quic = server = await self._retry("quic", listen)
         try:
             await anyio.sleep_forever()
         finally:
+            outside.quic = None
             server.close()
 
     def _node_exists(self, node: str) -> bool | None:

@@ -21,27 +21,33 @@ from edgesite.net.quic.socket import QuicSocket
 from edgesite.wire.frames import MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from edgesite.cloud.cloudhub.authority import Authority
-    from edgesite.context import Context
+    from aioquic.quic.configuration import QuicConfiguration
 
-__all__ = ["listen"]
+    from edgesite.context import Context, Section
+    from edgesite.net.pki import KeyPair
+
+__all__ = ["listen", "shown"]
 
 
-async def listen(ctx: Context, hub: Hub, authority: Authority) -> QuicServer:
+def shown(config: Section, server: KeyPair, ca: KeyPair) -> QuicConfiguration:
+    """Return what connections are made with that show this certificate: for `QuicServer.configuration`. Raises ValueError."""
+    keepalive_s = float(config.get("keepaliveInterval") or 30)
+    credentials = Credentials(server.certificate, server.key, ca.certificate)
+    return configuration(credentials, server_name=None, idle_s=keepalive_s * 2)
+
+
+async def listen(ctx: Context, hub: Hub, config: Section, server: KeyPair, ca: KeyPair) -> QuicServer:
     """Open the port; the caller closes it. Raises OSError, ValueError."""
-    config = ctx.config
 
     def greet(socket: QuicSocket, hello: Hello, peer: QuicPeer) -> Answer | None:
         refusal = hub.greet(hello.node, peer, socket)
         return None if refusal is None else Answer(refusal.status, refusal.reason, refusal.retry_after_s)
 
-    keepalive_s = float(config.get("keepaliveInterval") or 30)
-    credentials = Credentials(authority.server.certificate, authority.server.key, authority.ca.certificate)
-    made = configuration(credentials, server_name=None, idle_s=keepalive_s * 2)
+    made = shown(config, server, ca)
     nodes = int(config.get("nodeLimit") or 1000)
     limits = QuicLimits(connections=nodes + nodes // 4 + 64, message_bytes=MESSAGE_BYTES)
-    # The same after a restart, so that edges learn at their next packet that the hub knows them no more.
-    reset_key = hashlib.sha256(b"stateless reset\0" + authority.server.key).digest()
+    # The same after a restart, with another certificate too, so that edges learn at their next packet that the hub knows them no more.
+    reset_key = hashlib.sha256(b"stateless reset\0" + ca.key).digest()
 
     def make() -> QuicServer:
         return QuicServer(
@@ -49,9 +55,9 @@ async def listen(ctx: Context, hub: Hub, authority: Authority) -> QuicServer:
         )
 
     address = join(str(config["quic"].get("address") or "0.0.0.0"), int(config["quic"]["port"]))
-    transport, server = await ctx.net.datagrams(make, local=address)
+    transport, listening = await ctx.net.datagrams(make, local=address)
     ctx.log.info("quic listens on %s", _bound(transport.get_extra_info("sockname"), address))
-    return server
+    return listening
 
 
 def _bound(name: Any, address: str) -> str:

@@ -77,6 +77,8 @@ def configuration(credentials: Credentials, *, server_name: str | None, idle_s: 
     )
     made.certificate, made.certificate_chain = certificates[0], certificates[1:]
     made.private_key = tls.load_pem_private_key(credentials.key)
+    if made.private_key.public_key() != certificates[0].public_key():
+        raise ValueError("the key is not the certificate's")
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -127,6 +128,36 @@ async def test_who_is_refused_and_told_why(make_site: SiteMaker) -> None:
         link = await dial(site, own, "edge-7")
         assert link.closed is None
         link.abort()
+
+
+async def test_a_renewed_certificate_is_shown_to_who_comes_next(make_site: SiteMaker) -> None:
+    async with quic_site(make_site) as site, site.cloud() as client:
+        site.token = await read_token(client)
+        own = await credentials_of(site, client, "edge-7")
+        first = await dial(site, own, "edge-7")
+        before = first.connection.peer_certificate
+        assert b"hub.example" not in before
+        assert site.cloud_host is not None
+        values = copy.deepcopy(site.cloud_host.settings.plain())
+        values["modules"]["cloudHub"]["dnsNames"] = ["hub.example"]
+        site.cloud_host.reload(values)
+        node = await credentials_of(site, client, "edge-8")
+        with anyio.fail_after(DEADLINE_S):
+            while True:
+                second = await dial(site, node, "edge-8")
+                if b"hub.example" in second.connection.peer_certificate:
+                    break
+                await second.close()
+        assert first.closed is None, "who is connected stays so"
+        assert first.connection.peer_certificate == before
+        for one in (first, second):
+            one.abort()
+
+
+async def test_a_key_that_is_not_the_certificates_serves_nobody() -> None:
+    one, other = await site_of_another_ca(), await site_of_another_ca()
+    with pytest.raises(ValueError, match="key"):
+        core.configuration(replace(one, key=other.key), server_name=None, idle_s=60.0)
 
 
 async def site_of_another_ca() -> Credentials:
