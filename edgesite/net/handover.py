@@ -6,7 +6,7 @@ State   None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgesite.context import NodeStream
     from edgesite.net.http import Request
 
-__all__ = ["close_stream", "join", "upgrade_headers"]
+__all__ = ["close_stream", "join", "upgrade_headers", "upgraded_headers"]
 
 _UPGRADE: Final = ("upgrade", "x-stream-protocol-version")  #: and all of Sec-WebSocket-
 _MOST_REFUSAL: Final = 64 * 1024
@@ -34,18 +34,22 @@ def upgrade_headers(request: Request) -> dict[str, Sequence[str]]:
     return {name: request.headers.get_all(name) for name in kept}
 
 
+def upgraded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what the answer to an upgrade says of it."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name.lower() in _UPGRADE or name.lower().startswith("sec-websocket-")
+    }
+
+
 async def join(request: Request, stream: NodeStream) -> Response | None:
     """Join the client with a node that has taken the upgrade, else answer what the node says. Raises ClosedByPeer."""
     if stream.status == 101:
         near, far = Pipe(), Pipe()
         stream.hand_over(far)
-        headers = {
-            name: value
-            for name, value in stream.headers.items()
-            if name.lower() in _UPGRADE or name.lower().startswith("sec-websocket-")
-        }
         try:
-            request.upgrade(near, headers)
+            request.upgrade(near, upgraded_headers(stream.headers))
         except OSError:
             far.abort()
             raise

@@ -27,6 +27,7 @@ from edgesite.edge.metaserver.issuer import IssuerKeys
 from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
 from edgesite.edge.metaserver.listeners import plain, serve
 from edgesite.edge.metaserver.memory import Memory
+from edgesite.edge.metaserver.nodepods import NodePods
 from edgesite.edge.metaserver.printers import Printers
 from edgesite.edge.metaserver.reads import Reads
 from edgesite.edge.metaserver.scopes import Scopes
@@ -92,8 +93,21 @@ class MetaServer:
             reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
             issuer = IssuerKeys(ctx, link, upstream) if secure else None
             guard = _guard(ctx, link, kubeedge, issuer)
+            pods = NodePods(ctx, link, upstream, replica, is_open=guard.is_open)
             api = MetaApi(
-                ctx, link, upstream, reads, reads.scopes, documents, views, guard, replica, printers, memory, extensions
+                ctx,
+                link,
+                upstream,
+                reads,
+                reads.scopes,
+                documents,
+                views,
+                guard,
+                replica,
+                printers,
+                memory,
+                pods,
+                extensions,
             )
             self._metrics = self._metrics or _Metrics(ctx.metrics)
             self._metrics.watches.set_function(lambda: float(api.watches))
@@ -113,7 +127,7 @@ class MetaServer:
                 tasks.start_soon(api.run)
                 tasks.start_soon(printers.run)
                 tasks.start_soon(memory.run)
-                tasks.start_soon(_keep_documents, ctx, link, documents)
+                tasks.start_soon(_keep_documents, ctx, link, documents, pods)
                 tasks.start_soon(_while_provided, ctx, replica)
                 if issuer is not None:
                     tasks.start_soon(issuer.run)
@@ -177,14 +191,15 @@ def _stored(message: Message, scopes: Scopes) -> None:
         scopes.arrived(kind, obj, is_delete=message.operation == Operation.DELETE)
 
 
-async def _keep_documents(ctx: Context, link: CloudLink, documents: Documents) -> None:
-    """Fetch discovery whenever there is a link, and now and then, so that clients find their way when there is none."""
+async def _keep_documents(ctx: Context, link: CloudLink, documents: Documents, pods: NodePods) -> None:
+    """Fetch discovery, and what programs may do, whenever there is a link, and now and then, so that clients find their way when there is none."""
     while True:
         phase = await link.wait_connected()
         fetched = phase is not Phase.OWN
         if phase is Phase.OWN:
             try:
                 await documents.fetch_all()
+                await pods.keep_leave()
                 fetched = True
             except ApiError as exc:
                 ctx.log.debug("discovery is not on hand: %s", exc)

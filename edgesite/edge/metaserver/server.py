@@ -4,6 +4,7 @@
     filters of plugins      may refuse
     kinds of plugins        their plugin
     plain paths             `Documents`
+    into pods, metrics      `NodePods`
     get, list               `Reads`
     watch                   `Scopes`, a `Watcher` each
     everything else         the cloud, or 503 without a link: nothing is queued
@@ -25,6 +26,7 @@ from edgesite.edge.metamanager.store import StoreError
 from edgesite.edge.metaserver import answers
 from edgesite.edge.metaserver.cloudlink import CloudLink, offline
 from edgesite.edge.metaserver.documents import HEALTH, Documents
+from edgesite.edge.metaserver.nodepods import CONNECTING, METRICS
 from edgesite.edge.metaserver.reads import Reads, kind_of, namespace_of
 from edgesite.edge.metaserver.scopekey import ScopeKey
 from edgesite.edge.metaserver.scopes import Scopes
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from edgesite.edge.metamanager.replica import Replica
     from edgesite.edge.metaserver.guard import Guard
     from edgesite.edge.metaserver.memory import Memory
+    from edgesite.edge.metaserver.nodepods import NodePods
     from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.upstream import Upstream
     from edgesite.hookspecs import MetaServerExtension
@@ -57,8 +60,7 @@ BOOKMARK_S: Final = 30.0
 TIMEOUT_S: Final = 1800.0  #: of a watch that names none: one to two times this, as KubeEdge's and Kubernetes'
 LOOK_S: Final = 2.0  #: how often watches are looked at for their time
 STATE_S: Final = 60.0  #: until the state of a scope is on hand
-#: A GET of these makes a connection; it would not fit through the link.
-_CONNECTING: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+_INTO_PODS: Final = frozenset({"log", *CONNECTING})
 _VERBS: Final = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
 _TRUE: Final = ("true", "1")
 
@@ -79,6 +81,7 @@ class MetaApi:
         replica: Replica,
         printers: Printers,
         memory: Memory,
+        pods: NodePods,
         extensions: Sequence[MetaServerExtension] = (),
     ) -> None:
         self._ctx = ctx
@@ -92,6 +95,7 @@ class MetaApi:
         self._replica = replica
         self._printers = printers
         self._memory = memory
+        self._pods = pods
         self._extensions = tuple(extensions)
         self._served = {(row.group, row.plural): one for one in extensions for row in one.resources()}
         self._watchers: dict[Watcher, None] = {}
@@ -170,6 +174,12 @@ class MetaApi:
         served = self._served.get((route.group, route.resource))
         if served is not None:
             return await served.serve(request, info, user)
+        if route.group == METRICS:
+            return await self._pods.metrics(request, info, token)
+        if route.resource == "pods" and not route.group and route.subresource in _INTO_PODS:
+            here = await self._pod(request, info)
+            if here is not None:
+                return here[0]
         if info.verb == "watch":
             await self._watch(request, route, token)
             return None
@@ -178,6 +188,24 @@ class MetaApi:
         if info.verb == "list":
             return await self._reads.collection(request, route, token)
         return await self._write(request, info, token)
+
+    async def _pod(self, request: Request, info: RequestInfo) -> tuple[Response | None] | None:
+        """Lead to a pod of this node; None: its log is the cloud's to give. Raises ApiError, ClosedByPeer."""
+        if info.route.subresource == "log":
+            if info.verb != "get":
+                raise errors.method_not_allowed()
+            if self._pods.is_elsewhere(request, info.route):
+                return None
+        elif request.method not in ("GET", "POST"):
+            raise errors.method_not_allowed()
+        self._under_way -= 1  # what may go on for ever has a bound of its own
+        try:
+            if info.route.subresource == "log":
+                await self._pods.log(request, info.route)
+                return (None,)
+            return (await self._pods.connect(request, info),)
+        finally:
+            self._under_way += 1
 
     # -- writes --------------------------------------------------------------------------------------------------
 
@@ -317,8 +345,8 @@ def _check(route: Route, info: RequestInfo) -> None:
         raise errors.bad_request(f'edges do not serve a namespace called "{NO_NAMESPACE}"')
     if info.verb not in _VERBS:
         raise errors.method_not_allowed()
-    if route.subresource in _CONNECTING:
-        raise errors.method_not_allowed("connections into pods and nodes do not go through MetaServer")
+    if route.subresource == "proxy" or (route.subresource in CONNECTING and route.resource != "pods"):
+        raise errors.method_not_allowed("of connections, those into this node's pods alone go through MetaServer")
 
 
 def _asks_for_watch(request: Request) -> bool:
