@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -231,19 +232,21 @@ class Site:
                 for kind in ("deployments", "daemonsets", "statefulsets", "replicasets", "pods"):
                     kubectl("delete", kind, "--all", "-A", *now)
                 eventually(lambda: not self.pods() and not self.workload(), "the end of all pods")
+                # Deleted by force they are gone from the API before the node has cleared up after them.
+                eventually(lambda: not self.pod_folders(), "the end of all that pods had on their node")
                 self.stop()
-                eventually(
-                    lambda: not self.supervisors(), "the end of the supervisor, which has nothing left to do", 15
-                )
+                eventually(lambda: not self.supervisors(), "the end of the supervisor, which has nothing left to do")
         finally:
             if self.program is not None:
                 self.program.close()
-            for pid in [*self.workload(), *self.supervisors()]:
-                os.kill(pid, signal.SIGKILL)
+            end_workload(self.data)
 
     def pods(self) -> list[Any]:
         items: list[Any] = self.kubectl().json("get", "pods", "-A")["items"]
         return items
+
+    def pod_folders(self) -> list[Path]:
+        return [*self.data.glob("edge/edged/pods/*"), *self.data.glob("nodes/*/edged/pods/*")]
 
     def supervisors(self) -> list[int]:
         return supervisors_of(self.data)
@@ -266,6 +269,20 @@ def supervisors_of(data: Path) -> list[int]:
 
 def live_children(parents: list[int]) -> list[int]:
     return [one.pid for one in _processes() if one.parent in parents]
+
+
+def end_workload(data: Path) -> None:
+    """End the host processes of the role with that data folder, which has ended itself, and take their volumes away."""
+    left = found = supervisors_of(data)
+    while found := live_children(found):
+        left = [*left, *found]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for place in reversed([line.split(" ")[4] for line in lines]):
+        if place.startswith(f"{data}/"):
+            subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
 
 
 class _Process(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e_site import PROGRAM, Kubectl, Program, eventually, supervisors_of
+from e2e_site import PROGRAM, Kubectl, Program, end_workload, eventually
 
 CLOUD, EDGE = "10.98.0.1", "10.98.0.2"
 META = "127.0.0.1:10550"
@@ -39,7 +38,7 @@ class SplitSite:
         """``meta_server`` are settings of the edge's metaServer."""
         self.folder = folder
         self.cloud_data, self.edge_data = folder / "cloud", folder / "edge"
-        word = f"{os.getpid() % 100000}-{next(_NUMBERS)}"
+        word = f"{os.getpid()}-{next(_NUMBERS)}"
         self.spaces = {"cloud": f"esc{word}", "edge": f"ese{word}"}
         self.edge: Program | None = None
         self.cloud: Program | None = None
@@ -135,8 +134,7 @@ class SplitSite:
         for program in (self.edge, self.cloud):
             if program is not None:
                 program.close()
-        for pid in supervisors_of(self.edge_data):
-            os.kill(pid, signal.SIGKILL)
+        end_workload(self.edge_data)
         for space in self.spaces.values():
             ip("netns", "del", space, check=False)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -12,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_site import NO_PORTS, PROGRAM, Kubectl, Program, eventually, free_port, live_children, supervisors_of
+from e2e_site import (
+    NO_PORTS,
+    PROGRAM,
+    Kubectl,
+    Program,
+    end_workload,
+    eventually,
+    free_port,
+    live_children,
+    supervisors_of,
+)
 
 
 class Part:
@@ -101,18 +109,12 @@ def edge(stack: ExitStack, folder: Path, api: Part, clouds: Clouds, kubectl: Kub
     file = str(clouds.file(folder / "edge.yaml"))
     ready = "edge role of node e1: ready after"
     part = Part(folder, "edge", ready, "edge", "--config", file, "--node-name", "e1", "--runtime", "process", *NO_PORTS)
-    stack.callback(_end_processes, part.data)
+    stack.callback(end_workload, part.data)
     stack.enter_context(closing(part))
     part.start("--token", token)
     kubectl("wait", "--for=create", "node/e1", "--timeout=50s")
     kubectl("wait", "--for=condition=Ready", "node/e1", "--timeout=30s")
     return part
-
-
-def _end_processes(data: Path) -> None:
-    supervisors = supervisors_of(data)
-    for pid in [*live_children(supervisors), *supervisors]:
-        os.kill(pid, signal.SIGKILL)
 
 
 def deployment(replicas: int) -> str:

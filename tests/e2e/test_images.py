@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from e2e_bundle import frozen_bundle
-from e2e_site import NO_PORTS, Kubectl, Program, Site, eventually, live_children, supervisors_of
+from e2e_site import NO_PORTS, Kubectl, Program, Site, end_workload, eventually
 from peers import helm
 
 import edgesite
@@ -223,8 +222,7 @@ class Joined:
 
     def close(self) -> None:
         self.program.close()
-        for pid in [*live_children(supervisors_of(self._data)), *supervisors_of(self._data)]:
-            os.kill(pid, signal.SIGKILL)
+        end_workload(self._data)
         self._kubectl.run("delete", "node", "e1", "--wait=false")
 
 

@@ -15,7 +15,17 @@ from typing import Any
 
 import jwt
 import pytest
-from e2e_site import NO_PORTS, PROGRAM, Kubectl, Program, eventually, free_port, live_children, supervisors_of
+from e2e_site import (
+    NO_PORTS,
+    PROGRAM,
+    Kubectl,
+    Program,
+    end_workload,
+    eventually,
+    free_port,
+    live_children,
+    supervisors_of,
+)
 
 
 class Cloud:
@@ -106,8 +116,7 @@ class Edge:
     def close(self) -> None:
         if self.program is not None:
             self.program.close()
-        for pid in [*self.workload(), *supervisors_of(self.data)]:
-            os.kill(pid, signal.SIGKILL)
+        end_workload(self.data)
 
 
 @pytest.fixture(scope="module")

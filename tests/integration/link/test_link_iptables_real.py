@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -18,7 +18,7 @@ from edgesite.net.real import RealClock
 
 pytestmark = pytest.mark.anyio
 
-NAMESPACE = "interop-rules"
+NAMESPACE = f"esrules{os.getpid()}"
 #: Connects, as kube-apiserver would, and prints what it is told.
 CALL = "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(99).decode())"
 LISTEN = (
@@ -30,8 +30,6 @@ LISTEN = (
 @pytest.fixture
 def inside() -> Iterator[list[str]]:
     """The beginning of commands that run in the namespace."""
-    with suppress(subprocess.CalledProcessError):
-        subprocess.run(["ip", "netns", "del", NAMESPACE], check=True, capture_output=True)
     subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
     try:
         enter = ["ip", "netns", "exec", NAMESPACE]
