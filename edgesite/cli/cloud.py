@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from edgesite.cli import options
 from edgesite.cli.errors import UsageError
@@ -18,8 +17,6 @@ from edgesite.runtime.paths import SYSTEM_DIR, cloud_defaults, local_ip
 from edgesite.runtime.site import Plan
 
 __all__ = ["COMMAND"]
-
-_INSTALL_S: Final = 30.0
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +34,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--install-crds",
         action="store_true",
-        help="write the custom resources that are missing to that cluster, and exit",
+        help="write or bring up to date that cluster's custom resources, and webhooks for devices, and exit",
+    )
+    parser.add_argument(
+        "--device-statuses", action="store_true", help="with --install-crds: DeviceStatus of KubeEdge v1.23, too"
     )
     options.add_port(parser, "--hub-port", "where edges connect (default 10000)")
     options.add_port(parser, "--bootstrap-port", "where edges get certificates (default 10002)")
@@ -55,7 +55,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.install_crds:
         if not outside:
             raise UsageError("--install-crds goes with --kubeconfig or --in-cluster: our own API has these kinds")
-        return _install_crds(arguments.kubeconfig)
+    elif arguments.device_statuses:
+        raise UsageError("--device-statuses goes with --install-crds")
     plugins, data_dir = options.prepare(arguments)
     advertise = arguments.advertise_address or local_ip()
     kubeedge = arguments.started_as == "cloudcore" and data_dir == SYSTEM_DIR
@@ -75,6 +76,10 @@ def _run(arguments: argparse.Namespace) -> int:
             ("cloud.modules.cloudStream.tunnelPort", arguments.tunnel_port),
         ),
     )
+    if arguments.install_crds:
+        from edgesite.cli.installcrds import install
+
+        return install(arguments, values["cloud"]["modules"])
     api = dict(values["api"])
     if not outside and works_on_cluster(arguments.started_as, values["cloud"]["kubeAPIConfig"], os.environ):
         if arguments.api_address:
@@ -104,38 +109,6 @@ def _absolute(arguments: argparse.Namespace) -> str | None:
     if arguments.kubeconfig:
         return str(arguments.kubeconfig.absolute())
     return "" if arguments.in_cluster else None
-
-
-def _install_crds(file: Path | None) -> int:
-    import anyio
-
-    from edgesite.kube.errors import ApiError
-
-    async def install() -> tuple[list[str], list[str]]:
-        from edgesite.client import kubeconfig
-        from edgesite.client.client import Client
-        from edgesite.client.http import HttpTransport
-        from edgesite.cloud import crds
-        from edgesite.net.real import RealClock, RealNet
-
-        access = kubeconfig.load(file) if file else kubeconfig.from_pod(os.environ)
-        transport = HttpTransport(RealNet(), RealClock(), access)
-        try:
-            with anyio.fail_after(_INSTALL_S):
-                return await crds.install(Client(transport).named("edgesite"))
-        finally:
-            await transport.close()
-
-    try:
-        made, there = anyio.run(install)
-    except (OSError, ValueError, ApiError) as exc:  # TimeoutError is an OSError
-        print(f"edgesite: the custom resources cannot be installed: {exc or 'no answer in time'}", file=sys.stderr)
-        return 1
-    for name in made:
-        print(f"created {name}")
-    for name in there:
-        print(f"kept {name}, which was there")
-    return 0
 
 
 COMMAND = Command("cloud", "Run the cloud role: API, controllers and CloudHub.", _configure, _run)

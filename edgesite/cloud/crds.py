@@ -1,34 +1,33 @@
-"""The custom resources that the cloud role works with, for a cluster that does not have them: what ``--install-crds`` writes.
+"""The custom resources that the cloud role works with, for a cluster that does not have them: what ``--install-crds`` writes (`install`).
 
 Devices and their models have definitions of their own (`edgesite.kube.devices.crds`); the others are made from the rows of
-`edgesite.kube.resources` whose groups end with ``kubeedge.io``, and the cluster does not check their contents. KubeEdge's own
-definitions, where they are installed already, are left as they are.
+`edgesite.kube.resources` whose groups end with ``kubeedge.io``, and the cluster does not check their contents.
 
-Errors  ApiError of the API.
+Errors  None.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from edgesite.kube import devices
 from edgesite.kube.devices import crds
-from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import BUILTIN
 
 if TYPE_CHECKING:
-    from edgesite.client import Client
     from edgesite.kube.resources import Resource
 
-__all__ = ["definitions", "install"]
-
-_DEFINITIONS: Final = next(one for one in BUILTIN if one.plural == "customresourcedefinitions")
+__all__ = ["definitions"]
 
 
-def definitions() -> list[dict[str, Any]]:
-    """Return the CustomResourceDefinitions."""
+def definitions(*, conversion: dict[str, Any] | None = None, device_statuses: bool = False) -> list[dict[str, Any]]:
+    """Return the CustomResourceDefinitions. ``conversion`` is how the API server turns versions of devices into each other: without it
+    only one is served. ``device_statuses``: KubeEdge v1.23's DeviceStatus is among them."""
     others = [_definition(row) for row in BUILTIN if row.group.endswith(".kubeedge.io") and row.group != devices.GROUP]
-    return [*crds.definitions(converts=False), *others]
+    made = crds.definitions(converts=conversion is not None)
+    for one in made if conversion is not None else ():
+        one["spec"]["conversion"] = conversion
+    return [*made, *([crds.status_definition()] if device_statuses else ()), *others]
 
 
 def _definition(row: Resource) -> dict[str, Any]:
@@ -54,19 +53,3 @@ def _definition(row: Resource) -> dict[str, Any]:
             "versions": [version],
         },
     }
-
-
-async def install(client: Client) -> tuple[list[str], list[str]]:
-    """Create what is missing; returns the names of what was made, and of what was there. Raises ApiError."""
-    made, there = [], []
-    for definition in definitions():
-        name = definition["metadata"]["name"]
-        try:
-            await client.create(_DEFINITIONS, definition)
-        except ApiError as exc:
-            if exc.reason != "AlreadyExists":
-                raise
-            there.append(name)
-        else:
-            made.append(name)
-    return made, there

@@ -1,11 +1,12 @@
 """The module ``devicecontroller``.
 
 informers ──> Downstream ──> bus: cloudhub
-          └─> Profiles ────> API: ConfigMaps of mappers of KubeEdge v1.12
+          ├─> Profiles ────> API: ConfigMaps of mappers of KubeEdge v1.12
+          └─> DeviceStatuses ─> API: DeviceStatus of KubeEdge v1.23, where it is served
 bus: group devicecontroller ──> Upstream ──> Statuses ──> API
 
-It works with whichever version of devices.kubeedge.io the API serves, v1beta1 if both. A cluster that has neither is looked at again
-now and then.
+It works with whichever version of devices.kubeedge.io the API serves, v1beta1 if both (`served`). A cluster that has neither, or v1alpha2
+alone, is looked at again now and then.
 
 Source  KubeEdge v1.12, cloud/pkg/devicecontroller.
 """
@@ -20,7 +21,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from edgesite.client import Client, SharedInformers
 from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
-from edgesite.cloud.cloudhub.waiting import service, while_provided
+from edgesite.cloud.cloudhub.waiting import ProviderGone, service, while_provided
+from edgesite.cloud.devicecontroller import served
+from edgesite.cloud.devicecontroller.devicestatuses import DeviceStatuses
 from edgesite.cloud.devicecontroller.downstream import SOURCE, Downstream
 from edgesite.cloud.devicecontroller.objects import DeviceObjects, unpacked
 from edgesite.cloud.devicecontroller.profiles import Profiles
@@ -29,8 +32,7 @@ from edgesite.cloud.devicecontroller.upstream import Upstream
 from edgesite.cloud.edgecontroller.inorder import InOrder
 from edgesite.context import Context, Section
 from edgesite.kube.devices.model import rules_of
-from edgesite.kube.errors import ApiError
-from edgesite.kube.resources import BUILTIN, NODES, Resource
+from edgesite.kube.resources import NODES, Resource
 from edgesite.wire.message import MessageMaker, Operation
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["DeviceController"]
 
 _AT_ONCE: Final = 64  #: messages of edges under way
-_LOOK_S: Final = 30.0  #: for kinds that the API does not serve
 
 
 class DeviceController:
@@ -99,25 +100,12 @@ class _Run:
 
     async def served(self) -> tuple[Resource, Resource]:
         """The kinds that the API serves, as soon as it does."""
-        said = False
-        while True:
-            for version in ("v1beta1", "v1alpha2"):
-                kinds = _kind("devices", version), _kind("devicemodels", version)
-                if await self._is_served(kinds[0]):
-                    return kinds
-            if not said:
-                said = True
-                self._ctx.log.warning("the API does not serve devices.kubeedge.io: there are no devices")
-            await self._ctx.clock.sleep(_LOOK_S)
+        return await served.kinds(self._client, self._ctx.clock, self._ctx.random, self._ctx.log)
 
-    async def _is_served(self, kind: Resource) -> bool:
-        try:
-            await self._client.list(kind, limit=1)
-        except ApiError as exc:
-            if exc.code != 404:
-                self._ctx.log.debug("the API does not tell of %s: %s", kind.plural, exc)
-            return False
-        return True
+    async def _begin_anew(self) -> None:
+        """Raises ProviderGone once the API serves v1beta1."""
+        await served.until_newer(self._client, self._ctx.clock, self._ctx.random, self._ctx.log)
+        raise ProviderGone("the API serves devices of v1beta1 now")
 
     async def start(self, tasks: TaskGroup, device_kind: Resource, model_kind: Resource) -> None:
         ctx = self._ctx
@@ -150,6 +138,11 @@ class _Run:
         tasks.start_soon(profiles.run)
         tasks.start_soon(statuses.run)
         tasks.start_soon(downstream.run)
+        if device_kind.version != "v1alpha2":
+            here = DeviceStatuses(self._client, objects, self._is_here, ctx.clock, ctx.random, ctx.log)
+            tasks.start_soon(here.run)
+        else:
+            tasks.start_soon(self._begin_anew)
         ctx.services.provide(DeviceObjects, objects)
         await self._compare_all()
 
@@ -186,6 +179,10 @@ class _Run:
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
         return hub.nodes() if hub is not None else ()
 
+    def _is_here(self, node: str) -> bool:
+        hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
+        return hub is not None and node in hub.nodes()
+
     def _is_own(self, node: str) -> bool:
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
         return hub is not None and hub.is_own(node)
@@ -208,9 +205,3 @@ class _Run:
 
     def _count(self, why: str) -> None:
         self._refused.labels(why).inc()
-
-
-def _kind(plural: str, version: str) -> Resource:
-    return next(
-        one for one in BUILTIN if (one.group, one.plural, one.version) == ("devices.kubeedge.io", plural, version)
-    )

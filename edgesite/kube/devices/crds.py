@@ -14,7 +14,7 @@ from typing import Any, Final
 from edgesite.kube import json
 from edgesite.kube.devices.conversion import GROUP
 
-__all__ = ["definitions"]
+__all__ = ["definitions", "status_definition"]
 
 Object = dict[str, Any]
 TEXT: Final[Object] = {"type": "string"}
@@ -221,8 +221,8 @@ _AGE: Final = _column("Age", ".metadata.creationTimestamp", "date")
 
 
 def definitions(*, converts: bool = True) -> list[Object]:
-    """Return both definitions, devices first. ``converts``: the API can turn one version into the other. A cluster cannot: it would cut
-    off what v1beta1 does not know, so that there v1alpha2 is known, but not served."""
+    """Return both definitions, devices first. ``converts``: the API can turn one version into the other, itself or by a webhook. One that
+    cannot would cut off what v1beta1 does not know, so that there v1alpha2 is known, but not served."""
     beta = [
         _column("Model", ".spec.deviceModelRef.name"),
         _column("Node", ".spec.nodeName"),
@@ -248,6 +248,26 @@ def definitions(*, converts: bool = True) -> list[Object]:
     return whole
 
 
+def status_definition() -> Object:
+    """Return the definition of DeviceStatus (KubeEdge v1.23): what a device reports, as an object of its own."""
+    twin = _object(propertyName=TEXT, reported=TWIN_VALUE, observedDesired=TWIN_VALUE)
+    status = _object(twins=_list(twin, "propertyName"), state=TEXT, lastOnlineTime=TEXT, extensions=FREE)
+    columns = [
+        _column("State", ".status.state"),
+        _column("Reported", ".status.twins[*].reported.value"),
+        _column("Online", ".status.lastOnlineTime", priority=1),
+        _AGE,
+    ]
+    version: Object = {
+        "name": "v1beta1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _object(spec={"type": "object"}, status=status)},
+        "additionalPrinterColumns": columns,
+    }
+    return _crd("DeviceStatus", "devicestatuses", [version])
+
+
 def _definition(
     kind: str, plural: str, alpha: tuple[Object, list[Object]], beta: tuple[Object, list[Object]], converts: bool
 ) -> Object:
@@ -261,6 +281,10 @@ def _definition(
             "additionalPrinterColumns": columns,
         }
         versions.append(version)
+    return _crd(kind, plural, versions)
+
+
+def _crd(kind: str, plural: str, versions: list[Object]) -> Object:
     names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

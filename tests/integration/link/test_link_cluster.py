@@ -15,7 +15,6 @@ from edgesite.client import Client
 from edgesite.cloud import crds
 from edgesite.cloud.cloudhub.authority import Authority, AuthorityKeeper
 from edgesite.context import Section
-from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import OBJECT_SYNCS, PODS, SECRETS
 from edgesite.net.pki import RealPki
 from edgesite.net.websocket import WebSocket
@@ -133,20 +132,6 @@ def test_definitions_of_the_custom_resources() -> None:
     assert (sync["scope"], sync["names"]["kind"]) == ("Namespaced", "ObjectSync")
     assert sync["versions"][0]["subresources"] == {"status": {}}
     assert found["clusterobjectsyncs.reliablesyncs.kubeedge.io"]["scope"] == "Cluster"
-
-
-async def test_definitions_are_installed_once() -> None:
-    there: set[str] = set()
-
-    class Api:
-        async def create(self, kind: Any, obj: dict[str, Any]) -> None:
-            if obj["metadata"]["name"] in there:
-                raise ApiError(409, "AlreadyExists", "it is there")
-            there.add(obj["metadata"]["name"])
-
-    made, kept = await crds.install(Api())  # type: ignore[arg-type]
-    assert (set(made), kept) == (there, [])
-    assert await crds.install(Api()) == ([], made)  # type: ignore[arg-type]
 
 
 def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
