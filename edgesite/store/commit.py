@@ -77,6 +77,7 @@ class Committer:
         slots: Slots,
         *,
         reserved: int,
+        noted_at: int,
         clock: Clock,
         metrics: StoreMetrics,
         publish: Callable[[Write], None],
@@ -85,6 +86,7 @@ class Committer:
         self.failure: str | None = None  #: why the last transaction failed; None once one has succeeded again
         self._log, self._worker, self._slots = log, worker, slots
         self._reserved = reserved
+        self._noted_at = noted_at
         self._clock, self._metrics = clock, metrics
         self._publish, self._undo = publish, undo
         self._loop = asyncio.get_running_loop()
@@ -162,7 +164,18 @@ class Committer:
         newest = max(write.row.revision for write in batch)
         if newest + RESERVE_MARGIN <= self._reserved and not self._uncertain:
             return {}
-        return {"reserved": max(newest + RESERVE, self._reserved)}
+        return {"reserved": max(newest + RESERVE, self._reserved), **self._time()}
+
+    def _time(self) -> dict[str, int]:
+        self._noted_at = max(self._noted_at, int(self._clock.time()), 1)  # 0: not noted
+        return {"noted_at": self._noted_at}
+
+    async def begin(self, ceiling: int) -> None:
+        """Note the ceiling and the time, before anything is written. A disk that does not take it costs nothing else."""
+        try:
+            await self._worker.submit(self._log.append, (), {"ceiling": ceiling, **self._time()})
+        except apsw.Error as exc:
+            logger.warning("the ceiling of revisions is not noted: %s", exc)
 
     def _submit(self, call: Callable[[], int], meta: dict[str, int]) -> None:
         self._busy = True
@@ -238,7 +251,7 @@ class Committer:
             self._idle = anyio.Event()
             await self._idle.wait()
         try:
-            await self._worker.submit(self._log.append, (), {"reserved": revision})
+            await self._worker.submit(self._log.append, (), {"reserved": revision, **self._time()})
         except apsw.Error as exc:
             logger.warning("last revision not noted, the next start skips some: %s", exc)
         await self._worker.submit(self._log.close)

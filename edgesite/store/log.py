@@ -4,7 +4,7 @@ Layout  version(slot, revision, key, flags, created, floor, crc, value). A slot 
         written next is decided by `slots`. The newest version of a key is its state, older ones are history from ``floor``
         (the highest of all rows and of meta) on. No index: everything is read once, at the start. ``value`` of a deletion is
         NULL if its last state did not change. meta(name, value): "reserved" (no revision above it was handed out to volatile
-        writes before a crash), "floor". ``PRAGMA user_version`` is the format.
+        writes before a crash), "floor", "ceiling" and "noted_at" (see `ceiling`). ``PRAGMA user_version`` is the format.
 Errors  apsw.Error from `append` (nothing was written, unless it is an IOError at the commit), FormatTooNew from `open_log`.
 State   A corrupt file is set aside under another name and what can still be read of it is written to a new one.
 """
@@ -78,6 +78,8 @@ class Contents:
     versions: list[Version] = field(default_factory=list)
     reserved: int = 0
     floor: int = 0
+    ceiling: int = 0
+    noted_at: int = 0
     salvaged: bool = False
 
 
@@ -119,7 +121,7 @@ class Log:
         if rows:
             slot, revision = rows[0][:2]
             return bool(self._db.execute(IS_THERE, (slot, revision)).get)
-        return any(_read_meta(self._db, name) == value for name, value in meta.items())
+        return bool(meta) and all(_read_meta(self._db, name) == value for name, value in meta.items())
 
     def shrink(self) -> bool:
         """Give free pages back to the file system when they are more than half of the file. Raises apsw.Error."""
@@ -143,6 +145,7 @@ def open_log(disk: Disk, path: Path) -> tuple[Log, Contents]:
     aside = disk.set_aside(path)
     log, contents = _open(disk, path)
     contents.versions = saved.versions
+    contents.ceiling, contents.noted_at = saved.ceiling, saved.noted_at
     contents.floor = contents.reserved = (
         max([saved.reserved, *(one.revision for one in saved.versions)], default=0) + SALVAGE_GAP
     )
@@ -191,7 +194,7 @@ def _read(db: apsw.Connection) -> Contents:
     for row in db.execute(READ):
         contents.versions.append(_checked(row))
     contents.versions.sort(key=lambda one: one.revision)
-    contents.reserved = _read_meta(db, "reserved")
+    _read_times(db, contents)
     contents.floor = max([_read_meta(db, "floor"), *(one.floor for one in contents.versions)])
     return contents
 
@@ -200,6 +203,12 @@ def _read_meta(db: apsw.Connection, name: str) -> int:
     for (value,) in db.execute(READ_META, (name,)):
         return int(value)
     return 0
+
+
+def _read_times(db: apsw.Connection, contents: Contents) -> None:
+    contents.reserved = _read_meta(db, "reserved")
+    contents.ceiling = _read_meta(db, "ceiling")
+    contents.noted_at = _read_meta(db, "noted_at")
 
 
 def _checked(row: tuple[int, int, str, int, int, int, int, bytes | None]) -> Version:
@@ -226,7 +235,7 @@ def _salvage(disk: Disk, path: Path) -> Contents:
         for query in (READ, READ_BACK):
             for version in _readable(db, query):
                 found[version.slot] = version
-        contents.reserved = _read_meta(db, "reserved")
+        _read_times(db, contents)
     except apsw.Error:
         logger.warning("database path=%s has no readable meta table", path)
     finally:

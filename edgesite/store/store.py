@@ -22,6 +22,7 @@ import anyio
 import apsw
 
 from edgesite.context import Clock, Disk, Threads, Worker
+from edgesite.store.ceiling import ceiling
 from edgesite.store.commit import Committer, How, Write
 from edgesite.store.errors import Compacted, Conflict, FutureRevision, NotFound, StoreClosed, WriteFailed
 from edgesite.store.history import Bucket, Watchers, bucket_name
@@ -38,7 +39,6 @@ __all__ = ["Encode", "Index", "Limits", "Store"]
 
 logger = logging.getLogger(__name__)
 
-MAX_LEAP: Final = 1 << 40  #: Revisions that may be skipped at once: 100,000 writes a second for four months.
 CLOSE_S: Final = 30.0  #: A disk that hangs must not keep the program from ending.
 
 Encode = Callable[[int], bytes]  #: makes the value that carries this revision
@@ -82,11 +82,21 @@ class Store:
         self._floor = contents.floor
         self._slots = Slots(limits.retain, used=(one.slot for one in contents.versions), floor=contents.floor)
         self._revision = self._assigned = self._load(contents, index)
+        now = int(clock.time())
+        self._ceiling = ceiling(self._revision, before=contents.ceiling, noted_at=contents.noted_at, now=now)
         self._mark = self._revision  # what is older may be forgotten at the next upkeep
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(
-            log, worker, self._slots, reserved=self._revision, clock=clock, metrics=metrics, publish=self._publish, undo=self._undo
-        )  # fmt: skip
+            log,
+            worker,
+            self._slots,
+            reserved=self._revision,
+            noted_at=contents.noted_at,
+            clock=clock,
+            metrics=metrics,
+            publish=self._publish,
+            undo=self._undo,
+        )
         self._closed = False
 
     @classmethod
@@ -108,7 +118,9 @@ class Store:
         worker = threads.worker("store")
         try:
             log, contents = await worker.submit(open_log, disk, path)
-            return cls(log, worker, contents, clock, limits, StoreMetrics(metrics), index)
+            store = cls(log, worker, contents, clock, limits, StoreMetrics(metrics), index)
+            await store._committer.begin(store._ceiling)
+            return store
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await worker.close()
@@ -296,8 +308,8 @@ class Store:
 
     def advance(self, beyond: int) -> bool:
         """Let the next revision be above ``beyond``: clients have seen revisions that this file, restored from a backup, has not.
-        False, and nothing changes, if that is further than any history goes (`MAX_LEAP`)."""
-        if beyond - self._assigned > MAX_LEAP:
+        False, and nothing changes, if none can have been so high (`ceiling`)."""
+        if beyond > max(self._ceiling, self._assigned):
             return False
         self._assigned = max(self._assigned, beyond)
         return True

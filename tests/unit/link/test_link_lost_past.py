@@ -12,7 +12,7 @@ from edgesite.edge.metamanager.database import EdgeDatabase
 from edgesite.edge.metamanager.store import Arrival, EdgeStore
 from edgesite.net.real import RealClock, RealDisk, RealThreads
 from edgesite.store import Store
-from edgesite.store.store import MAX_LEAP
+from edgesite.store.ceiling import SPARE
 from edgesite.wire.newer import Verdict
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,7 @@ async def test_revisions_go_on_above_what_others_have_seen(tmp_path: Path) -> No
         assert store.advance(5000)
         assert store.advance(10), "nothing to do"
         assert (await store.put("/pods/default/web", lambda revision: b"{}")).revision == 5001
-        assert not store.advance(5001 + MAX_LEAP + 1)
+        assert not store.advance(SPARE + 1)
         assert (await store.put("/pods/default/web", lambda revision: b"{}")).revision == 5002
     async with await Store.open(tmp_path / "state.db", **opened) as store:
         assert store.revision == 5002
