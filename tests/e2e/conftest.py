@@ -29,7 +29,7 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Packages]:
-    """Two versions of RPMs, and debs; half a gigabyte."""
+    """Two versions of RPMs and debs; half a gigabyte."""
     folder = tmp_path_factory.mktemp("packages")
     yield build(folder, bundle)
     shutil.rmtree(folder)

@@ -100,21 +100,22 @@ echo 1.8 | tee $etc/tools/certgen.sh $etc/kubeedge-v1.8.0-linux-amd64.tar.gz > $
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Folders with the RPMs of either version, which are dnf repositories, and with debs of the older."""
+    """Folders with the RPMs of either version, which are dnf repositories, and with the debs."""
 
     older: Path
     newer: Path
     stub: Path
     debs: Path
+    newer_debs: Path
 
 
 def build(folder: Path, bundle: Path) -> Packages:
     """Build them all from the frozen program, compressed as little as possible."""
-    made = Packages(folder / "older", folder / "newer", folder / "stub", folder / "debs")
-    rpms(made.older, bundle, OLDER)
-    rpms(made.newer, bundle, NEWER)
-    words = ("--rpms", made.older, "--out", made.debs, "--compression", "none")
-    _call(sys.executable, PROJECT / "packaging" / "deb" / "build.py", *words)
+    made = Packages(*(folder / name for name in ("older", "newer", "stub", "debs", "newer-debs")))
+    for release, out, debs in ((OLDER, made.older, made.debs), (NEWER, made.newer, made.newer_debs)):
+        rpms(out, bundle, release)
+        words = ("--rpms", out, "--out", debs, "--compression", "none")
+        _call(sys.executable, PROJECT / "packaging" / "deb" / "build.py", *words)
     _stub(made.stub, folder)
     return made
 

@@ -45,7 +45,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, packages: Packages) -> It
         places = {packages.older: "/packages/older", packages.newer: "/packages/newer"}
         cloud = make("cloud1", {**places, kubectl("1.32"): "/usr/local/bin/kubectl"})
         dnf(cloud.root, packages, "install", "kubeedge-keadm")
-        edge = make("edge2", {packages.debs: "/packages"})
+        edge = make("edge2", {packages.debs: "/packages", packages.newer_debs: "/newer"})
         for one in (cloud, edge):
             one.boot()
         connect(cloud, edge)
@@ -64,6 +64,11 @@ def is_ready(cloud: Machine) -> bool:
 
 def unit(machine: Machine, name: str) -> tuple[str, str]:
     return tuple(machine.run("systemctl", verb, name).stdout.strip() for verb in ("is-enabled", "is-active"))  # type: ignore[return-value]
+
+
+def run_pod(cloud: Machine) -> None:
+    kube(cloud, "apply", "-f", "-", stdin=json.dumps(POD))
+    kube(cloud, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
 
 
 def pod_process(edge: Machine) -> str:
@@ -85,8 +90,7 @@ def test_a_site_from_packages_through_its_life(machines: tuple[Machine, Machine]
     assert "node edge2 is Ready" in said
     assert unit(edge, "edgecore") == ("enabled", "active")
     assert "edge2" in kube(cloud, "get", "nodes", "-l", "rack=a,node-role.kubernetes.io/edge=", "--no-headers")
-    kube(cloud, "apply", "-f", "-", stdin=json.dumps(POD))
-    kube(cloud, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
+    run_pod(cloud)
     assert kube(cloud, "logs", "works") == "hello\n"
 
     process = pod_process(edge)
@@ -102,6 +106,20 @@ def test_a_site_from_packages_through_its_life(machines: tuple[Machine, Machine]
     eventually(lambda: is_ready(cloud), "Ready", 30)
     assert pod_process(edge) == process
 
+    (edge_file, example) = (f"/etc/kubeedge/config/edgecore{one}.yaml" for one in ("", ".example"))
+    for path in (edge_file, example):
+        edge("sh", "-c", f"echo '# ours' >> {path}")
+    for folder, release in (("newer", NEWER), ("packages", OLDER)):
+        before = edge.property("edgecore", "MainPID")
+        edge("sh", "-c", f"exec dpkg -i /{folder}/*.deb")
+        assert edge.property("edgecore", "MainPID") != before
+        assert f"-{release}/" in edge("readlink", f"/proc/{edge.property('edgecore', 'MainPID')}/exe")
+        assert len(edge("sh", "-c", "ls -d /usr/lib/kubeedge/edgesite-*").split()) == 1
+        eventually(lambda: kube(cloud, "exec", "works", "--", "echo", "still") == "still\n", "the edge", 60)
+        assert unit(edge, "edgecore") == ("enabled", "active")
+        assert (pod_process(edge), is_ready(cloud)) == (process, True)
+    assert [edge("tail", "-n1", path) for path in (edge_file, example)] == ["# ours\n"] * 2
+
     assert "edgecore is stopped" in edge("keadm", "reset", "--force", timeout_s=60)
     assert unit(edge, "edgecore") == ("disabled", "inactive")
     assert edge.run("pgrep", "-fx", "sleep 987653").returncode == 1
@@ -110,11 +128,35 @@ def test_a_site_from_packages_through_its_life(machines: tuple[Machine, Machine]
     again = edge.run(*JOIN, f"--token={token}")
     assert (again.returncode, "node edge2 exists in the cloud" in again.stderr) == (1, True)
     kube(cloud, "delete", "node", "edge2")
-    assert "node edge2 is Ready" in edge(*JOIN, f"--token={token}", timeout_s=200)
+    edge("sh", "-c", "printf 'touch $0-was-run; exit 1' | tee /run/before > /run/after")
+    refused = edge.run(*JOIN, f"--token={token}", "--pre-run=/run/before", "--post-run=/run/after")
+    assert "--pre-run: /run/before ended with exit code 1" in refused.stderr
+    edge("test", "!", "-e", edge_file)
+    edge("sh", "-c", "echo 'touch $0-was-run' > /run/before")
+    said = edge(*JOIN, f"--token={token}", "--pre-run=/run/before", "--post-run=/run/after", timeout_s=200)
+    assert "node edge2 is Ready" in said  # though the last script failed
+    edge("ls", "/run/before-was-run", "/run/after-was-run")
+    run_pod(cloud)
+    process = pod_process(edge)
 
-    edge("sh", "-c", "exec dpkg --remove $(dpkg-query -W -f '${Package} ' 'kubeedge*')")
+    packages = "$(dpkg-query -W -f '${Package} ' 'kubeedge*')"
+    edge("sh", "-c", f"exec dpkg --remove {packages}")
     assert unit(edge, "edgecore")[1] == "inactive"
-    edge("test", "-e", "/etc/kubeedge/config/edgecore.yaml")
+    assert edge("tail", "-n1", example) == "# ours\n"
+    assert edge.run("sh", "-c", "ls -d /usr/lib/kubeedge/edgesite-* /usr/bin/edgecore").stdout == ""
+    assert pod_process(edge) == process
+    edge(
+        "sh", "-c", "exec dpkg -i /newer/*.deb"
+    )  # the same node again, by the configuration and certificate that stayed
+    assert edge("tail", "-n1", example) == "# ours\n"
+    edge("systemctl", "start", "edgecore")
+    eventually(lambda: is_ready(cloud), "Ready", 30)
+    assert kube(cloud, "exec", "works", "--", "echo", "again") == "again\n"
+    assert pod_process(edge) == process
+    edge("sh", "-c", f"exec dpkg --purge {packages}")
+    assert edge.run("ls", example).returncode == 2
+    for path in (edge_file, "/var/lib/kubeedge/edgecore.db", "/etc/kubeedge/certs/server.key"):
+        edge("test", "-e", path)  # what is not the packages' own
     cloud("keadm", "reset", "--force", timeout_s=60)
     cloud("sh", "-c", "exec rpm -e $(rpm -qa | grep ^kubeedge)")
     assert cloud.run(
