@@ -274,6 +274,8 @@ def live_children(parents: list[int]) -> list[int]:
 def end_workload(data: Path) -> None:
     """End the host processes of the role with that data folder, which has ended itself, and take their volumes away."""
     left = found = supervisors_of(data)
+    if not found:
+        return  # there were none, or they are containers
     while found := live_children(found):
         left = [*left, *found]
     for pid in left:
