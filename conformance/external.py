@@ -1,6 +1,6 @@
 """The cloud role on a real cluster: upstream's API server, controllers and scheduler, with least rights, and edges joined to it.
 
-    python -m conformance.external PROGRAMS [--etcd FILE] [--kubectl FILE] [--only NAME] [--outage SECONDS] [--out FOLDER]
+    python -m conformance.external PROGRAMS [--etcd FILE] [--kubectl FILE]... [--only NAME] [--outage SECONDS] [--out FOLDER]
 
 PROGRAMS is a folder with kube-apiserver, kube-controller-manager and kube-scheduler of any version, see README.md. Run it in a
 network and a mount namespace of its own (``unshare --net --mount``): firewall rules are written, volumes mounted. Prints a line for each
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cluster import Cluster, Programs
+from conformance.external_devices import devices
 from conformance.external_site import ADDRESS, Cloud, Edge, Site, deployment
 from conformance.programs import Failed, eventually
 
@@ -336,7 +337,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="conformance.external", description="The cloud role on a real cluster.")
     parser.add_argument("programs", type=Path, help="folder with kube-apiserver and the others")
     parser.add_argument("--etcd", type=Path, default=Path(shutil.which("etcd") or "/usr/bin/etcd"))
-    parser.add_argument("--kubectl", default=shutil.which("kubectl") or "kubectl")
+    parser.add_argument(
+        "--kubectl", action="append", help="may be repeated: devices are tried with each, the rest with the first"
+    )
     parser.add_argument("--only", default="", help="name of one scenario")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without an API server")
     parser.add_argument("--out", type=Path, help="folder for logs")
@@ -353,14 +356,14 @@ def main() -> int:
 
     scenarios: dict[str, Callable[[Site], None]] = {
         one.__name__: one
-        for one in (join, deploy, streams, records, drain, restarts, two_clouds, moves, in_cluster, restore)
+        for one in (join, deploy, streams, records, drain, restarts, two_clouds, moves, in_cluster, restore, devices)
     }
     scenarios["outage"] = ride
     failed = 0
     with ExitStack() as stack:
         programs = Programs.in_folder(arguments.programs, arguments.etcd)
         cluster = stack.enter_context(Cluster(programs, out / "cluster"))
-        site = Site(cluster, arguments.kubectl, out)
+        site = Site(cluster, arguments.kubectl or [shutil.which("kubectl") or "kubectl"], out)
         stack.callback(site.close)
         site.prepare()
         for name, scenario in scenarios.items():

@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +28,13 @@ ADDRESS: Final = "10.201.0.1"
 class Site:
     """A cluster with the cloud role's rights, and what the scenarios start on it."""
 
-    def __init__(self, cluster: Cluster, kubectl: str, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, kubectls: Sequence[str], folder: Path) -> None:
+        """``kubectls``: the programs of all releases that are tried; the first is the one that scenarios use."""
         self.cluster = cluster
         self.folder = folder
-        self.kubectl = Kubectl(kubectl, cluster.admin)
+        self.kubectls = kubectls
+        self.kubectl = Kubectl(kubectls[0], cluster.admin)
+        self.settings: dict[str, dict[str, Any]] = {}  #: further modules of edges, by name
         self.kubeconfig = folder / "cloud.kubeconfig"
         self.clouds: dict[str, Cloud] = {}
         self.edges: dict[str, Edge] = {}
@@ -118,7 +122,7 @@ class Cloud:
         self.site = site
         self.name = name
         self.log = site.folder / f"{name}.log"
-        self.hub, self.bootstrap, self.tunnel, self.stream = free_ports(4)
+        self.hub, self.bootstrap, self.tunnel, self.stream, self.webhooks = free_ports(5)
         self.program: Program | None = None
 
     def start(self, *access: str, env: dict[str, str] | None = None) -> None:
@@ -128,6 +132,7 @@ class Cloud:
             *(str(EDGESITE), "cloud", "--data-dir", str(self.site.folder / self.name), *access, "-v", "2"),
             *("--advertise-address", ADDRESS, "--hub-port", str(self.hub), "--bootstrap-port", str(self.bootstrap)),
             *("--tunnel-port", str(self.tunnel), "--set", f"modules.cloudStream.streamPort={self.stream}"),
+            *("--set", f"modules.admission.port={self.webhooks}"),
         ]
         self.program = Program(self.log, command, env)
         self.program.wait_line("cloud role: ready after")
@@ -167,6 +172,7 @@ class Edge:
         }
         stream = {"server": ",".join(f"{ADDRESS}:{one.tunnel}" for one in self.clouds)}
         modules = {"edgeHub": hub, "edgeStream": stream, "edged": {"tailoredKubeletConfig": kubelet}}
+        modules |= self.site.settings.get(self.name, {})
         config = {"apiVersion": "edgecore.config.kubeedge.io/v1alpha2", "kind": "EdgeCore", "modules": modules}
         path = self.site.folder / f"{self.name}.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML

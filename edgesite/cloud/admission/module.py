@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 from prometheus_client import CollectorRegistry, Counter
 
-from edgesite.client import Client
+from edgesite.client import Client, Informer
 from edgesite.cloud.admission.place import SECRET, pair_of
 from edgesite.cloud.admission.webhooks import CONVERSION_BYTES, Webhooks
 from edgesite.cloud.cloudhub.waiting import service, while_provided
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission"]
 
-_LOOK_S: Final = 20.0  #: between two looks at the Secret
-_READ_S: Final = 10.0
+_RETRY_S: Final = 1.0  #: to open a port that is taken
+_RETRY_MOST_S: Final = 60.0
+_OPEN_S: Final = 10.0
 _CONNECTIONS: Final = 64  #: an API server has some
 
 
@@ -108,28 +109,50 @@ class _Serving:
         self._context: ssl.SSLContext | None = None
         self._listener: Listener | None = None
         self._said = ""
+        self._news = anyio.Event()
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        while True:
-            try:
-                with anyio.fail_after(_READ_S):
-                    await self._look()
-            except (ApiError, OSError, ValueError) as exc:  # TimeoutError is an OSError
-                self._say(f"{exc or 'no answer in time'}")
-            else:
-                self._said = ""
-            await self._ctx.clock.sleep(_LOOK_S * (0.75 + self._ctx.random.random() / 2))
+        ctx = self._ctx
+        secrets = Informer(
+            self._client, SECRETS, ctx.clock, ctx.random, namespace=NAMESPACE, field_selector=f"metadata.name={SECRET}"
+        )
+        wait_s = _RETRY_S
+        async with anyio.create_task_group() as tasks:
+            with secrets.add_handler(self._changed, lambda _, new: self._changed(new), None):
+                tasks.start_soon(secrets.run)
+                while True:
+                    await self._news.wait()
+                    self._news = anyio.Event()
+                    if await self._take(secrets.get(SECRET, NAMESPACE)):
+                        wait_s = _RETRY_S
+                        continue
+                    with anyio.move_on_after(wait_s * (0.75 + ctx.random.random() / 2)):
+                        await self._news.wait()
+                    self._news.set()
+                    wait_s = min(wait_s * 2, _RETRY_MOST_S)
 
-    async def _look(self) -> None:
-        """Raises ApiError, OSError, ValueError."""
+    def _changed(self, secret: dict[str, Any]) -> None:
+        self._news.set()
+
+    async def _take(self, secret: dict[str, Any] | None) -> bool:
+        """Show what the Secret holds; one that is gone changes nothing. False: to be tried again."""
+        if secret is None:
+            return True
         try:
-            secret = await self._client.get(SECRETS, SECRET, NAMESPACE)
-        except ApiError as exc:
-            if exc.code == 404:  # webhooks are not installed
-                return
-            raise
-        pair = pair_of(secret)
+            with anyio.fail_after(_OPEN_S):
+                await self._serve(pair_of(secret))
+        except ValueError as exc:  # it has to change first
+            self._say(str(exc))
+        except OSError as exc:  # TimeoutError is one
+            self._say(f"{exc or 'the port cannot be opened in time'}")
+            return False
+        else:
+            self._said = ""
+        return True
+
+    async def _serve(self, pair: KeyPair) -> None:
+        """Raises OSError."""
         if pair != self._shown:
             await self._ctx.threads.run(self._show, pair)
             self._shown = pair

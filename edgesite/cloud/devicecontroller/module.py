@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from edgesite.client import Client, SharedInformers
 from edgesite.cloud.cloudhub.records import ConnectedNodes, DeliveryRecords
-from edgesite.cloud.cloudhub.waiting import ProviderGone, service, while_provided
+from edgesite.cloud.cloudhub.waiting import service, while_provided
 from edgesite.cloud.devicecontroller import served
 from edgesite.cloud.devicecontroller.devicestatuses import DeviceStatuses
 from edgesite.cloud.devicecontroller.downstream import SOURCE, Downstream
@@ -37,6 +37,8 @@ from edgesite.wire.message import MessageMaker, Operation
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
+    from edgesite.context import Inbox
 
 __all__ = ["DeviceController"]
 
@@ -71,13 +73,24 @@ class DeviceController:
             else:
                 informers = SharedInformers(provided.named("devicecontroller"), ctx.clock, ctx.random, ctx.log)
                 tasks.start_soon(informers.run)
-            run = _Run(ctx, provided.named("devicecontroller"), informers, self._refused)
             ctx.ready()
+            client = provided.named("devicecontroller")
+            while await self._serve(ctx, client, informers, self._refused, inbox):
+                pass
+
+    async def _serve(
+        self, ctx: Context, client: Client, informers: SharedInformers, refused: Counter, inbox: Inbox
+    ) -> bool:
+        """Work with the kinds that the API serves now. True: it serves newer ones; begin anew."""
+        run = _Run(ctx, client, informers, refused)
+        async with anyio.create_task_group() as tasks:
             kinds = await run.served()
             await run.start(tasks, *kinds)
             requests = InOrder(tasks, run.upstream.handle, _AT_ONCE)
             async for message in inbox:
                 await requests.add(message)
+        ctx.services.withdraw(DeviceObjects)
+        return tasks.cancel_scope.cancel_called
 
 
 def _counter(registry: CollectorRegistry) -> Counter:
@@ -102,10 +115,11 @@ class _Run:
         """The kinds that the API serves, as soon as it does."""
         return await served.kinds(self._client, self._ctx.clock, self._ctx.random, self._ctx.log)
 
-    async def _begin_anew(self) -> None:
-        """Raises ProviderGone once the API serves v1beta1."""
+    async def _until_newer(self, scope: anyio.CancelScope) -> None:
+        """End this run once the API serves v1beta1."""
         await served.until_newer(self._client, self._ctx.clock, self._ctx.random, self._ctx.log)
-        raise ProviderGone("the API serves devices of v1beta1 now")
+        self._ctx.log.info("the API serves devices of v1beta1 now")
+        scope.cancel()
 
     async def start(self, tasks: TaskGroup, device_kind: Resource, model_kind: Resource) -> None:
         ctx = self._ctx
@@ -142,7 +156,7 @@ class _Run:
             here = DeviceStatuses(self._client, objects, self._is_here, ctx.clock, ctx.random, ctx.log)
             tasks.start_soon(here.run)
         else:
-            tasks.start_soon(self._begin_anew)
+            tasks.start_soon(self._until_newer, tasks.cancel_scope)
         ctx.services.provide(DeviceObjects, objects)
         await self._compare_all()
 
