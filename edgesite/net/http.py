@@ -118,13 +118,30 @@ class HttpServer:
                     abort()
         return await self._tasks.__aexit__(kind, error, trace)
 
+    async def drain(self, within_s: float) -> None:
+        """Take nothing new, and let what is being answered come to its end for so long; upgraded connections are left alone. To be
+        called before the block is left; streams that have no end are the caller's to close. Idempotent."""
+        assert self._empty is not None
+        self.closing = True
+        await self._stop_listening()
+        for connection in tuple(self._connections):
+            if not connection.busy:
+                connection.close()
+        self._empty.clear()
+        if self._connections:
+            with anyio.move_on_after(within_s):
+                await self._empty.wait()
+
+    async def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            await listener.close()
+        self._listeners.clear()
+
     async def _shut(self) -> None:
         """Stop listening, end what runs, and let what was written leave."""
         assert self._tasks is not None
         assert self._empty is not None
-        for listener in self._listeners:
-            await listener.close()
-        self._listeners.clear()
+        await self._stop_listening()
         self._tasks.cancel_scope.cancel()
         for connection in tuple(self._connections):
             connection.close()

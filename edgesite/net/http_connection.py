@@ -317,7 +317,7 @@ class ServerConnection(Intake):
         if self._transport is None or request is None:
             return
         self.put(last)
-        self._complete(request.keep_alive)
+        self._complete(request.keep_alive and not self._server.closing)
         self._loop.call_soon(self._next)  # not from within the handler of this one
 
     def upgrade(

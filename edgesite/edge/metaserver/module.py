@@ -3,7 +3,8 @@
     http://127.0.0.1:10550                 KubeEdge's default: no authentication, so that every local process may do what the cloud lets this node do
     https://, on that and ``dummyServer``  with feature gate requireAuthorization: bearer tokens (`guard`)
 
-Ready without a link: what is kept on disk is served then.
+Ready without a link: what is kept on disk is served then. Told to stop, it takes nothing new, ends watches in order and lets requests under way
+come to their end for `GRACE_S`.
 
 Source  KubeEdge v1.12.7, edge/pkg/metamanager/metaserver (address, gate); v1.17 (dummyServer).
 """
@@ -40,6 +41,8 @@ from edgesite.net.http import HttpServer, Limits
 from edgesite.wire.message import InvalidMessage, Message, Operation
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from edgesite.context import Context, Inbox, Section
 
 __all__ = ["GATE", "MetaServer", "ProviderGone"]
@@ -56,6 +59,7 @@ _LIMITS: Final = Limits(
 )
 _FETCH_AGAIN_S: Final = 3600.0
 _RETRY_S: Final = 5.0
+GRACE_S: Final = 5.0  #: for what is under way when we are to stop
 
 
 class MetaServer:
@@ -74,11 +78,42 @@ class MetaServer:
         return bool(manager.get("enable", True) and (manager.get("metaServer") or {}).get("enable"))
 
     async def run(self, ctx: Context) -> None:
+        stopping = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run, ctx, stopping)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stopping.set()
+
+    async def _run(self, ctx: Context, stopping: anyio.Event) -> None:
+        """Serve until ``stopping``; then let what is under way come to its end."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                api = self._make(ctx, tasks)
+                server = HttpServer(
+                    api.handle,
+                    _LIMITS,
+                    clock=ctx.clock,
+                    threads=ctx.threads,
+                    log=ctx.log,
+                    on_reject=api.rejected,
+                    on_failure=api.failed,
+                )
+                async with server:
+                    tasks.start_soon(serve, ctx, server, api.is_secure)
+                    tasks.start_soon(api.run)
+                    await stopping.wait()
+                    api.end_streams()
+                    await server.drain(GRACE_S)
+                tasks.cancel_scope.cancel()
+
+    def _make(self, ctx: Context, tasks: TaskGroup) -> MetaApi:
+        """Put the parts together, and start those that work by themselves."""
         replica = ctx.services.get(Replica)
         secure = bool((ctx.settings.get("featureGates") or {}).get(GATE))
         if not secure:
             ctx.log.warning("feature gate %s is off: every process that reaches %s may act", GATE, ctx.config["server"])
-        inbox = ctx.bus.join("metaserver", "metaserver", size=4096)
         link = CloudLink(ctx)
         kubeedge = KubeEdgeCloud(ctx, link)
         memory = Memory(ctx, replica)
@@ -86,52 +121,39 @@ class MetaServer:
         printers = Printers(ctx, replica, link, upstream)
         views = Views(ctx.clock, printers)
         reads = Reads(ctx, replica, link, upstream, views, printers)
+        reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
         extensions = ctx.hooks.metaserver(ctx.settings)
-        rows = [row for one in extensions for row in one.resources()]
-        documents = Documents(ctx, replica, link, upstream, rows)
-        async with anyio.create_task_group() as tasks:
-            reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
-            issuer = IssuerKeys(ctx, link, upstream) if secure else None
-            guard = _guard(ctx, link, kubeedge, issuer)
-            pods = NodePods(ctx, link, upstream, replica, is_open=guard.is_open)
-            api = MetaApi(
-                ctx,
-                link,
-                upstream,
-                reads,
-                reads.scopes,
-                documents,
-                views,
-                guard,
-                replica,
-                printers,
-                memory,
-                pods,
-                extensions,
-            )
-            self._metrics = self._metrics or _Metrics(ctx.metrics)
-            self._metrics.watches.set_function(lambda: float(api.watches))
-            self._metrics.scopes.set_function(lambda: float(len(reads.scopes)))
-            server = HttpServer(
-                api.handle,
-                _LIMITS,
-                clock=ctx.clock,
-                threads=ctx.threads,
-                log=ctx.log,
-                on_reject=api.rejected,
-                on_failure=api.failed,
-            )
-            tasks.start_soon(_take, ctx, inbox, link, reads.scopes)
-            async with server:
-                tasks.start_soon(serve, ctx, server, secure)
-                tasks.start_soon(api.run)
-                tasks.start_soon(printers.run)
-                tasks.start_soon(memory.run)
-                tasks.start_soon(_keep_documents, ctx, link, documents, pods)
-                tasks.start_soon(_while_provided, ctx, replica)
-                if issuer is not None:
-                    tasks.start_soon(issuer.run)
-                await anyio.sleep_forever()
+        documents = Documents(ctx, replica, link, upstream, [row for one in extensions for row in one.resources()])
+        issuer = IssuerKeys(ctx, link, upstream) if secure else None
+        guard = _guard(ctx, link, kubeedge, issuer)
+        pods = NodePods(ctx, link, upstream, replica, is_open=guard.is_open)
+        api = MetaApi(
+            ctx,
+            link,
+            upstream,
+            reads,
+            reads.scopes,
+            documents,
+            views,
+            guard,
+            replica,
+            printers,
+            memory,
+            pods,
+            extensions,
+        )
+        self._metrics = self._metrics or _Metrics(ctx.metrics)
+        self._metrics.watches.set_function(lambda: float(api.watches))
+        self._metrics.scopes.set_function(lambda: float(len(reads.scopes)))
+        inbox = ctx.bus.join("metaserver", "metaserver", size=4096)
+        tasks.start_soon(_take, ctx, inbox, link, reads.scopes)
+        tasks.start_soon(printers.run)
+        tasks.start_soon(memory.run)
+        tasks.start_soon(_keep_documents, ctx, link, documents, pods)
+        tasks.start_soon(_while_provided, ctx, replica)
+        if issuer is not None:
+            tasks.start_soon(issuer.run)
+        return api
 
 
 class _Metrics:

@@ -28,6 +28,7 @@ from edgesite.edge.metaserver.cloudlink import CloudLink, Phase, offline
 from edgesite.edge.metaserver.views import accept_of, view_of
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, bad_request, internal, method_not_allowed, not_found, unavailable
+from edgesite.kube.podconnect import log_target, refusal_of, stream_target
 from edgesite.kube.selectable import parse_labels
 from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.errors import ClosedByPeer
@@ -66,6 +67,12 @@ class NodePods:
         self._replica = replica
         self._is_open = is_open
         self._streams = 0
+        self._following: dict[anyio.CancelScope, None] = {}
+
+    def end_streams(self) -> None:
+        """End the logs that are being read."""
+        for scope in tuple(self._following):
+            scope.cancel()
 
     def find(self, route: Route) -> Object | None:
         """A pod of this node, as edged has it."""
@@ -108,38 +115,43 @@ class NodePods:
 
     async def log(self, request: Request, route: Route) -> None:
         """Stream a log of a pod of this node. Raises ApiError, ClosedByPeer."""
-        from edgesite.kube.podconnect import log_target, refusal_of  # where it is asked for
-
         pod = self.find(route)
         if pod is None:
             raise not_found(route.resource, route.name)
         target = log_target(pod, request.query if request.raw_query else {})
         self._take_place()
+        scope = anyio.CancelScope()
+        self._following[scope] = None
         try:
-            async with self._client() as client, client.stream("GET", target) as answer:
-                if answer.status != 200:
-                    said = (await answer.read_all(_REFUSAL_BYTES)).decode("utf-8", "replace").strip()
-                    raise refusal_of(answer.status, said, "pods/log", route.name)
-                writer = await request.stream(200, _PLAIN)
-                try:
-                    async for piece in answer:
-                        await writer.write(piece)
-                except OSError:
-                    writer.abort()
-                    raise ClosedByPeer("the log broke off") from None
-                writer.close()
+            with scope:
+                await self._stream_log(request, target, route.name)
         except ClosedByPeer:
             raise
         except OSError as exc:
             raise internal(f"the log cannot be read: {exc}") from exc
         finally:
+            del self._following[scope]
             self._leave_place()
+
+    async def _stream_log(self, request: Request, target: str, name: str) -> None:
+        """Raises ApiError, OSError."""
+        async with self._client() as client, client.stream("GET", target) as answer:
+            if answer.status != 200:
+                said = (await answer.read_all(_REFUSAL_BYTES)).decode("utf-8", "replace").strip()
+                raise refusal_of(answer.status, said, "pods/log", name)
+            writer = await request.stream(200, _PLAIN)
+            try:
+                async for piece in answer:
+                    await writer.write(piece)
+            except OSError:
+                writer.abort()
+                raise ClosedByPeer("the log broke off") from None
+            writer.close()
 
     # -- connections ---------------------------------------------------------------------------------------------
 
     async def connect(self, request: Request, info: RequestInfo) -> Response | None:
         """Lead a client into a pod of this node. Raises ApiError, ClosedByPeer."""
-        from edgesite.kube.podconnect import stream_target
         from edgesite.net.handover import upgrade_headers, upgraded_headers
 
         route = info.route

@@ -107,6 +107,11 @@ class MetaApi:
     def watches(self) -> int:
         return len(self._watchers)
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether tokens are demanded, and so TLS."""
+        return not self._guard.is_open
+
     # -- answering -----------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response | Awaitable[Response | None] | None:
@@ -328,6 +333,12 @@ class MetaApi:
                 for watcher in tuple(self._watchers):
                     watcher.bookmark()
                 await self._review()
+
+    def end_streams(self) -> None:
+        """End what has no end of its own, in order: watches, and logs that are followed."""
+        for watcher in tuple(self._watchers):
+            watcher.end()
+        self._pods.end_streams()
 
     async def _review(self) -> None:
         for watcher in tuple(self._watchers):

@@ -47,14 +47,14 @@ async def _play(site: MetaSite, folder: Path, *, gate: bool) -> None:
                     while not (folder / "edge-1" / "pki" / "metaserver-ca.crt").exists():  # noqa: ASYNC110
                         await anyio.sleep(0.1)
                 it = Secured(site, client, (folder / "edge-1" / "pki" / "metaserver-ca.crt").read_bytes())
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     while not await is_serving(it):  # noqa: ASYNC110
                         await anyio.sleep(0.05)
                 assert (await it.program().ask("GET", OBJECTS)).status == 401
                 program = it.program(await it.token("viewer"))
                 assert (await program.ask("GET", OBJECTS)).status == 403
                 await it.let_view("viewer")
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     while (await program.ask("GET", OBJECTS)).status != 200:  # noqa: ASYNC110
                         await anyio.sleep(0.2)
                 assert (await program.ask("POST", OBJECTS, config_map("a"))).status == 403
