@@ -193,20 +193,20 @@ def test_helm_installs_the_cloud_role_and_an_edge_joins_it(cluster: Cluster, tmp
 
     with closing(Joined(kubectl, address, tmp_path)) as edge:
         edge.program.wait_line("edge role of node e1: ready after")
-        kubectl("wait", "--for=create", "node/e1", "--timeout=30s")
-        kubectl("wait", "--for=condition=Ready", "node/e1", "--timeout=30s")
+        kubectl("wait", "--for=create", "node/e1", "--timeout=100s")
+        kubectl("wait", "--for=condition=Ready", "node/e1", "--timeout=100s")
         recorded = kubectl.json("get", "configmap", "tunnelport")["metadata"]["annotations"][
             "tunnelportrecord.kubeedge.io"
         ]
         port = json.loads(recorded)["ipTunnelPort"][address]
-        rule = f"-A TUNNEL-PORT -p tcp -m tcp --dport {port} -j DNAT --to-destination {address}:10003"
-        list_rules = ("exec", "daemonset/cloud-iptables-manager", "--", "iptables", "-t", "nat", "-S", "TUNNEL-PORT")
-        eventually(lambda: rule in kubectl(*list_rules), "the rule of the tunnel port", 30)
+        rule = f" -p tcp -m tcp --dport {port} -j DNAT --to-destination {address}:10003"
+        list_rules = ("exec", "daemonset/cloud-iptables-manager", "--", "iptables", "-t", "nat", "-S")
+        eventually(lambda: rule in kubectl(*list_rules), "the rule of the tunnel port")
     for one in kubectl.json("get", "pods")["items"]:
         assert [status["restartCount"] for status in one["status"]["containerStatuses"]] == [0], one
         assert "Traceback" not in kubectl("logs", one["metadata"]["name"])
     cluster.helm("uninstall", "cloudcore", "-n", "kubeedge", *wait)
-    eventually(lambda: not kubectl.json("get", "pods")["items"], "the end of the pods", 40)
+    eventually(lambda: not kubectl.json("get", "pods")["items"], "the end of the pods")
     assert kubectl.json("get", "secret", "casecret")["data"]["cakeydata"], "the site's CA is gone with the release"
 
 

@@ -6,7 +6,7 @@ Only where the API is not our own, which reaches nodes through `NodeConnector` w
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -18,12 +18,14 @@ from edgesite.cloud.cloudstream.finder import Finder
 from edgesite.cloud.cloudstream.streamserver import StreamServer
 from edgesite.cloud.cloudstream.tunnelport import Announcer, negotiate
 from edgesite.cloud.edgecontroller import EdgeObjects
+from edgesite.cloud.iptablesmanager.module import IptablesManager
 from edgesite.kube.errors import ApiError
 from edgesite.net.http import HttpServer, Limits
 
 if TYPE_CHECKING:
     from edgesite.cloud.cloudstream.connector import Nodes
     from edgesite.cloud.cloudstream.listening import Listening
+    from edgesite.cloud.cloudstream.tunnelport import Taken
     from edgesite.context import Context
 
 __all__ = ["serve_cluster"]
@@ -61,10 +63,10 @@ async def _announce(ctx: Context, client: Client, nodes: Nodes) -> None:
 
 
 async def _negotiated(ctx: Context, client: Client) -> int:
-    wait_s = _RETRY_S
+    wait_s, ip = _RETRY_S, _own_address(ctx)
     while True:
         try:
-            port = await negotiate(client, _own_address(ctx), ctx.clock, ctx.random)
+            port = await negotiate(client, ip, ctx.clock, ctx.random, _taken_ports(ctx, ip))
         except ApiError as exc:
             ctx.log.warning("no tunnel port yet: %s", exc)
         else:
@@ -72,6 +74,20 @@ async def _negotiated(ctx: Context, client: Client) -> int:
             return port
         await ctx.clock.sleep(wait_s * (1 + 0.2 * ctx.random.random()))
         wait_s = min(wait_s * 2, _RETRY_MOST_S)
+
+
+def _taken_ports(ctx: Context, ip: str) -> Taken | None:
+    """Looks at this machine's rules, where they are ours to make."""
+    if not IptablesManager().enabled(ctx.settings):
+        return None
+    stream_port = int(ctx.config.get("streamPort") or 10003)
+
+    async def taken(config_map: dict[str, Any] | None) -> set[int]:
+        from edgesite.cloud.iptablesmanager.manager import ports_elsewhere
+
+        return await ports_elsewhere(config_map, ip, stream_port)
+
+    return taken
 
 
 def _own_address(ctx: Context) -> str:

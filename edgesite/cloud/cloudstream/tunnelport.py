@@ -4,6 +4,8 @@ Each instance of the cloud role has a port of its own, from 10351 upwards, recor
 
     tunnelportrecord.kubeedge.io: {"ipTunnelPort": {"192.0.2.10": 10351}, "port": {"10351": true}}
 
+Two clusters may have their cloud roles on one machine: a port that is the other's there (``taken``) is exchanged.
+
 A node that is connected here tells that port as its kubelet's (``status.daemonEndpoints``); the API server dials it, and the rules of
 `edgesite.cloud.iptablesmanager` lead from there to the stream server of the instance.
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["ANNOTATION", "CONFIG_MAP", "NAMESPACE", "Announcer", "negotiate", "ports_of"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+#: From the ConfigMap, if there is one, to the ports that are other clusters' on this machine.
+Taken = Callable[[dict[str, Any] | None], Awaitable[set[int]]]
 CONFIG_MAP: Final = "tunnelport"
 ANNOTATION: Final = "tunnelportrecord.kubeedge.io"
 _FIRST_PORT: Final = 10351  #: 10350 is the kubelet's own
@@ -56,8 +61,8 @@ def ports_of(config_map: dict[str, Any]) -> dict[str, int]:
     return {ip: port for ip, port in ports.items() if isinstance(port, int) and 0 < port <= _LAST_PORT}
 
 
-async def negotiate(client: Client, ip: str, clock: Clock, draw: random.Random) -> int:
-    """Return the port recorded for ``ip``; record the first free one if there is none. Raises ApiError."""
+async def negotiate(client: Client, ip: str, clock: Clock, draw: random.Random, taken: Taken | None = None) -> int:
+    """Return the port recorded for ``ip``; record the first free one if there is none, or if others have taken it. Raises ApiError."""
     for _ in range(_TRIES):
         try:
             found = await client.get(CONFIG_MAPS, CONFIG_MAP, NAMESPACE)
@@ -66,9 +71,11 @@ async def negotiate(client: Client, ip: str, clock: Clock, draw: random.Random) 
                 raise
             found = None
         ports = ports_of(found) if found is not None else {}
-        if ip in ports:
+        others = await taken(found) if taken is not None else set()
+        if ip in ports and ports[ip] not in others:
             return ports[ip]
-        port = next(one for one in range(_FIRST_PORT, _LAST_PORT) if one not in ports.values())
+        others |= set(ports.values())
+        port = next(one for one in range(_FIRST_PORT, _LAST_PORT) if one not in others)
         try:
             await _record(client, found, {**ports, ip: port})
         except ApiError as exc:

@@ -2,7 +2,7 @@
 
 Units   Seconds.
 Errors  `IptablesError`: the program is missing or refuses.
-State   What was last said of a failure, so that a lasting one is logged once.
+State   What was last said of a failure, so that a lasting one is logged once; the chain, which is looked for elsewhere only when it is new.
 Source  KubeEdge v1.12.7 cloud/pkg/cloudstream/iptables (every 10 s).
 """
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.cloud.cloudstream.tunnelport import CONFIG_MAP, NAMESPACE, ports_of
-from edgesite.cloud.iptablesmanager.rules import CHAIN, COMMENT, JUMPS, changes, listed, wanted
+from edgesite.cloud.iptablesmanager.rules import COMMENT, JUMPS, Rule, chain_of, changes, elsewhere, listed, wanted
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CONFIG_MAPS
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgesite.client import Client
     from edgesite.context import Clock
 
-__all__ = ["IptablesError", "Manager", "run_program"]
+__all__ = ["IptablesError", "Manager", "ports_elsewhere", "run_program"]
 
 #: Runs an argument vector; returns exit code and output.
 Run = Callable[[Sequence[str]], Awaitable[tuple[int, str]]]
@@ -48,6 +48,29 @@ async def run_program(argv: Sequence[str]) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
+async def ports_elsewhere(
+    config_map: dict[str, Any] | None, ip: str, stream_port: int, run: Run = run_program
+) -> set[int]:
+    """Return the tunnel ports of this machine that rules lead to other clusters than the one of this ConfigMap; none where rules cannot be
+    read. ``ip`` is about to be recorded. Raises nothing."""
+    version = 6 if ":" in ip else 4
+    try:
+        code, output = await run([*_command(version), "-S"])
+    except OSError:
+        return set()
+    target = wanted({**ports_of(config_map or {}), ip: 0}, stream_port, version=version)
+    chain = chain_of(_uid(config_map)) if config_map else ""
+    return set() if code else set(elsewhere(listed(output), target, chain))
+
+
+def _command(version: int) -> list[str]:
+    return [_PROGRAMS[version], "-w", _LOCK_S, "-t", "nat"]
+
+
+def _uid(config_map: dict[str, Any] | None) -> str:
+    return str(((config_map or {}).get("metadata") or {}).get("uid") or "")
+
+
 class Manager:
     """``run`` until cancelled. ``stream_port`` is the same for all instances."""
 
@@ -67,6 +90,8 @@ class Manager:
         self._log = log
         self._run = run
         self._said = ""
+        self._chain = ""  # of this cluster, once it is known
+        self._searched: set[tuple[int, str]] = set()  # chains that were put in place with a look at all others
         self._made = False  # some rule
         self._used = {4}  # versions of IP for which there are, or were, rules
 
@@ -87,31 +112,47 @@ class Manager:
 
     async def settle(self) -> None:
         """Make the rules what they should be now. Raises ApiError, IptablesError, OSError."""
+        ports: Mapping[str, int] = {}
         try:
-            ports = ports_of(await self._client.get(CONFIG_MAPS, CONFIG_MAP, NAMESPACE))
+            found = await self._client.get(CONFIG_MAPS, CONFIG_MAP, NAMESPACE)
         except ApiError as exc:
             if exc.reason != "NotFound":
                 raise
-            ports = {}
+        else:
+            ports, self._chain = ports_of(found), chain_of(_uid(found))
         self._made = bool(ports)
         if any(":" in ip for ip in ports):
             self._used.add(6)
-        for version in sorted(self._used):
-            await self._settle(version, ports)
+        for version in sorted(self._used) if self._chain else ():
+            await self._settle(version, wanted(ports, self._stream_port, version=version))
 
-    async def _settle(self, version: int, ports: Mapping[str, int]) -> None:
-        command = [_PROGRAMS[version], "-w", _LOCK_S, "-t", "nat"]
-        code, output = await self._run([*command, "-S", CHAIN])
-        if code:
-            await self._must([*command, "-N", CHAIN])
-            output = ""
-        for change in changes(listed(output), wanted(ports, self._stream_port, version=version)):
+    async def _settle(self, version: int, target: set[Rule]) -> None:
+        command, chain = _command(version), self._chain
+        is_new = (version, chain) not in self._searched
+        code, output = await self._run([*command, "-S", *(() if is_new else (chain,))])
+        if code and is_new:
+            raise IptablesError(f"{' '.join(command)} -S: {output or f'exit code {code}'}")
+        if f"-N {chain}" not in output.splitlines():
+            await self._must([*command, "-N", chain])
+        present = listed(output)
+        for change in changes(present, target, chain):
             await self._must([*command, *change])
             self._log.info("%s %s", _PROGRAMS[version], " ".join(change))
-        jump = ["-m", "comment", "--comment", COMMENT, "-j", CHAIN]
-        for chain in JUMPS:
-            if (await self._run([*command, "-C", chain, *jump]))[0]:
-                await self._must([*command, "-A", chain, *jump])
+        jump = ["-m", "comment", "--comment", COMMENT, "-j", chain]
+        for place in JUMPS:
+            if (await self._run([*command, "-C", place, *jump]))[0]:
+                await self._must([*command, "-A", place, *jump])
+        if is_new:
+            self._searched.add((version, chain))
+            self._tell_of(elsewhere(present, target, chain), {rule.port for rule in target})
+
+    def _tell_of(self, others: Mapping[int, Rule], ports: set[int]) -> None:
+        for port in sorted(ports & others.keys()):
+            self._log.error(
+                "tunnel port %d is another cluster's on this machine, too: its rules lead it to %s:%d. A restart of one of the two cloud"
+                " roles chooses another port",
+                port, *others[port].destination,
+            )  # fmt: skip
 
     async def _must(self, argv: Sequence[str]) -> None:
         """Raises IptablesError, OSError."""
