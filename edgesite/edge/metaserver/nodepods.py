@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edgesite.edge.metamanager.replica import Replica
     from edgesite.edge.metaserver.upstream import Upstream
     from edgesite.kube.requestinfo import RequestInfo, Route
-    from edgesite.net.http import Request
+    from edgesite.net.http import BodyWriter, Request
 
 __all__ = ["CONNECTING", "METRICS", "NodePods"]
 
@@ -125,28 +125,27 @@ class NodePods:
         try:
             with scope:
                 await self._stream_log(request, target, route.name)
-        except ClosedByPeer:
-            raise
-        except OSError as exc:
-            raise internal(f"the log cannot be read: {exc}") from exc
         finally:
             del self._following[scope]
             self._leave_place()
 
     async def _stream_log(self, request: Request, target: str, name: str) -> None:
-        """Raises ApiError, OSError."""
-        async with self._client() as client, client.stream("GET", target) as answer:
-            if answer.status != 200:
-                said = (await answer.read_all(_REFUSAL_BYTES)).decode("utf-8", "replace").strip()
-                raise refusal_of(answer.status, said, "pods/log", name)
-            writer = await request.stream(200, _PLAIN)
-            try:
+        """Raises ApiError, ClosedByPeer."""
+        writer: BodyWriter | None = None
+        try:
+            async with self._client() as client, client.stream("GET", target) as answer:
+                if answer.status != 200:
+                    said = (await answer.read_all(_REFUSAL_BYTES)).decode("utf-8", "replace").strip()
+                    raise refusal_of(answer.status, said, "pods/log", name)
+                writer = request.open_stream(200, _PLAIN)
                 async for piece in answer:
                     await writer.write(piece)
-            except OSError:
-                writer.abort()
-                raise ClosedByPeer("the log broke off") from None
-            writer.close()
+        except OSError as exc:
+            if writer is None:
+                raise internal(f"the log cannot be read: {exc}") from exc
+            writer.abort()  # the client must see that this is not all
+            raise ClosedByPeer("the log broke off") from None
+        writer.close()
 
     # -- connections ---------------------------------------------------------------------------------------------
 
