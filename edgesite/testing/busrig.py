@@ -34,7 +34,7 @@ def event_bus(**changed: Any) -> dict[str, Any]:
     return Model(**changed).model_dump()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for what nobody announces, such as a metric. Raises TimeoutError."""
     for _ in range(int(timeout_s / _LOOK_S)):
         if condition():

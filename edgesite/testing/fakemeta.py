@@ -92,7 +92,7 @@ class FakeCloud:
     def mend(self) -> None:
         self._connected.set()
 
-    async def until(self, check: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    async def until(self, check: Callable[[], bool], deadline_s: float = 60.0) -> None:
         """Wait until ``check`` holds; it is asked whenever something arrives. Raises TimeoutError."""
         with anyio.move_on_after(deadline_s):
             while not check():

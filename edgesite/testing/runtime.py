@@ -39,7 +39,7 @@ from edgesite.edge.edged.runtime import (
 __all__ = ["Commands", "OpenRuntime", "RuntimeContract", "running", "until"]
 
 OpenRuntime = Callable[[], AbstractAsyncContextManager[Runtime]]
-DEADLINE_S: Final = 20.0
+DEADLINE_S: Final = 60.0  #: a bound for failures, not for machines that are busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,8 @@ class RuntimeContract:
         self, runtime: Runtime, sandbox: tuple[str, SandboxConfig], image: str, commands: Commands
     ) -> None:
         container_id = await start(runtime, sandbox, container_config(image, commands.forever))
-        with anyio.fail_after(5):
-            await runtime.stop_container(container_id, 30.0)
+        with anyio.fail_after(60):
+            await runtime.stop_container(container_id, 600.0)
         assert (await runtime.container_status(container_id)).state is ContainerState.EXITED
 
     async def test_stop_kills_a_stubborn_program_after_the_grace_period(

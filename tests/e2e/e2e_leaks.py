@@ -56,7 +56,7 @@ async def run_once(plan: Plan) -> None:
     site = Site(plan, plugins, world)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await nodes_ready(site, {one.node_name for one in plan.edges})
             for role in site.roles:
                 await role.ready.wait()

@@ -88,7 +88,7 @@ class Machine:
         """Its first process, as this machine sees it."""
         return self._init
 
-    def run(self, *argv: str, timeout_s: float = 60, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout_s: float = 120, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in the booted machine."""
         spaces = ["nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         return subprocess.run(
@@ -101,7 +101,7 @@ class Machine:
             check=False,
         )
 
-    def __call__(self, *argv: str, timeout_s: float = 60, stdin: str | None = None) -> str:
+    def __call__(self, *argv: str, timeout_s: float = 120, stdin: str | None = None) -> str:
         """Run a program that must succeed, and return what it printed."""
         done = self.run(*argv, timeout_s=timeout_s, stdin=stdin)
         assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"

@@ -57,8 +57,8 @@ class SplitSite:
         self.start_cloud()
         self.start_edge(self.token())
         kubectl = self.kubectl()
-        kubectl("wait", "--for=create", "node/edge-1", "--timeout=50s")
-        kubectl("wait", "--for=condition=Ready", "node/edge-1", "--timeout=30s")
+        kubectl("wait", "--for=create", "node/edge-1", "--timeout=100s")
+        kubectl("wait", "--for=condition=Ready", "node/edge-1", "--timeout=100s")
 
     def start_cloud(self) -> None:
         self.cloud = Program(
@@ -98,7 +98,7 @@ class SplitSite:
         """Pull the cable, and wait until the edge has noticed."""
         before = self._said("the connection to the cloud ended")
         ip("-n", self.spaces["edge"], "link", "set", "cable", "down")
-        eventually(lambda: self._said("the connection to the cloud ended") > before, "the loss is noticed", 30)
+        eventually(lambda: self._said("the connection to the cloud ended") > before, "the loss is noticed")
 
     def heal(self) -> None:
         before = self._said("connected to the cloud")

@@ -345,7 +345,7 @@ def test_other_hosts_listeners_take_garbage_too(new_site: Callable[..., Site]) -
     site = new_site("--hub-port", str(hub), "--bootstrap-port", str(bootstrap), "--tunnel-port", str(tunnel))
     site.start()
     for port in (hub, bootstrap, tunnel):
-        eventually(lambda p=port: _connects(p), f"a listener on {port}", 20)  # type: ignore[misc]
+        eventually(lambda p=port: _connects(p), f"a listener on {port}")  # type: ignore[misc]
         for garbage in (b"", b"\x00" * 5000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 70_000):
             with socket.create_connection(("127.0.0.1", port), 5) as plain:
                 plain.sendall(garbage)

@@ -102,7 +102,7 @@ def test_kubeedge_s_own_files(tmp_path: Path) -> None:
             edge.wait_line("edge role of node from-kubeedge: ready after")
             kubeconfig = tmp_path / "c" / "admin.kubeconfig"
             kubectl = Kubectl("1.32", kubeconfig, tmp_path)
-            eventually(lambda: "from-kubeedge" in kubectl("get", "nodes"), "the node", 30)
+            eventually(lambda: "from-kubeedge" in kubectl("get", "nodes"), "the node")
             assert edge.stop() == 0
         finally:
             edge.close()

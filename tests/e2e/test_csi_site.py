@@ -90,7 +90,7 @@ def provision(kubectl: Kubectl) -> None:
         notes: dict[str, str] = kubectl.json("get", "pvc", "data")["metadata"].get("annotations") or {}
         return notes if "volume.kubernetes.io/storage-provisioner" in notes else None
 
-    notes = eventually(asked, "the call for a provisioner", 20)
+    notes = eventually(asked, "the call for a provisioner")
     assert notes["volume.kubernetes.io/storage-provisioner"] == DRIVER
     assert notes["volume.kubernetes.io/selected-node"] == "csi"
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
@@ -110,8 +110,8 @@ def attach(kubectl: Kubectl) -> None:
         found = kubectl.json("get", "volumeattachments")["items"]
         return str(found[0]["metadata"]["name"]) if found else ""
 
-    name = eventually(asked, "a VolumeAttachment", 20)
-    eventually(lambda: used(kubectl) == ([VOLUME], []), "volumesInUse before it is attached", 20)
+    name = eventually(asked, "a VolumeAttachment")
+    eventually(lambda: used(kubectl) == ([VOLUME], []), "volumesInUse before it is attached")
     patch = json.dumps({"status": {"attached": True, "attachmentMetadata": {"device": "sdx"}}})
     kubectl("patch", "volumeattachment", name, "--subresource=status", "--type=merge", "-p", patch)
 
@@ -126,7 +126,7 @@ def resize(kubectl: Kubectl) -> None:
     more = json.dumps({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
     kubectl("patch", "pvc", "data", "--type=merge", "-p", more)
     events = ("get", "events", "--field-selector", "reason=ExternalExpanding")
-    eventually(lambda: kubectl.json(*events)["items"], "the call for a resizer", 20)
+    eventually(lambda: kubectl.json(*events)["items"], "the call for a resizer")
     kubectl("patch", "pv", "pv-1", "--type=merge", "-p", json.dumps({"spec": {"capacity": {"storage": "2Gi"}}}))
     status = {
         "allocatedResources": {"storage": "2Gi"},
@@ -149,18 +149,18 @@ def test_a_claim_outlives_roles(edge: tuple[Cloud, Edge], tmp_path: Path) -> Non
         wanted(kubectl)
         provision(kubectl)
         attach(kubectl)
-        eventually(lambda: "NodePublishVolume" in calls(state), "publication, which the driver holds up", 30)
+        eventually(lambda: "NodePublishVolume" in calls(state), "publication, which the driver holds up")
         assert used(kubectl) == ([VOLUME], [VOLUME])
         node.program.kill()  # staged, and not published
         (state / "allow").touch()
         node.start()
-        eventually(lambda: pod_is_ready(kubectl), "the pod", 40)
+        eventually(lambda: pod_is_ready(kubectl), "the pod")
         assert (state / "volumes" / "disk-1" / "file").read_text() == "here\n"
 
         resize(kubectl)
         claim = lambda: kubectl.json("get", "pvc", "data")["status"]
-        eventually(lambda: claim()["capacity"] == {"storage": "2Gi"}, "the claim's new capacity", 30)
-        eventually(lambda: not claim().get("conditions"), "the end of the claim's conditions", 20)
+        eventually(lambda: claim()["capacity"] == {"storage": "2Gi"}, "the claim's new capacity")
+        eventually(lambda: not claim().get("conditions"), "the end of the claim's conditions")
         assert not claim().get("allocatedResourceStatuses")
         assert claim()["allocatedResources"] == {"storage": "2Gi"}
         assert calls(state).count("NodeExpandVolume") == 1
@@ -173,7 +173,7 @@ def test_a_claim_outlives_roles(edge: tuple[Cloud, Edge], tmp_path: Path) -> Non
         assert used(kubectl) == ([VOLUME], [VOLUME])
         node.start()
         eventually(lambda: "NotFound" in kubectl.run("get", "pod", "user").stderr, "the pod's end", 60)
-        eventually(lambda: not kubectl.json("get", "volumeattachments")["items"], "the end of the attachment", 30)
+        eventually(lambda: not kubectl.json("get", "volumeattachments")["items"], "the end of the attachment")
         assert used(kubectl) == ([], [])
     assert calls(state)[-2:] == ["NodeUnpublishVolume", "NodeUnstageVolume"]
     assert not list((root / "plugins" / "kubernetes.io" / "csi" / DRIVER).iterdir())

@@ -47,7 +47,7 @@ def deployment(name: str, replicas: int, **spec: Any) -> str:
 def run(kube: Kubectl, name: str, replicas: int, **spec: Any) -> list[str]:
     """Make a deployment and return the nodes of its pods."""
     kube("apply", "-f", "-", stdin=deployment(name, replicas, **spec))
-    kube("rollout", "status", f"deployment/{name}", "--timeout=40s", timeout_s=50)
+    kube("rollout", "status", f"deployment/{name}", "--timeout=100s")
     return nodes(kube, name)
 
 
@@ -90,7 +90,7 @@ def test_taints_and_tolerations(kube: Kubectl) -> None:
         toleration = {"key": "own", "operator": "Equal", "value": "x", "effect": "NoSchedule"}
         assert set(run(kube, "bold", 6, tolerations=[toleration])) == NODES
         kube("taint", "node", "node1-3", "out=now:NoExecute")
-        eventually(lambda: set(nodes(kube, "shy")) == {""}, "eviction by the taint", 30)
+        eventually(lambda: set(nodes(kube, "shy")) == {""}, "eviction by the taint")
     finally:
         kube("taint", "node", "node1", "node1-2", "own-")
         kube.run("taint", "node", "node1-3", "out-")
@@ -120,8 +120,8 @@ def test_resources_are_counted(kube: Kubectl) -> None:
 def test_a_node_is_drained(kube: Kubectl) -> None:
     run(kube, "moved", 6)
     try:
-        kube("drain", "node1-2", "--force", "--ignore-daemonsets", "--pod-selector=app=moved", "--timeout=30s")
-        kube("rollout", "status", "deployment/moved", "--timeout=40s", timeout_s=50)
+        kube("drain", "node1-2", "--force", "--ignore-daemonsets", "--pod-selector=app=moved", "--timeout=100s")
+        kube("rollout", "status", "deployment/moved", "--timeout=100s")
         eventually(lambda: len(found := nodes(kube, "moved")) == 6 and set(found) == {"node1", "node1-3"}, "a move")
     finally:
         kube("uncordon", "node1-2")

@@ -64,7 +64,7 @@ class Apart:
     def start(self) -> None:
         self.cloud.start()
         self.edge.start(self.cloud.token())
-        self.kubectl()("wait", "--for=create", "node/node1", "--timeout=50s")
+        self.kubectl()("wait", "--for=create", "node/node1", "--timeout=100s")
 
     def kubectl(self, version: str = "1.32") -> Kubectl:
         return Kubectl(version, self.cloud.data / "admin.kubeconfig", self.folder)

@@ -112,8 +112,8 @@ def edge(stack: ExitStack, folder: Path, api: Part, clouds: Clouds, kubectl: Kub
     stack.callback(end_workload, part.data)
     stack.enter_context(closing(part))
     part.start("--token", token)
-    kubectl("wait", "--for=create", "node/e1", "--timeout=50s")
-    kubectl("wait", "--for=condition=Ready", "node/e1", "--timeout=30s")
+    kubectl("wait", "--for=create", "node/e1", "--timeout=100s")
+    kubectl("wait", "--for=condition=Ready", "node/e1", "--timeout=100s")
     return part
 
 
@@ -162,4 +162,4 @@ def test_an_edge_outlives_each_instance_and_the_api(api: Part, clouds: Clouds, e
         assert part.program.process.poll() is None, part.log.read_text()
         assert "Traceback" not in part.log.read_text()
     kubectl("delete", "deployment/web")
-    eventually(lambda: not live_children(supervisors_of(edge.data)), "the end of all programs", 30)
+    eventually(lambda: not live_children(supervisors_of(edge.data)), "the end of all programs")

@@ -150,12 +150,12 @@ def test_the_folder_runs_a_site_whose_pods_outlive_it(folder: Path, tmp_path: Pa
         site.start()
         kubectl = site.kubectl()
         kubectl("run", "sleeper", "--image=none", "--command", "--", "sh", "-c", "env; exec sleep 1000")
-        kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
+        kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=100s")
         assert "LD_LIBRARY_PATH" not in kubectl("logs", "sleeper")
         (running,) = site.workload()
         site.kill()
         site.start()
-        kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
+        kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=100s")
         assert site.workload() == [running]
         assert kubectl("exec", "sleeper", "--", "echo", "still here") == "still here\n"
 
@@ -193,11 +193,11 @@ def test_the_static_file_runs_a_site_in_an_empty_root(empty_root: Path, tmp_path
         program.wait_line("Ready after")
         kubectl = Kubectl("1.32", empty_root / "data" / "admin.kubeconfig", tmp_path)
         kubectl("run", "once", "--image=none", "--restart=Never", "--command", "--", "/edgesite", "version")
-        kubectl("wait", "pod/once", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s")
+        kubectl("wait", "pod/once", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=100s")
         assert kubectl("logs", "once").startswith("KubeEdge v1.12")
         kubectl("delete", "pod", "once")
         assert program.stop() == 0
-    eventually(lambda: not supervisors_of(Path("/data/")), "the end of the supervisor", 30)
+    eventually(lambda: not supervisors_of(Path("/data/")), "the end of the supervisor")
 
 
 def test_the_static_file_unpacks_once_where_it_may_and_removes_what_nobody_runs(frozen: Path, tmp_path: Path) -> None:

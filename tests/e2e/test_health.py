@@ -58,7 +58,7 @@ def test_the_edge_role_answers_on_its_loopback_port(new_site: Callable[..., Site
     site, port = new_site(), free_port()
     site.start("--set", f"edge.modules.edged.tailoredKubeletConfig.healthzPort={port}")
     edge = f"http://127.0.0.1:{port}"
-    eventually(lambda: ask(f"{edge}/readyz") == (200, "ok"), "readiness of the edge role", 10)
+    eventually(lambda: ask(f"{edge}/readyz") == (200, "ok"), "readiness of the edge role")
     assert ask(f"{edge}/livez") == (200, "ok")
     assert ask(f"{edge}/healthz")[0] == 200
     lines = ask(f"{edge}/readyz?verbose")[1].splitlines()

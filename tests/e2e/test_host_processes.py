@@ -57,7 +57,7 @@ def pod(kube: Kubectl, name: str, script: str, *, container: dict[str, Any] | No
 
 
 def phase(kube: Kubectl, name: str, wanted: str) -> None:
-    eventually(lambda: kube("get", "pod", name, "-o", "jsonpath={.status.phase}") == wanted, f"{name} {wanted}", 30)
+    eventually(lambda: kube("get", "pod", name, "-o", "jsonpath={.status.phase}") == wanted, f"{name} {wanted}")
 
 
 def main_status(kube: Kubectl, name: str) -> dict[str, Any]:
@@ -80,12 +80,12 @@ def test_it_runs_as_who_started_it(site: Site, kube: Kubectl) -> None:
 
 def test_a_deployment(kube: Kubectl, site: Site) -> None:
     kube("create", "deployment", "web", "--image=host", "--replicas=3", "--", "sleep", "1000")
-    kube("rollout", "status", "deployment/web", "--timeout=30s", timeout_s=40)
+    kube("rollout", "status", "deployment/web", "--timeout=100s")
     before = {one["metadata"]["name"] for one in site.pods() if one["metadata"].get("labels", {}).get("app") == "web"}
     kube("set", "env", "deployment/web", "COLOUR=blue")
-    kube("rollout", "status", "deployment/web", "--timeout=40s", timeout_s=50)
+    kube("rollout", "status", "deployment/web", "--timeout=100s")
     kube("delete", "pods", "-l", "app=web", "--grace-period=0", "--force")
-    kube("rollout", "status", "deployment/web", "--timeout=30s", timeout_s=40)
+    kube("rollout", "status", "deployment/web", "--timeout=100s")
     assert before
     kube("delete", "deployment", "web", "--cascade=foreground")
 
@@ -136,7 +136,7 @@ def test_volumes_of_every_kind(kube: Kubectl, site: Site) -> None:
     main = {"name": "main", "image": "host", "command": ["sh", "-c", script], "volumeMounts": mounts}
     pod(kube, "volumes", "", volumes=volumes, initContainers=[init], containers=[main, reader])
     wanted = ["slow", "tiger", 'app="volumes"', "xtigervolumes", "from the host", "one", "two"]
-    eventually(lambda: kube("logs", "volumes", "-c", "main").splitlines() == wanted, "what the program reads", 30)
+    eventually(lambda: kube("logs", "volumes", "-c", "main").splitlines() == wanted, "what the program reads")
     eventually(lambda: kube("logs", "volumes", "-c", "reader") == "init\n", "what another container wrote")
     assert (shared / "taken").read_text() == "back\n"
     assert not Path("/v-e2e").exists()  # mounted for the pod alone
@@ -199,15 +199,15 @@ def test_probes(kube: Kubectl, site: Site) -> None:
     phase(kube, "probed", "Running")
     assert main_status(kube, "probed")["ready"] is False
     flag.touch()
-    eventually(lambda: main_status(kube, "probed")["ready"], "readiness", 15)
+    eventually(lambda: main_status(kube, "probed")["ready"], "readiness")
     flag.unlink()
-    eventually(lambda: not main_status(kube, "probed")["ready"], "no readiness", 15)
+    eventually(lambda: not main_status(kube, "probed")["ready"], "no readiness")
     kube("delete", "pod", "probed")
 
 
 def test_a_program_that_is_not_there(kube: Kubectl) -> None:
     pod(kube, "missing", "", container={"command": ["/no/such/program"]})
-    said = eventually(lambda: _trouble(kube, "missing"), "why it does not start", 20)
+    said = eventually(lambda: _trouble(kube, "missing"), "why it does not start")
     assert "/no/such/program" in said
     kube("delete", "pod", "missing")
 
@@ -235,16 +235,19 @@ def test_kill_9_leaves_programs_running_and_the_next_one_adopts_them(kube: Kubec
 
 def test_grace(kube: Kubectl) -> None:
     pod(
-        kube, "polite", "trap 'echo goodbye; exit 0' TERM; echo up; sleep 1000 & wait", terminationGracePeriodSeconds=20
+        kube,
+        "polite",
+        "trap 'echo goodbye; exit 0' TERM; echo up; sleep 1000 & wait",
+        terminationGracePeriodSeconds=600,
     )
     pod(kube, "stubborn", "trap '' TERM; echo up; while :; do sleep 1; done", terminationGracePeriodSeconds=1)
     for name in ("polite", "stubborn"):
         eventually(lambda n=name: kube("logs", n) == "up\n", f"{name} is up")  # type: ignore[misc]
     follower = kube.background("logs", "-f", "polite")
-    kube("delete", "pod", "polite", timeout_s=10)
-    said, _ = follower.communicate(timeout=20)
+    kube("delete", "pod", "polite")
+    said, _ = follower.communicate(timeout=60)
     assert said.endswith("goodbye\n")
-    kube("delete", "pod", "stubborn", timeout_s=10)
+    kube("delete", "pod", "stubborn")
 
 
 def test_auto_takes_a_container_runtime_where_one_answers(

@@ -68,7 +68,7 @@ def unit(machine: Machine, name: str) -> tuple[str, str]:
 
 def run_pod(cloud: Machine) -> None:
     kube(cloud, "apply", "-f", "-", stdin=json.dumps(POD))
-    kube(cloud, "wait", "pod", "works", "--for=condition=Ready", "--timeout=30s")
+    kube(cloud, "wait", "pod", "works", "--for=condition=Ready", "--timeout=100s")
 
 
 def pod_process(edge: Machine) -> str:
@@ -103,7 +103,7 @@ def test_a_site_from_packages_through_its_life(machines: tuple[Machine, Machine]
         assert is_ready(cloud)
     assert "advertiseAddress:\n    - 10.9.0.1" in cloud("cat", "/etc/kubeedge/config/cloudcore.yaml")
     edge("systemctl", "restart", "edgecore")
-    eventually(lambda: is_ready(cloud), "Ready", 30)
+    eventually(lambda: is_ready(cloud), "Ready")
     assert pod_process(edge) == process
 
     (edge_file, example) = (f"/etc/kubeedge/config/edgecore{one}.yaml" for one in ("", ".example"))
@@ -150,7 +150,7 @@ def test_a_site_from_packages_through_its_life(machines: tuple[Machine, Machine]
     )  # the same node again, by the configuration and certificate that stayed
     assert edge("tail", "-n1", example) == "# ours\n"
     edge("systemctl", "start", "edgecore")
-    eventually(lambda: is_ready(cloud), "Ready", 30)
+    eventually(lambda: is_ready(cloud), "Ready")
     assert kube(cloud, "exec", "works", "--", "echo", "again") == "again\n"
     assert pod_process(edge) == process
     edge("sh", "-c", f"exec dpkg --purge {packages}")

@@ -185,11 +185,11 @@ def test_nothing_acknowledged_is_lost(new_site: Callable[..., Site]) -> None:
     try:
         for round_number in range(ROUNDS):
             enough = sum(one.written for one in writers) + random.Random(round_number).randint(1, 300)
-            eventually(lambda n=enough: sum(one.written for one in writers) > n, "some writes", 20)  # type: ignore[misc]
+            eventually(lambda n=enough: sum(one.written for one in writers) > n, "some writes")  # type: ignore[misc]
             site.kill()
             site.start()
         before = sum(one.written for one in writers)
-        eventually(lambda: sum(one.written for one in writers) > before + 100, "some writes", 20)
+        eventually(lambda: sum(one.written for one in writers) > before + 100, "some writes")
     finally:
         stop.set()
         for thread in threads:
@@ -212,7 +212,7 @@ def _judge(api: Api, writers: list[Writer], watcher: Watcher) -> None:
     final.start()
     try:
         wanted = {one["metadata"]["name"]: _version(one) for one in listed["items"]}
-        eventually(lambda: final.state == wanted, "the watch holds what is stored", 10)
+        eventually(lambda: final.state == wanted, "the watch holds what is stored")
     finally:
         last.set()
         final.join(10)

@@ -170,7 +170,7 @@ def test_describe(own: Kubectl) -> None:
         "secret/hidden": [r"word: +5 bytes"],
         f"namespace/{own.namespace}": [r"Status: +Active"],
     }.items():
-        eventually(lambda t=target, p=patterns: _described(own, t, p), f"description of {target}", 10)  # type: ignore[misc]
+        eventually(lambda t=target, p=patterns: _described(own, t, p), f"description of {target}")  # type: ignore[misc]
     assert "tiger" not in own("describe", "secret", "hidden")
     assert re.search(r"Normal +Scheduled +pod/one", own("get", "events"))
     assert "Scheduled" in own("get", "events", "--field-selector", "involvedObject.name=one,reason=Scheduled")

@@ -30,7 +30,7 @@ DEPLOYMENT: dict[str, Any] = {
 
 
 def rolled_out(own: Kubectl) -> None:
-    text = own("rollout", "status", "deployment/web", "--timeout=30s", timeout_s=40)
+    text = own("rollout", "status", "deployment/web", "--timeout=100s")
     assert 'deployment "web" successfully rolled out' in text
 
 
@@ -114,11 +114,11 @@ def test_scale(own: Kubectl) -> None:
 
 def test_wait(own: Kubectl) -> None:
     own("apply", "-f", "-", stdin=json.dumps(DEPLOYMENT))
-    assert "condition met" in own("wait", "--for=condition=Available", "deployment/web", "--timeout=30s")
-    assert own("wait", "--for=condition=Ready", "pods", "-l", "app=web", "--timeout=30s").count("condition met") == 2
+    assert "condition met" in own("wait", "--for=condition=Available", "deployment/web", "--timeout=100s")
+    assert own("wait", "--for=condition=Ready", "pods", "-l", "app=web", "--timeout=100s").count("condition met") == 2
     assert "timed out" in own.fails("wait", "--for=condition=Nonsense", "deployment/web", "--timeout=1s")
     name = min(pods(own))
-    waiting = own.background("wait", "--for=delete", f"pod/{name}", "--timeout=30s")
+    waiting = own.background("wait", "--for=delete", f"pod/{name}", "--timeout=100s")
     own("delete", "pod", name, "--wait=false")
     _, said = waiting.communicate(timeout=40)
     assert waiting.returncode == 0, said
@@ -127,8 +127,8 @@ def test_wait(own: Kubectl) -> None:
 def test_wait_for_a_value(shared_site: Site, own: Kubectl) -> None:
     current = shared_site.kubectl("1.32").within(own.namespace)
     own("apply", "-f", "-", stdin=json.dumps(DEPLOYMENT))
-    current("wait", "--for=jsonpath={.status.readyReplicas}=2", "deployment/web", "--timeout=30s")
-    current("wait", "--for=jsonpath={.status.phase}=Running", "pods", "-l", "app=web", "--timeout=30s")
+    current("wait", "--for=jsonpath={.status.readyReplicas}=2", "deployment/web", "--timeout=100s")
+    current("wait", "--for=jsonpath={.status.phase}=Running", "pods", "-l", "app=web", "--timeout=100s")
 
 
 def test_run_and_expose(own: Kubectl) -> None:

@@ -290,9 +290,9 @@ def test_definitions_and_what_they_define(kubectl: Kubectl) -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": DEFINITIONS})
     kubectl("apply", "-f", "-", stdin=text)
     names = [f"crd/{one['metadata']['name']}" for one in DEFINITIONS]
-    kubectl("wait", "--for=condition=Established", "--timeout=20s", *names)
+    kubectl("wait", "--for=condition=Established", "--timeout=100s", *names)
     assert set(lines(kubectl("apply", "-f", "-", stdin=text)).values()) == {"unchanged"}
-    eventually(lambda: kubectl.run("apply", "-f", "-", stdin=CUSTOM).returncode == 0, "custom objects", 20)
+    eventually(lambda: kubectl.run("apply", "-f", "-", stdin=CUSTOM).returncode == 0, "custom objects")
     assert set(lines(kubectl("apply", "-f", "-", stdin=CUSTOM)).values()) == {"unchanged"}
     assert kubectl.json("get", "devices.v1alpha2.devices.kubeedge.io", "thermometer-1")["spec"]["protocol"][
         "modbus"

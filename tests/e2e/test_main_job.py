@@ -73,7 +73,7 @@ def test_a_deployment_runs_survives_kill_9_and_a_new_start_and_goes(site: Site, 
     manifest.write_text(MANIFEST)
 
     kubectl("apply", "-f", str(manifest))
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout_s=70)
+    kubectl("rollout", "status", "deployment/web", "--timeout=100s")
     pods = kubectl.json("get", "pods", "-l", "app=web")["items"]
     assert [fetch(kubectl, pod["status"]["podIP"]) for pod in pods] == ["hello from the edge"] * 3
     subsets = eventually(lambda: kubectl.json("get", "endpoints", "web").get("subsets"), "endpoints of the service")
@@ -89,7 +89,7 @@ def test_a_deployment_runs_survives_kill_9_and_a_new_start_and_goes(site: Site, 
     )
     assert containers(kubectl) == before  # adopted, not restarted
 
-    kubectl("delete", "-f", str(manifest), "--wait", timeout_s=70)
+    kubectl("delete", "-f", str(manifest), "--wait")
     eventually(lambda: not kubectl.json("get", "pods", "-l", "app=web")["items"], "the end of the pods")
     site.stop()
     site.start()
@@ -100,16 +100,16 @@ def test_a_rolling_update_replaces_pods_and_is_undone(site: Site, tmp_path: Any)
     site.start()
     kubectl = site.kubectl("1.32")
     kubectl("apply", "--server-side", "-f", "-", stdin=MANIFEST)
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout_s=70)
+    kubectl("rollout", "status", "deployment/web", "--timeout=100s")
     first = set(containers(kubectl))
 
     kubectl("set", "env", "deployment/web", "COLOUR=blue")
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout_s=70)
+    kubectl("rollout", "status", "deployment/web", "--timeout=100s")
     eventually(lambda: len(containers(kubectl)) == 3, "three pods")
     assert not first & set(containers(kubectl))
     assert kubectl("rollout", "history", "deployment/web").count("<none>") == 2
 
     kubectl("rollout", "undo", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout_s=70)
+    kubectl("rollout", "status", "deployment/web", "--timeout=100s")
     environment = kubectl.json("get", "deployment", "web")["spec"]["template"]["spec"]["containers"][0].get("env")
     assert environment is None

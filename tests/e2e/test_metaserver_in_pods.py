@@ -114,7 +114,7 @@ def test_a_pod_on_the_bridge_is_served_by_its_node(
     cloud.end(signal.SIGKILL)
     edge.said("the connection to the cloud ended")
     count = len(lines(said))
-    kept = eventually(lambda: lines(said)[count + 1 :], "the pod's words without a cloud", 30)[0]
+    kept = eventually(lambda: lines(said)[count + 1 :], "the pod's words without a cloud")[0]
     assert kept["seen"] == [200, now["seen"][1], "node-cache"]
     assert kept["write"][0] == 503
     assert "offline" in kept["write"][1]
@@ -122,4 +122,4 @@ def test_a_pod_on_the_bridge_is_served_by_its_node(
 
     cloud.start("--set", "modules.dynamicController.enable=true", *GATE)
     eventually(online, "the API's answers again", 60)
-    kubectl("delete", "pod", "client", "--timeout=30s")
+    kubectl("delete", "pod", "client", "--timeout=100s")

@@ -38,12 +38,12 @@ def with_pods(site: SplitSite) -> None:
     elsewhere["spec"] |= {"nodeName": "edge-2"}
     admin("apply", "-f", "-", stdin=json.dumps(elsewhere))
     for name in ("talks", "listens", "web"):
-        admin("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=40s")
+        admin("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=100s")
 
 
 def without_pods(site: SplitSite) -> None:
     admin = site.kubectl()
-    admin("delete", "pods", "talks", "listens", "web", "--timeout=40s")
+    admin("delete", "pods", "talks", "listens", "web", "--timeout=100s")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_kubectl_leads_into_pods_of_the_node(site: SplitSite, version: str, tmp_
     kubectl = site.on_edge(version)
     assert "is not on node edge-1" in kubectl.fails("exec", "elsewhere", "--", "true")
     assert "edge-1" in kubectl("top", "nodes")
-    assert "talks" in eventually(lambda: kubectl.run("top", "pods").stdout, "figures of pods", 30)
+    assert "talks" in eventually(lambda: kubectl.run("top", "pods").stdout, "figures of pods")
 
 
 def test_and_does_so_without_a_link(site: SplitSite, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_with_tokens_only_who_may_is_led_into_pods(tmp_path: Path) -> None:
             words = ("--server", f"https://{META}", "--certificate-authority", ca, "--token", token)
             users[account] = site.on_edge("1.32", *words)
         nobody = site.on_edge("1.32", "--server", f"https://{META}", "--certificate-authority", ca, "--token", "x.y.z")
-        eventually(lambda: users["reader"].run("logs", "talks", "--tail=1").stdout, "MetaServer serves", 30)
+        eventually(lambda: users["reader"].run("logs", "talks", "--tail=1").stdout, "MetaServer serves")
 
         def check() -> None:
             for one in users.values():

@@ -221,7 +221,7 @@ def check_dummy(site: SplitSite, token: str) -> None:
     ca = str(next(site.cloud_data.rglob("pki/ca.crt")))
     words = ("--server", f"https://{DUMMY}:10550", "--certificate-authority", ca, "--token", token)
     kubectl = site.on_edge("1.32", *words)
-    assert "seen" in eventually(lambda: kubectl.run("get", "configmaps", "-o", "name").stdout, "its answer", 30)
+    assert "seen" in eventually(lambda: kubectl.run("get", "configmaps", "-o", "name").stdout, "its answer")
 
 
 def ip_says(site: SplitSite) -> str:
@@ -275,7 +275,7 @@ def test_the_matrix_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         tokens = tokens_of(site)
         check_pod(site)
         check_dummy(site, tokens["worker"])
-        eventually(lambda: matrix(site, {"none": ""}, "up")["none"]["get"] == 401, "MetaServer serves", 30)
+        eventually(lambda: matrix(site, {"none": ""}, "up")["none"]["get"] == 401, "MetaServer serves")
         online = matrix(site, tokens, "on")
         site.cut()
         offline = matrix(site, tokens, "off")
@@ -284,7 +284,7 @@ def test_the_matrix_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         site.start_edge(offlineTokenMinutes="10", dummyInterface="edge-dummy0-of-too-long-a-name")
         check_dummy(site, tokens["worker"])
         assert "is put on lo" in (site.folder / "edge.log").read_text()
-        eventually(lambda: matrix(site, {"w": tokens["worker"]}, "again")["w"]["list"] == 200, "it serves again", 30)
+        eventually(lambda: matrix(site, {"w": tokens["worker"]}, "again")["w"]["list"] == 200, "it serves again")
         matrix(site, tokens, "warm")
         site.cut()
         trusted = matrix(site, tokens, "kept")

@@ -108,7 +108,7 @@ class Edge:
         self.program.wait_line(f"edge role of node {self.node}: ready after")
 
     def said(self, text: str) -> None:
-        eventually(lambda: text in self.log.read_text(), f"{text!r} in the log of {self.node}", 30)
+        eventually(lambda: text in self.log.read_text(), f"{text!r} in the log of {self.node}")
 
     def workload(self) -> list[int]:
         return live_children(supervisors_of(self.data))
@@ -146,8 +146,8 @@ def joined(stack: ExitStack, folder: Path, cloud: Cloud, node: str) -> Edge:
 
 def ready(cloud: Cloud, node: str) -> None:
     kubectl = cloud.kubectl()
-    kubectl("wait", "--for=create", f"node/{node}", "--timeout=50s")
-    kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=30s")
+    kubectl("wait", "--for=create", f"node/{node}", "--timeout=100s")
+    kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=100s")
 
 
 def pod(node: str, name: str, script: str) -> str:
@@ -163,7 +163,7 @@ def status(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 def run(kubectl: Kubectl, node: str, name: str, script: str) -> dict[str, Any]:
     kubectl("create", "-f", "-", stdin=pod(node, name, script))
-    return dict(eventually(lambda: (one := status(kubectl, name)).get("ready") and one, f"pod {name} ready", 30))
+    return dict(eventually(lambda: (one := status(kubectl, name)).get("ready") and one, f"pod {name} ready"))
 
 
 def children(edge: Edge, marker: str) -> list[int]:
@@ -177,7 +177,7 @@ def test_two_edges_join_and_their_logs_come_through_the_tunnel(stack: ExitStack,
     for node in ("a1", "a2"):
         run(kubectl, node, f"says-{node}", f"echo I am {node}; sleep 1000 & wait")
         # The tunnel comes up a moment after the node: until then logs are refused with that reason.
-        eventually(lambda n=node: kubectl("logs", f"says-{n}") == f"I am {n}\n", f"the log of {node}", 15)  # type: ignore[misc]
+        eventually(lambda n=node: kubectl("logs", f"says-{n}") == f"I am {n}\n", f"the log of {node}")  # type: ignore[misc]
     follower = kubectl.background("logs", "-f", "says-a1")
     assert follower.stdout is not None
     assert follower.stdout.readline() == "I am a1\n"
@@ -197,7 +197,7 @@ def test_the_edge_goes_on_without_the_cloud(stack: ExitStack, folder: Path, clou
     try:
         (first,) = children(edge, dies)
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: children(edge, dies) not in ([], [first]), "a restart without the cloud", 30)
+        eventually(lambda: children(edge, dies) not in ([], [first]), "a restart without the cloud")
         (running,) = children(edge, stays)
         assert edge.program is not None
         edge.program.kill()
@@ -208,12 +208,12 @@ def test_the_edge_goes_on_without_the_cloud(stack: ExitStack, folder: Path, clou
     finally:
         cloud.start()
     edge.start()
-    eventually(lambda: status(kubectl, dies).get("restartCount") == 1, "the restart is reported", 40)
+    eventually(lambda: status(kubectl, dies).get("restartCount") == 1, "the restart is reported")
     after = status(kubectl, stays)
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
     run(kubectl, node, goes, "sleep 1000 & wait")
     kubectl("delete", "pod", stays, dies, goes)
-    eventually(lambda: not edge.workload(), "the end of all programs", 20)
+    eventually(lambda: not edge.workload(), "the end of all programs")
 
 
 def test_pods_start_from_disk_and_deletions_arrive_later(stack: ExitStack, folder: Path, cloud: Cloud) -> None:
@@ -226,14 +226,14 @@ def test_pods_start_from_disk_and_deletions_arrive_later(stack: ExitStack, folde
     cloud.end(signal.SIGKILL)
     for pid in [*supervisors_of(edge.data), *edge.workload()]:  # as after a reboot of the edge
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not edge.workload() and not supervisors_of(edge.data), "the end of all programs", 10)
+    eventually(lambda: not edge.workload() and not supervisors_of(edge.data), "the end of all programs")
     try:
         edge.start()
-        eventually(lambda: children(edge, "kept"), "a start from disk", 30)
+        eventually(lambda: children(edge, "kept"), "a start from disk")
     finally:
         cloud.start()
     eventually(lambda: "NotFound" in kubectl.run("get", "pod", "doomed").stderr, "the deletion takes effect", 60)
-    eventually(lambda: status(kubectl, "kept").get("ready"), "the pod is reported", 30)
+    eventually(lambda: status(kubectl, "kept").get("ready"), "the pod is reported")
     assert not children(edge, "doomed")
     kubectl("delete", "pod", "kept")
     assert edge.program.stop() == 0

@@ -129,7 +129,7 @@ def test_a_pod_calls_the_api_with_its_own_rights(roles: tuple[Cloud, Edge], daem
         'namespace "default"',
     ]
     kubectl("create", "rolebinding", "robot", "--role=reader", "--serviceaccount=default:robot")
-    now = eventually(lambda: last(said).get("pods") and last(said), "the pod's list of pods", 20)
+    now = eventually(lambda: last(said).get("pods") and last(said), "the pod's list of pods")
     assert now["pods"] == ["user"]
     assert "secrets is forbidden" in now["refused"][1]
     extra = review(kubectl, first["token"])["user"]["extra"]
@@ -154,17 +154,17 @@ def test_a_pod_calls_the_api_with_its_own_rights(roles: tuple[Cloud, Edge], daem
     cloud.start("--set", "api.serviceAccountMaxTokenExpiration=12s")
     eventually(lambda: last(said).get("pods"), "the pod's answers from the new cloud", 60)
     short = tmp_path / "short"
-    eventually(lambda: kubectl.run("apply", "-f", "-", stdin=pod("short", short, cloud)).returncode == 0, "a pod", 20)
+    eventually(lambda: kubectl.run("apply", "-f", "-", stdin=pod("short", short, cloud)).returncode == 0, "a pod")
     started = eventually(lambda: last(short).get("pods") and last(short), "the words of the second pod", 60)
     renewed = eventually(
         lambda: last(short)["token"] != started["token"] and last(short).get("pods") and last(short), "a new token", 40
     )
     assert renewed["pid"] == started["pid"]
     assert not any(one.get("refused", [0])[0] == 401 for one in lines(short))
-    eventually(lambda: not review(kubectl, started["token"]).get("authenticated"), "the end of the first token", 20)
+    eventually(lambda: not review(kubectl, started["token"]).get("authenticated"), "the end of the first token")
 
     # The pod's end is its tokens' end, in the cloud and on the edge's disk.
-    kubectl("delete", "pod", "user", "short", "--timeout=30s")
+    kubectl("delete", "pod", "user", "short", "--timeout=100s")
     assert "gone" in review(kubectl, first["token"])["error"]
     assert stored_tokens(edge.data) == 0
 

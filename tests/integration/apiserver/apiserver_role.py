@@ -89,7 +89,7 @@ async def role_at(folder: Path, *, clock: Clock | None = None, **settings: Any) 
     host = RoleHost("cloud", [ApiServerModule], Section({"api": api}), world, data_dir=folder / "cloud")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(host.run)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await host.ready.wait()
         yield Running(host, kubeconfig, folder)
         tasks.cancel_scope.cancel()

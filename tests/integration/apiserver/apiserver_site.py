@@ -105,7 +105,7 @@ class Site:
             chunks = aiter(stream)
 
             async def following() -> Any:
-                with anyio.fail_after(5):
+                with anyio.fail_after(60):
                     while not lines:
                         try:
                             lines.extend((await anext(chunks)).splitlines())

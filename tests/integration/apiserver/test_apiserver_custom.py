@@ -50,7 +50,7 @@ def sensor(name: str, **spec: Any) -> dict[str, Any]:
 
 
 async def until(site: Site, target: str, code: int) -> Any:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             answer = await site.get(target)
             if answer.status == code:

@@ -35,7 +35,7 @@ async def names(site: Site) -> list[str]:
 
 
 async def until_there_are(site: Site, wanted: list[str]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while await names(site) != wanted:
             await anyio.lowlevel.checkpoint()
 

@@ -53,7 +53,7 @@ class Kubectl:
 
     async def __call__(self, text: str, *more: str, code: int = 0, given: str = "", **environment: str) -> str:
         """Run a command and return what it says, errors included."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             done = await anyio.run_process(
                 [*self.command(text), *more],
                 input=given.encode(),
@@ -182,7 +182,7 @@ async def test_watch(kubectl: Kubectl) -> None:
     await kubectl("create configmap first --from-literal=k=v")
     async with await kubectl.open("get cm -w") as watching:
         lines = watching.stdout
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             seen = await lines.receive()
             while b"first" not in seen:
                 seen += await lines.receive()

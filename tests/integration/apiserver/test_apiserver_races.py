@@ -46,7 +46,7 @@ async def test_nothing_is_made_in_a_namespace_that_was_deleted_meanwhile(tmp_pat
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(create)
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await gate.reached.wait()
             assert (await site.delete("/api/v1/namespaces/n")).status == 200
             gate.opened.set()
@@ -64,11 +64,11 @@ async def test_an_address_stays_taken_by_a_write_whose_caller_has_left(site: Sit
     async with anyio.create_task_group() as tasks:
         scope = anyio.CancelScope()
         tasks.start_soon(create, scope)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while site.store.latest(key) is None:
                 await anyio.lowlevel.checkpoint()
         scope.cancel()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while site.store.get(key) is None:
             await anyio.lowlevel.checkpoint()
     answer = await site.post(SERVICES, {"metadata": {"name": "b"}, "spec": wanted})

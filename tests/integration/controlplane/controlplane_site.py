@@ -45,7 +45,7 @@ class Site:
     def __init__(self, client: Client, informers: SharedInformers, clock: RealClock) -> None:
         self.client, self.informers, self.clock = client, informers, clock
 
-    async def until(self, resource: Resource, holds: Callable[[Informer], Any], timeout_s: float = 10.0) -> Any:
+    async def until(self, resource: Resource, holds: Callable[[Informer], Any], timeout_s: float = 60.0) -> Any:
         """Wait until ``holds`` is true of the cache of a kind; returns what it returned."""
         informer = self.informers.of(resource)
         changed = anyio.Event()
@@ -169,7 +169,7 @@ async def site_at(path: Path) -> AsyncIterator[Site]:
             for kind in plugin.edgesite_modules(SETTINGS):
                 ready = anyio.Event()
                 tasks.start_soon(kind().run, _context(path, kind.name, services, clock, threads, ready.set))
-                with anyio.fail_after(10):
+                with anyio.fail_after(60):
                     await ready.wait()
             site = Site(client, services.get(SharedInformers), clock)
             tasks.start_soon(run_kubelet, site)

@@ -65,7 +65,7 @@ def config_map(name):
 
 async def watched(client, resource, holds):
     """Wait until an object of a kind is as wanted."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         found = await client.list(resource)
         for obj in found["items"]:
             if holds(obj):
@@ -84,13 +84,13 @@ async def test_the_role_serves_controls_survives_a_crash_and_leaves_nothing(tmp_
     role = Role(tmp_path, threads)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(role.host.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await role.host.ready.wait()
         client = role.host.services.get(Client)
         await watched(client, SERVICE_ACCOUNTS, lambda one: one["metadata"]["namespace"] == "default")
         old = role.host.services.get(SharedInformers)
         role.module("apiserver").module.broken.set()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await old.ended.wait()
             client = await _provided(role, client)
         await client.create(CONFIG_MAPS, config_map("after"))
@@ -127,19 +127,19 @@ async def test_a_second_role_works_on_the_first_ones_api_over_tls(tmp_path):
     role = Role(tmp_path, threads)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(role.host.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await role.host.ready.wait()
         section = {"kubeConfig": str(role.kubeconfig), "master": "", "qps": 100, "burst": 200}
         cloud = Section({"api": {"enable": False}, "kubeAPIConfig": section})
         assert plugin.edgesite_modules(Settings(api=cloud["api"], cloud=cloud)) == [KubeApiModule]
         remote = RoleHost("cloud", [KubeApiModule], cloud, role.world, data_dir=tmp_path / "remote")
         tasks.start_soon(remote.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await remote.ready.wait()
         client, informers = remote.services.get(Client), remote.services.get(SharedInformers)
         maps = informers.of(CONFIG_MAPS, namespace="default")
         seen = anyio.Event()
-        with anyio.fail_after(20), maps.add_handler(lambda obj: obj["metadata"]["name"] == "x" and seen.set()):
+        with anyio.fail_after(60), maps.add_handler(lambda obj: obj["metadata"]["name"] == "x" and seen.set()):
             await maps.wait_synced()
             await client.create(CONFIG_MAPS, config_map("x"))
             await seen.wait()

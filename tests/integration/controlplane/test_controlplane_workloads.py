@@ -152,7 +152,7 @@ async def test_a_namespace_gets_its_account_and_goes_with_all_it_holds(site):
     await site.client.create(DEPLOYMENTS, deployment(namespace="shop"))
     await site.until(DEPLOYMENTS, complete("shop"))
     await site.client.delete(NAMESPACES, "shop")
-    await site.until(NAMESPACES, lambda informer: informer.get("shop") is None, 20)
+    await site.until(NAMESPACES, lambda informer: informer.get("shop") is None)
     for resource in (
         PODS,
         DEPLOYMENTS,

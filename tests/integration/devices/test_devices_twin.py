@@ -298,7 +298,7 @@ async def test_only_what_changed_goes_up_and_again_after_a_failure(tmp_path: Pat
         await rig.disconnect()
         rig.answer = lambda message: "OK"
         await rig.connect()
-        with anyio.fail_after(25):
+        with anyio.fail_after(60):
             again = await rig.cloud_heard("devices/reported", 25)
         names, row = again.content["names"], again.content["devices"][0]
         assert (first.content["devices"][0][2], names[row[1]], row[2]) == ("6", "t", "7")

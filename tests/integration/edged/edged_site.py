@@ -98,9 +98,9 @@ async def all_deleted(rig: Rig, daemon: Containerd) -> tuple[str, ...]:
             await rig.cloud.delete(name, namespace=namespace, grace_s=1)
     await rig.cloud.until(lambda: not any(key[0] == "pod" for key in rig.cloud.objects))
     uids = tuple(rig.cloud.history)
-    await until(functools.partial(none_runs, daemon), 15.0)  # a sandbox goes a moment after its pod,
-    await until(functools.partial(_no_files, rig.data_dir), 5.0)  # its files after it,
-    await until(functools.partial(_no_cgroups, uids), 5.0)  # and then its cgroup
+    await until(functools.partial(none_runs, daemon))  # a sandbox goes a moment after its pod,
+    await until(functools.partial(_no_files, rig.data_dir))  # its files after it,
+    await until(functools.partial(_no_cgroups, uids))  # and then its cgroup
     return uids
 
 

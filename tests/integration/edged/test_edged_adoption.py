@@ -74,7 +74,7 @@ async def edge_on(node: GoNode) -> AsyncGenerator[RoleHost]:
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(host.run)
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 await host.ready.wait()
             yield host
             tasks.cancel_scope.cancel()

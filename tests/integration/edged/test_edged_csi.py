@@ -279,7 +279,7 @@ async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_p
     await rig.cloud.apply("pod", claiming("waits", "data"))
     await rig.cloud.until(lambda: said(rig, f"driver name {NAME} not found in the list of registered CSI drivers"))
     with driver(tmp_path, "stage") as csi:
-        await rig.cloud.until(lambda: said(rig, "is not attached yet"), 5)
+        await rig.cloud.until(lambda: said(rig, "is not attached yet"))
         assert csi.names() == []
         name = attachment_name(CsiVolume("pv-data", NAME, "handle-data"), NODE)
         unique = unique_name(NAME, "handle-data")
@@ -289,9 +289,9 @@ async def test_a_pod_waits_for_its_driver_and_for_the_attachment(rig: Rig, tmp_p
         attachment = {"metadata": {"name": name, "namespace": ""}, "status": status}
         leaving = attachment["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
         await rig.cloud.apply("volumeattachment", attachment | {"metadata": leaving})
-        await rig.cloud.until(lambda: said(rig, "is not attached yet according to the node status"), 5)
+        await rig.cloud.until(lambda: said(rig, "is not attached yet according to the node status"))
         node()["volumesAttached"] = [{"name": unique, "devicePath": ""}]
-        await rig.cloud.until(lambda: said(rig, "is being detached"), 5)
+        await rig.cloud.until(lambda: said(rig, "is being detached"))
         assert csi.names() == []
         await rig.cloud.apply("volumeattachment", attachment)
         await rig.cloud.until(lambda: is_ready(rig.cloud, "waits"))
@@ -305,7 +305,7 @@ async def test_a_pod_that_ends_while_it_waits_for_its_volume_leaves_nothing(rig:
     with driver(tmp_path, "stage") as csi:
         await give(rig, "data", {"attachRequired": True})
         await rig.cloud.apply("pod", claiming("waits", "data"))
-        await rig.cloud.until(lambda: said(rig, "is not attached yet"), 15)
+        await rig.cloud.until(lambda: said(rig, "is not attached yet"))
         node = lambda: rig.cloud.objects["node", "", NODE]["status"]
         assert node()["volumesInUse"]
         await rig.cloud.delete("waits", grace_s=1)

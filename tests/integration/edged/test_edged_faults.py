@@ -203,7 +203,7 @@ async def test_the_program_is_ended_at_once_when_a_hurried_user_asks(rig: Rig) -
     await rig.cloud.delete("deaf")
     await rig.cloud.until(lambda: "Killing" in rig.cloud.reasons())
     await rig.cloud.delete("deaf", grace_s=1)  # shortened
-    await rig.cloud.until(lambda: ("pod", "default", "deaf") not in rig.cloud.objects, 15)
+    await rig.cloud.until(lambda: ("pod", "default", "deaf") not in rig.cloud.objects)
     await rig.cloud.apply("pod", pod("forced", deaf | {"lifecycle": {}}, terminationGracePeriodSeconds=600))
     await rig.cloud.until(lambda: is_ready(rig.cloud, "forced"))
     await rig.cloud.delete("forced", grace_s=0)  # --force --grace-period=0: it is gone from the API at once

@@ -102,7 +102,7 @@ async def test_a_pod_is_deleted_while_its_image_is_being_pulled(rig: Rig, regist
     await rig.cloud.apply("pod", pod("slow", f"{registry.address}/slow/app:1"))
     await rig.cloud.until(lambda: "Pulling" in rig.cloud.reasons())
     await rig.cloud.delete("slow", grace_s=1)
-    await rig.cloud.until(lambda: ("pod", "default", "slow") not in rig.cloud.objects, 5)
+    await rig.cloud.until(lambda: ("pod", "default", "slow") not in rig.cloud.objects)
     registry.hold.set()
 
 

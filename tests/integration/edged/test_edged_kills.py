@@ -173,8 +173,8 @@ async def test_a_pod_goes_up_and_down_over_a_kill_at_each_call(
         await runs_once(daemon)
         await killed.kill_through(down, lambda: killed.call("DELETE", f"{PODS}/web"))
         await until(killed.is_gone, 60)
-        await until(functools.partial(none_runs, daemon), 30)
-        await until(functools.partial(has_no_files, tmp_path / "data", uid), 10)
+        await until(functools.partial(none_runs, daemon))
+        await until(functools.partial(has_no_files, tmp_path / "data", uid))
     await nothing_left(daemon, tmp_path, [uid])
 
 

@@ -131,7 +131,7 @@ async def test_hooks_run_after_the_start_and_before_the_stop(rig: Rig, tmp_path:
     await rig.cloud.until(lambda: is_ready(rig.cloud, "hooked"))
     assert (folder / "order").read_text() == "post\n"
     await rig.cloud.delete("hooked", grace_s=5)
-    await rig.cloud.until(lambda: ("pod", "default", "hooked") not in rig.cloud.objects, 5)
+    await rig.cloud.until(lambda: ("pod", "default", "hooked") not in rig.cloud.objects)
     assert (folder / "order").read_text() == "post\npre\nterm\n"
 
 
@@ -223,7 +223,7 @@ async def test_a_hung_containerd_makes_the_node_not_ready_until_it_answers(daemo
         daemon.hang()
         try:
             await rig.cloud.apply("pod", pod("during", container()))
-            await rig.cloud.until(lambda: node_condition(rig, "Ready")[0] == "False", 20)
+            await rig.cloud.until(lambda: node_condition(rig, "Ready")[0] == "False")
             assert "container runtime " in node_condition(rig, "Ready")[1]
             assert rig.cloud.status("before")["containerStatuses"] == kept
         finally:
@@ -291,7 +291,7 @@ async def test_a_long_log_is_rotated_and_goes_on(daemon: Containerd, tmp_path: P
                 len(names) >= 2 and await (folder / "0.log").exists() and (await (folder / "0.log").stat()).st_size > 0
             )
 
-        await until(rotated, 25)
+        await until(rotated)
         (moved,) = [one async for one in folder.glob("0.log.*")]
         before = (await moved.read_text()).split("line-")[-1].split("-")[0]
         after = (await (folder / "0.log").read_text()).split("line-")[1].split("-")[0]

@@ -112,7 +112,7 @@ class GoMapper:
         self._read = 0
 
     async def next(self) -> Call:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while self._read >= len(self.calls):
                 self._came = anyio.Event()
                 await self._came.wait()

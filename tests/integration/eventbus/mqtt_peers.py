@@ -30,7 +30,7 @@ def resource_of(topic: str) -> str:
 
 async def answers(port: int) -> None:
     """Wait until somebody listens."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             try:
                 async with await anyio.connect_tcp("127.0.0.1", port):
@@ -91,7 +91,7 @@ async def subscriber(port: int, topic: str, count: int, *more: str) -> AsyncGene
     async def read(until: str) -> list[str]:
         nonlocal buffer
         assert process.stdout is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async for chunk in process.stdout:
                 buffer += chunk
                 *whole, buffer = buffer.split(b"\n")

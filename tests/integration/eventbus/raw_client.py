@@ -56,7 +56,7 @@ class RawClient:
     async def until(self, kind: type, number: int = 0, ack: int = 0) -> Packet:
         """Read until this answer; keep publications. Raises EndOfStream, TimeoutError."""
         assert self._stream is not None
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while True:
                 found = None
                 for packet in self._decoder.feed(await self._stream.receive()):

@@ -168,7 +168,7 @@ async def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> Non
         reader = RawClient(broker.port, "r")
         assert (await reader.connect(clean_start=False, properties=KEEP)).session_present
         await reader.ping()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(reader.got) < 40:
                 await reader.ping()
         assert [int(one.payload) for one in reader.got] == list(range(40))

@@ -184,7 +184,7 @@ async def test_reports_become_twin_updates(folder: Path) -> None:
         ):
             assert await site.raw(path, bytes.fromhex(data)) == b""
         published = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not any("state/update/result" in topic for topic in published):
                 message = await inbox.receive()
                 batch = message.content if message.operation == "publishall" else [(message.resource, b"")]

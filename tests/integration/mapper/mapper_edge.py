@@ -80,7 +80,7 @@ class Edge:
         await self.until(lambda: [what["device"]["state"] for at, what in self.heard if at == topic][-1:] == [state])
 
     async def until(self, condition: Any) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not condition():
                 await self._came.wait()
 

@@ -64,7 +64,7 @@ async def program(folder: Path) -> AsyncIterator[None]:
     async with await anyio.open_process(command, env=environment, stdout=None, stderr=None) as running:
         yield
         running.terminate()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await running.wait() == 0
 
 

@@ -87,7 +87,7 @@ async def test_its_program_serves_an_edge_until_it_is_stopped(project: Path, fol
             await site.apply(device, "update")
             await site.reported("actual", "24", "heater-1")
             program.send_signal(signal.SIGTERM)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await program.wait() == 0
         finally:
             if program.returncode is None:

@@ -85,7 +85,7 @@ class OldEdge(grpc.GenericRpcHandler):  # type: ignore[misc]
         return encode(known["MapperRegisterResponse"], objects)
 
     async def until(self, wanted: Callable[[str, dict[str, Any]], bool]) -> dict[str, Any]:
-        with anyio.fail_after(15):
+        with anyio.fail_after(60):
             while True:
                 for method, request in self.calls:
                     if wanted(method, request):

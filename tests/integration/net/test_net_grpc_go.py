@@ -75,7 +75,7 @@ async def test_what_is_under_way_at_containerd_ends_with_it_and_the_next_call_fi
         daemon.resume()
         await channel.call(VERSION, b"", timeout_s=5)
         await anyio.to_thread.run_sync(daemon.restart)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await ended.wait()
     await channel.call(VERSION, b"", timeout_s=5)
     await channel.close()
@@ -106,5 +106,5 @@ async def test_ctr_calls_a_server_of_ours_and_reads_its_stream(tmp_path: Path) -
 
 
 async def ctr(socket: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await anyio.run_process(["ctr", "-a", str(socket), *arguments], check=False)

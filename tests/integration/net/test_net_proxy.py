@@ -127,7 +127,7 @@ async def test_a_tunnel_with_tls_inside(kind: str, login: str) -> None:
     proxy = Proxy(kind, login)
     async with proxy_at(proxy) as at, destination() as (port, tls):
         net = through_proxy(RealNet(), f"{kind}://{login.replace('se:', 'se%3A')}{'@' if login else ''}{at}")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with HttpClient(net, f"localhost:{port}", tls=tls) as client:
                 assert (await client.request("GET", "/")).body == b"hello"
             socket = await connect(net, f"127.0.0.1:{port}", "/socket", tls=tls)
@@ -149,7 +149,7 @@ async def test_a_tunnel_with_tls_inside(kind: str, login: str) -> None:
 async def test_a_refusal_is_told(kind: str, url: str, reason: str) -> None:
     async with proxy_at(Proxy(kind, refuse=True)) as at:
         net = through_proxy(RealNet(), url.format(at))
-        with anyio.fail_after(20), pytest.raises(ProxyError, match=reason):
+        with anyio.fail_after(60), pytest.raises(ProxyError, match=reason):
             await net.connect(asyncio.Protocol, "localhost:9")
 
 
@@ -157,7 +157,7 @@ async def test_wrong_password() -> None:
     for kind, reason in (("http", "407"), ("socks5", "name and password")):
         async with proxy_at(Proxy(kind, "user:right")) as at:
             net = through_proxy(RealNet(), f"{kind}://user:wrong@{at}")
-            with anyio.fail_after(20), pytest.raises(ProxyError, match=reason):
+            with anyio.fail_after(60), pytest.raises(ProxyError, match=reason):
                 await net.connect(asyncio.Protocol, "localhost:9")
 
 

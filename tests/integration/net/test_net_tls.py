@@ -89,7 +89,7 @@ async def site(limits: HandshakeLimits = HandshakeLimits(), protocol: type[End] 
     assert isinstance(listener, TlsListener)
     trusting = tls.client_context(ca=ca.certificate)
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             yield SimpleNamespace(
                 net=net,
                 server=server,

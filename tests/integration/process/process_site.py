@@ -74,7 +74,7 @@ async def site_of(runtime: ProcessRuntime, directory: Path) -> AsyncGenerator[Si
     """A site that is removed in the end."""
     made = await make_site(runtime, directory)
     yield made
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await _stop(runtime, made.sandbox_id)
     await runtime.remove_sandbox(made.sandbox_id)
 

@@ -105,7 +105,7 @@ async def ask(
 ) -> tuple[int, bytes]:
     identity = {"certificate": pair.certificate, "key": pair.key} if pair else {}
     context = tls.client_context(ca=ca, **identity) if ca else tls.client_context(verify=False, **identity)
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         while True:
             try:
                 async with HttpClient(
