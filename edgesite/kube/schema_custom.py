@@ -66,7 +66,7 @@ class CustomSchema:
         return result, [f'unknown field "{path}"' for path in unknown]
 
     def default(self, obj: Object) -> None:
-        """Fill in the schema's defaults, in place."""
+        """Fill in the schema's defaults and drop nulls where there may be none, in place."""
         for name, schema in self._schema.get("properties", {}).items():
             if name not in _OWN:
                 _default_member(obj, name, schema)
@@ -153,16 +153,18 @@ def _default(value: Any, schema: Object) -> None:
         for name, one in properties.items():
             _default_member(value, name, one)
         if isinstance(others, dict):
-            for name, one in value.items():
-                if name not in properties:
-                    _default(one, others)
+            for name in [one for one in value if one not in properties]:
+                _default_member(value, name, others)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for one in value:
             _default(one, schema["items"])
 
 
 def _default_member(obj: Object, name: str, schema: Object) -> None:
-    if "default" in schema and (name not in obj or (obj[name] is None and not schema.get("nullable"))):
+    is_bare_null = name in obj and obj[name] is None and not schema.get("nullable")
+    if "default" in schema and (name not in obj or is_bare_null):
         obj[name] = copy.deepcopy(schema["default"])
+    elif is_bare_null:
+        del obj[name]  # as a `configData:` with nothing behind it
     if name in obj:
         _default(obj[name], schema)

@@ -31,10 +31,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from edgesite.kube.devices.values import canonical_type, number
+from edgesite.kube.devices.values import canonical_type, command, number, wished
 from edgesite.mapper.driver import Property, Value
 
-__all__ = ["PLAIN", "ConversionError", "Layout", "decode", "encode", "from_text", "limited", "to_text"]
+__all__ = [
+    "PLAIN",
+    "ConversionError",
+    "Layout",
+    "command",
+    "decode",
+    "encode",
+    "encode_within",
+    "from_text",
+    "limited",
+    "to_text",
+]
 
 VALUE_BYTES: Final = 16 << 20  #: of one value, a picture at most
 _INTEGER_TYPES: Final = {f"{sign}int{bits}": (bits // 8, not sign) for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -89,13 +100,22 @@ class Layout:
             left=_shift(words, "shiftLeft"),
             right=_shift(words, "shiftRight"),
             mask=_whole(words, "mask") or 0,
-            operations=tuple(_operation(one) for one in words.get("orderOfOperations") or ()),
+            operations=_operations(words),
         )
 
     @property
+    def is_part(self) -> bool:
+        """Whether some of the bytes are the value."""
+        return self.start is not None or self.end is not None
+
+    @property
     def is_plain(self) -> bool:
-        """Whether whole numbers stay whole."""
         return not self.operations and self.scale == 1.0 and self.offset == 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether whole numbers stay whole: counters of 64 bits do not pass through floats, which have 53."""
+        return not self.operations and self.scale.is_integer() and self.offset.is_integer()
 
 
 PLAIN: Final = Layout()  #: of visitors without words
@@ -159,6 +179,17 @@ def encode(prop: Property, value: Value, size: int, *, old: bytes = b"", layout:
     return _ordered(layout, data, back=True)
 
 
+def encode_within(prop: Property, value: Value, now: bytes, *, layout: Layout | None = None) -> bytes:
+    """Return ``now``, which the machine has, with the value in its place: bytes beside ``startIndex`` and ``endIndex`` and other bits
+    stay. Raises ConversionError."""
+    layout = layout or Layout.of(prop.visitor)
+    if not layout.is_part:
+        return encode(prop, value, len(now), old=now, layout=layout)
+    low, high, step = _part(layout, len(now))
+    part = encode(prop, value, high - low + 1, old=now[low : high + 1][::step], layout=layout)[::step]
+    return now[:low] + part + now[high + 1 :]
+
+
 def _whole_bytes(layout: Layout, raw: int | float, size: int, old: bytes) -> bytes:
     if not math.isfinite(raw):
         raise ConversionError(f"{raw} is no whole number")
@@ -166,24 +197,31 @@ def _whole_bytes(layout: Layout, raw: int | float, size: int, old: bytes) -> byt
     if layout.mask and whole & ~layout.mask:
         raise ConversionError(f"{whole} does not fit the mask")
     bits = whole << layout.right >> layout.left
-    if old and (layout.mask or layout.right):
-        before = int.from_bytes(_ordered(layout, old), "big")
+    is_merged = bool(old and (layout.mask or layout.right))
+    if is_merged:
+        before = int.from_bytes(_ordered(layout, old), "big", signed=layout.signed and not layout.mask)
         ours = (layout.mask << layout.right) if layout.mask else -1 << layout.right
         bits = (before & ~ours) | bits
     try:
-        return bits.to_bytes(size, "big", signed=layout.signed)
+        return bits.to_bytes(size, "big", signed=layout.signed and not (is_merged and layout.mask))
     except OverflowError:
         raise ConversionError(f"{whole} does not fit {size} bytes") from None
 
 
 def _chosen(layout: Layout, data: bytes) -> bytes:
-    if layout.start is None and layout.end is None:
+    if not layout.is_part:
         return data
+    low, high, step = _part(layout, len(data))
+    return data[low : high + 1][::step]
+
+
+def _part(layout: Layout, size: int) -> tuple[int, int, int]:
+    """The first and the last byte, and -1 if they are taken backwards. Raises ConversionError."""
     start = layout.start or 0
-    end = layout.end if layout.end is not None else len(data) - 1
-    if max(start, end) >= len(data) or min(start, end) < 0:
-        raise ConversionError(f"bytes {start} to {end} of {len(data)}")
-    return data[start : end + 1] if start <= end else data[end : start + 1][::-1]
+    end = layout.end if layout.end is not None else size - 1
+    if max(start, end) >= size or min(start, end) < 0:
+        raise ConversionError(f"bytes {start} to {end} of {size}")
+    return min(start, end), max(start, end), 1 if start <= end else -1
 
 
 def _ordered(layout: Layout, data: bytes, *, back: bool = False) -> bytes:
@@ -208,9 +246,12 @@ def _is_float(layout: Layout, kind: str, size: int) -> bool:
 
 
 def _scaled(layout: Layout, kind: str, raw: int | float) -> int | float:
-    if layout.is_plain and kind == "int" and isinstance(raw, int):
-        return raw
-    value = raw * layout.scale + layout.offset
+    if kind == "int" and isinstance(raw, int) and layout.is_whole:
+        return raw * int(layout.scale) + int(layout.offset)
+    try:
+        value = raw * layout.scale + layout.offset
+    except OverflowError:
+        raise ConversionError("the number is beyond a float") from None
     for operation, operand in layout.operations:
         value = _operated(operation, value, operand)
     if kind != "int":
@@ -224,6 +265,8 @@ def _scaled(layout: Layout, kind: str, raw: int | float) -> int | float:
 def _unscaled(layout: Layout, value: int | float) -> int | float:
     if layout.is_plain:
         return value
+    if isinstance(value, int) and layout.is_whole and (value - int(layout.offset)) % int(layout.scale) == 0:
+        return (value - int(layout.offset)) // int(layout.scale)
     back: float = value
     for operation, operand in reversed(layout.operations):
         back = _operated(_INVERSE[operation], back, operand)
@@ -253,6 +296,8 @@ def _operated(operation: str, value: float, operand: float) -> float:
 def to_text(prop: Property, raw: Value, layout: Layout | None = None) -> str:
     """Return the text of what a driver has read. Raises ConversionError."""
     kind = canonical_type(prop.type)
+    if not isinstance(raw, bool | int | float | str | bytes):
+        raise ConversionError(f"the driver has returned a {type(raw).__name__}, which is no value")
     if isinstance(raw, bytes):
         if len(raw) > VALUE_BYTES:
             raise ConversionError(f"{len(raw)} bytes are more than a value may have")
@@ -296,20 +341,28 @@ def limited(prop: Property, value: Value) -> None:
     """Raises ConversionError for a number beyond the property's minimum or maximum."""
     if isinstance(value, str | bytes | bool):
         return
-    for bound, is_beyond in ((prop.minimum, float.__lt__), (prop.maximum, float.__gt__)):
-        limit = number("double", bound) if bound else None
-        if limit is not None and (is_beyond(float(value), float(limit)) or value != value):
-            raise ConversionError(f"{_plain_text(value)} is {'below' if bound is prop.minimum else 'above'} {bound}")
+    low, high = _limit(prop.minimum), _limit(prop.maximum)
+    if low is not None and not value >= low:
+        raise ConversionError(f"{_plain_text(value)} is below {prop.minimum}")
+    if high is not None and not value <= high:
+        raise ConversionError(f"{_plain_text(value)} is above {prop.maximum}")
+
+
+def _limit(text: str) -> int | float | None:
+    """Whole where it is, for not all whole numbers of 64 bits are floats; None if there is none."""
+    whole = number("int", text)
+    return whole if whole is not None else number("double", text)
 
 
 def _typed(kind: str, text: str) -> bool | int | float:
     if kind == "boolean":
-        if text not in ("true", "false"):
+        word = wished(kind, text)
+        if word not in ("true", "false"):
             raise ConversionError(f"{text[:80]!r} is neither true nor false")
-        return text == "true"
+        return word == "true"
     value = number(kind, text) if kind in ("int", "float", "double") else None
-    if value is None:
-        raise ConversionError(f"{text[:80]!r} is no {kind}")
+    if value is None or not math.isfinite(value):
+        raise ConversionError(f"{text[:80]!r} is no {kind} that a machine can be given or give")
     return value
 
 
@@ -343,10 +396,14 @@ def _real(words: Mapping[str, Any], name: str, default: float) -> float:
     value = words.get(name)
     if value is None or value == "":
         return default
-    found = value if isinstance(value, int | float) and not isinstance(value, bool) else number("double", str(value))
-    if found is None or not math.isfinite(found):
+    given = value if isinstance(value, int | float) and not isinstance(value, bool) else number("double", str(value))
+    try:
+        found = math.nan if given is None else float(given)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise ConversionError(f"{name} is no number")
-    return float(found)
+    return found
 
 
 def _whole(words: Mapping[str, Any], name: str) -> int | None:
@@ -358,7 +415,11 @@ def _whole(words: Mapping[str, Any], name: str) -> int | None:
             return int(value, 0)  # masks are written as 0xff0
         except ValueError:
             raise ConversionError(f"{name} is no whole number") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not value.is_integer())
+    ):
         raise ConversionError(f"{name} is no whole number")
     return int(value)
 
@@ -379,6 +440,13 @@ def _order(words: Mapping[str, Any], name: str) -> bool:
     if value not in ("big", "little"):
         raise ConversionError(f"{name} is neither big nor little")
     return value == "little"
+
+
+def _operations(words: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    given = words.get("orderOfOperations") or []
+    if not isinstance(given, list):
+        raise ConversionError("orderOfOperations is no list")
+    return tuple(_operation(one) for one in given)
 
 
 def _operation(given: Any) -> tuple[str, float]:

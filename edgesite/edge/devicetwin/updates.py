@@ -304,8 +304,8 @@ def wanted(
     changes = Changes()
     for name, want in wants.items():
         rule = rules.get(name)
-        value = want.value or None
         type_ = _type(want.type, rule)
+        value = values.wished(type_, want.value) or None
         if value is not None and (
             values.problem(type_, value) if rule is None else rule.read_only or rule.problem(value)
         ):

@@ -8,12 +8,10 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dmiclient and pkg/util (v1alpha1); v
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from edgesite.kube.devices import to_v1alpha2, to_v1beta1
+from edgesite.kube.devices import to_v1alpha2, to_v1beta1, values
 from edgesite.kube.dmi.anyvalues import to_any
 from edgesite.kube.protowire import Messages, MessageTable
 
@@ -93,7 +91,7 @@ def _value(kind: str, table: MessageTable | None, value: Any) -> Any:
     if kind == "bool":
         return value if isinstance(value, bool) else None
     if kind == "bytes":
-        return _bytes(value)
+        return values.command(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if kind in _INTEGERS:
@@ -107,12 +105,5 @@ def _map(kind: str, value: Any) -> Object | None:
     if not isinstance(value, dict):
         return None
     if kind.endswith("bytes>"):
-        return {name: found for name, one in sorted(value.items()) if (found := _bytes(one)) is not None}
+        return {name: found for name, one in sorted(value.items()) if (found := values.command(one)) is not None}
     return {name: one for name, one in sorted(value.items()) if isinstance(one, str)}
-
-
-def _bytes(value: Any) -> bytes | None:
-    try:
-        return base64.b64decode(value, validate=True) if isinstance(value, str) else None
-    except (ValueError, binascii.Error):
-        return None

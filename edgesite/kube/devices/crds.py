@@ -103,7 +103,7 @@ def _alpha_visitor(customized: Object) -> Object:
         name: {"type": "integer"} for name in ("startIndex", "endIndex", "shiftLeft", "shiftRight")
     }
     converter = _object(orderOfOperations=_list(operation), **shifts)
-    byte = {"type": "string", "format": "byte"}
+    command: Object = {"x-kubernetes-preserve-unknown-fields": True}  # bytes in base64, or a list of their numbers
     modbus = _object(
         register=_choice(["CoilRegister", "DiscreteInputRegister", "InputRegister", "HoldingRegister"]),
         offset=INT,
@@ -114,7 +114,7 @@ def _alpha_visitor(customized: Object) -> Object:
     )
     bluetooth = _object(
         characteristicUUID=TEXT,
-        dataWrite={"type": "object", "additionalProperties": byte},
+        dataWrite={"type": "object", "additionalProperties": command},
         dataConverter=converter,
     )
     return _object(
@@ -193,8 +193,8 @@ def _alpha_model() -> Object:
         boolean=_object(accessMode=MODE, defaultValue=FLAG),
         bytes=_object(accessMode=MODE),
     )
-    spec = _object(protocol=TEXT, properties=_list(_object(name=TEXT, description=TEXT, type=types)))
-    return _object(spec=spec)
+    properties = _list(_object(name=TEXT, description=TEXT, type=types))
+    return _object(spec=_object(protocol=TEXT, properties=properties, propertyVisitors=_list(FREE)))
 
 
 def _beta_model() -> Object:

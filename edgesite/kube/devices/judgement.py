@@ -40,6 +40,7 @@ def judged(kind: str, name: str, obj: Object, model: Object | None) -> tuple[Api
     causes, warnings = Causes(), list[str]()
     if kind == "DeviceModel":
         rules.check_model(causes, obj)
+        warnings = rules.model_warnings(obj)
     else:
         rules.check_device(causes, obj, model)
         warnings = rules.warnings(obj, model)

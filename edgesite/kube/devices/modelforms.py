@@ -1,6 +1,7 @@
 """Specs of DeviceModels in both versions' forms.
 
-v1alpha2 has a member for each type with numbers for its limits; v1beta1 has the type's name, and limits as texts.
+v1alpha2 has a member for each type with numbers for its limits; v1beta1 has the type's name, and limits as texts. ``propertyVisitors``,
+which models had in v1alpha1 and many published ones still have, are kept for readers of v1alpha2.
 
 Errors  None raised: what has not the shape of its version is kept beside (see `conversion`).
 Source  KubeEdge v1.12 and v1.15, the CRDs in build/crds/devices.
@@ -20,16 +21,20 @@ _Form = Callable[[Object], Object]
 TYPES: Final = ("int", "string", "double", "float", "boolean", "bytes")  #: of v1alpha2; in v1beta1 in capitals
 _LIMITS: Final = ("minimum", "maximum")
 _TEXTS: Final = ("accessMode", "unit")
+_VISITORS: Final = "propertyVisitors"
 
 
 def spec_to_beta(spec: Object, kept: Object) -> tuple[Object, Object]:
     """Return the spec in v1beta1's form, and what would not come back from it."""
-    made = {name: value for name, value in spec.items() if name != "properties"}
+    made = {name: value for name, value in spec.items() if name not in ("properties", _VISITORS)}
     made.update(_dict(kept.get("spec")))
-    properties, lost = _converted(spec, kept, property_to_beta, property_to_alpha)
+    properties, changed = _converted(spec, kept, property_to_beta, property_to_alpha)
     if properties:
         made["properties"] = properties
-    return made, ({"properties": lost} if lost else {})
+    lost: Object = {"properties": changed} if changed else {}
+    if _VISITORS in spec:
+        lost[_VISITORS] = spec[_VISITORS]
+    return made, lost
 
 
 def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
@@ -39,6 +44,8 @@ def spec_to_alpha(spec: Object, kept: Object) -> tuple[Object, Object]:
     properties, changed = _converted(spec, kept, property_to_alpha, property_to_beta)
     if properties:
         made["properties"] = properties
+    if _VISITORS in kept:
+        made[_VISITORS] = kept[_VISITORS]
     lost: Object = {}
     if changed:
         lost["properties"] = changed
@@ -104,7 +111,9 @@ def _number(text: Any, *, whole: bool) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         return None
     number: int | float = value
-    return number
+    return (
+        int(number) if number == int(number) else number
+    )  # as every writer of JSON has it: "100.0" would come back as "100"
 
 
 def _dict(value: Any) -> Object:

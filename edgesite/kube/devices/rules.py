@@ -2,7 +2,7 @@
 
     check_device(causes, device, model)     ``model`` is the DeviceModel it refers to, None if there is none
     check_model(causes, model)
-    warnings(device, model)                 what is taken, but does nothing
+    warnings(device, model), model_warnings(model)    what is taken, but does nothing
 
 Errors  None raised: what is wrong goes into `Causes`.
 Source  KubeEdge's descriptions of the fields; its admission webhook since v1.16 ("property names must be unique.").
@@ -20,7 +20,7 @@ from edgesite.kube.devices.conversion import V1ALPHA2, to_v1beta1
 from edgesite.kube.devices.model import PropertyRule, rules_of
 from edgesite.kube.devices.modelforms import TYPES
 
-__all__ = ["check_device", "check_model", "warnings"]
+__all__ = ["check_device", "check_model", "model_warnings", "warnings"]
 
 Object = dict[str, Any]
 _UNIQUE = "property names must be unique"
@@ -58,13 +58,23 @@ def check_device(causes: Causes, device: Object, model: Object | None) -> None:
         known.add(one.name)
         if rules is not None:
             _check_mention(causes, one, place, rules.get(one.name))
-    _check_methods(causes, spec, known)
+    _check_methods(causes, spec, list(known))  # what is looked for in it may be anything
+    _check_commands(causes, spec)
+
+
+def _check_commands(causes: Causes, spec: Object) -> None:
+    """``dataWrite`` of v1alpha2's Bluetooth visitors: bytes as base64, or as a list of numbers, as published samples have them."""
+    for at, visitor in _each(spec.get("propertyVisitors")):
+        for word, data in _dict(_dict(visitor.get("bluetooth")).get("dataWrite")).items():
+            if values.command(data) is None:
+                path = f"spec.propertyVisitors[{at}].bluetooth.dataWrite.{word}"
+                causes.invalid(path, data, "must be bytes: base64, or a list of numbers from 0 to 255")
 
 
 def _check_mention(causes: Causes, one: _Mention, place: str, rule: PropertyRule | None) -> None:
     if rule is None:
         causes.not_found(place, one.name)
-    elif one.desired and (why := rule.problem(one.desired)):
+    elif one.desired and (why := rule.problem(values.wished(rule.type, one.desired))):
         causes.invalid(f"{one.path}.desired.value", one.desired, why)
 
 
@@ -82,16 +92,17 @@ def _mentions(device: Object) -> Iterator[_Mention]:
         yield _Mention(f"status.twins[{at}]", "propertyName", _name(one, "propertyName"), _desired(one), "twins")
 
 
-def _check_methods(causes: Causes, spec: Object, known: set[str]) -> None:
-    names = set()
+def _check_methods(causes: Causes, spec: Object, known: list[str]) -> None:
+    names: list[str] = []
     for at, one in _each(spec.get("methods")):
         path, name = f"spec.methods[{at}]", _name(one, "name")
         if not name:
             causes.required(f"{path}.name")
         elif name in names:
             causes.duplicate(f"{path}.name", name)
-        names.add(name)
-        for index, used in enumerate(one.get("propertyNames") or ()):
+        names.append(name)
+        listed = one.get("propertyNames")
+        for index, used in enumerate(listed if isinstance(listed, list) else ()):
             if used not in known:
                 causes.not_found(f"{path}.propertyNames[{index}]", used)
 
@@ -143,6 +154,13 @@ def _check_limits(causes: Causes, path: str, one: Object) -> None:
     low, high = found.get("minimum"), found.get("maximum")
     if low is not None and high is not None and low > high:
         causes.invalid(f"{path}.minimum", one.get("minimum"), "must not be greater than the maximum")
+
+
+def model_warnings(model: Object) -> list[str]:
+    """Return sentences on what will have no effect."""
+    if model.get("apiVersion") != V1ALPHA2 or not _dict(model.get("spec")).get("propertyVisitors"):
+        return []
+    return ["spec.propertyVisitors: they are v1alpha1's and have no effect: devices have visitors of their own"]
 
 
 def warnings(device: Object, model: Object | None) -> list[str]:

@@ -11,8 +11,6 @@ Source  KubeEdge v1.12, mappers-go mappers/ble (words; its ``dataWrite`` is read
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 
 from edgesite.mapper import DeviceState, DriverError
-from edgesite.mapper.conversion import ConversionError, Layout, encode
+from edgesite.mapper.conversion import ConversionError, Layout, command, encode, encode_within
 from edgesite_mapper_ble.adapter import Adapter, attempt
 
 if TYPE_CHECKING:
@@ -90,22 +88,11 @@ class BleDriver:
     async def _bytes_of(self, prop: Property, uuid: str, value: Value) -> bytes:
         """Raises DriverError, ConversionError."""
         layout = Layout.of(prop.visitor)
-        is_part = layout.start is not None or layout.end is not None
-        if isinstance(value, str | bytes) and not is_part:
+        if isinstance(value, str | bytes) and not layout.is_part:
             return value.encode() if isinstance(value, str) else value
-        if layout.size and not is_part and not layout.mask and not layout.right:
+        if layout.size and not layout.is_part and not layout.mask and not layout.right:
             return encode(prop, value, layout.size, layout=layout)
-        now = await self._read(uuid)
-        if not is_part:
-            return encode(prop, value, layout.size or len(now), old=now, layout=layout)
-        start = layout.start or 0
-        end = layout.end if layout.end is not None else len(now) - 1
-        low, high = min(start, end), max(start, end)
-        if low < 0 or high >= len(now):
-            raise ConversionError(f"bytes {start} to {end} of {len(now)}")
-        step = 1 if start <= end else -1
-        part = encode(prop, value, high - low + 1, old=now[low : high + 1][::step], layout=layout)[::step]
-        return now[:low] + part + now[high + 1 :]
+        return encode_within(prop, value, await self._read(uuid), layout=layout)
 
     async def _read(self, uuid: str) -> bytes:
         client = self._connected()
@@ -171,7 +158,7 @@ def _command(prop: Property, value: Value) -> bytes | None:
     data: Any = commands.get(word)
     if data is None:
         return None
-    try:
-        return base64.b64decode(data, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise ConversionError(f"dataWrite of {word[:40]!r} is no base64") from None
+    found = command(data)
+    if found is None:
+        raise ConversionError(f"dataWrite of {word[:40]!r} is neither base64 nor a list of bytes")
+    return found

@@ -92,13 +92,14 @@ async def test_values_are_written_as_commands_texts_and_parts_of_bytes(radio: Ra
     driver = driver_for(THERMO, host)
     await driver.connect()
     mode = radio.near[THERMO].characteristics[MODE]
-    words = {"true": base64.b64encode(b"\x55\xaa").decode(), "3": "no base64!"}
+    words = {"true": base64.b64encode(b"\x55\xaa").decode(), "3": "no base64!", "4": [4, 255, 0, 1]}
     await driver.write(prop("boolean", MODE, dataWrite=words), True)
     await driver.write(prop("string", MODE), "hello")
     await driver.write(prop("int", MODE, dataType="uint16"), 258)
     await driver.write(prop("bytes", MODE), b"\x01\x02\x03\x04")
     await driver.write(prop("int", MODE, startIndex=2, endIndex=1), 0xABCD)
     await driver.write(prop("int", MODE), 7)
+    await driver.write(prop("int", MODE, dataWrite=words), 4)
     assert mode.written == [
         b"\x55\xaa",
         b"hello",
@@ -106,8 +107,9 @@ async def test_values_are_written_as_commands_texts_and_parts_of_bytes(radio: Ra
         b"\x01\x02\x03\x04",
         b"\x01\xcd\xab\x04",
         b"\x00\x00\x00\x07",
+        b"\x04\xff\x00\x01",
     ]
-    with pytest.raises(DriverError, match="dataWrite of '3' is no base64"):
+    with pytest.raises(DriverError, match="dataWrite of '3' is neither base64"):
         await driver.write(prop("int", MODE, dataWrite=words), 3)
     with pytest.raises(DriverError, match="bytes 2 to 9 of 4"):
         await driver.write(prop("int", MODE, startIndex=2, endIndex=9), 3)

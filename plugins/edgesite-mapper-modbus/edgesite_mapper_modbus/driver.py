@@ -1,7 +1,7 @@
 """The driver of one Modbus machine.
 
 Registers are returned as the bytes that came, and the SDK makes values of them; bits are booleans, or whole numbers whose lowest bit is the first coil.
-A property of fewer bits than its registers have (``shiftRight``, ``mask``) is written by reading the registers first.
+A property of fewer bits than its registers have (``shiftRight``, ``mask``, ``startIndex``) is written by reading the registers first.
 
 Errors  DriverError. A machine is connected once it has answered, be it with an exception.
 State   The machine's part in its line (`Bus`), and when it answered last.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from edgesite.mapper import DeviceState, DriverError
-from edgesite.mapper.conversion import ConversionError, encode
+from edgesite.mapper.conversion import ConversionError, Layout, encode, encode_within
 from edgesite_mapper_modbus.bus import Bus, Client, Refused
 from edgesite_mapper_modbus.settings import Spot, Table, line_of, spot_of, unit_of
 
@@ -124,10 +124,12 @@ class ModbusDriver:
             await self._tell("write_coils", spot.offset, bits)
 
     async def _write_registers(self, prop: Property, spot: Spot, value: Value) -> None:
-        shares = any(prop.visitor.get(word) for word in ("mask", "shiftRight", "shiftLeft"))
-        old = await self._read_registers(spot) if shares else b""
         try:
-            data = encode(prop, value, 2 * spot.count, old=old)
+            layout = Layout.of(prop.visitor)
+            if layout.is_part or layout.mask or layout.right or layout.left:
+                data = encode_within(prop, value, await self._read_registers(spot), layout=layout)
+            else:
+                data = encode(prop, value, 2 * spot.count, layout=layout)
         except ConversionError as exc:
             raise DriverError(f"property {prop.name}: {exc}") from exc
         registers = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]

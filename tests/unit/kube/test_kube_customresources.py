@@ -149,6 +149,16 @@ def test_defaults_are_filled_in(thing: CustomKind) -> None:
     assert bare == {}
 
 
+def test_nulls_vanish_where_there_may_be_none(thing: CustomKind) -> None:
+    spec = {"size": 1, "free": None, "port": None, "maybe": None, "tags": {"a": None, "b": "c"}, "parts": [None]}
+    obj: Object = {"spec": spec, "status": {"replicas": None}}
+    thing.default(obj)
+    assert obj == {
+        "spec": {"size": 1, "maybe": None, "tags": {"b": "c"}, "mode": "a", "parts": [None]},
+        "status": {},
+    }
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

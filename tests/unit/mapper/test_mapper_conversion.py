@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesite.mapper.conversion import ConversionError, decode, encode, from_text, to_text
+from edgesite.mapper.conversion import ConversionError, decode, encode, encode_within, from_text, to_text
 from edgesite.mapper.driver import Property
 
 
@@ -28,6 +28,9 @@ def prop(kind: str, minimum: str = "", maximum: str = "", **visitor: Any) -> Pro
         (prop("int"), "ffff", "65535"),
         (prop("int", signed=True), "ffff", "-1"),
         (prop("int", dataType="int16"), "fffe", "-2"),
+        (prop("int", dataType="int64"), "7fffffffffffffff", "9223372036854775807"),
+        (prop("int", dataType="int64", valueOffset=-1), "7ffffffffffffffe", "9223372036854775805"),
+        (prop("int", dataType="uint64"), "7fffffffffffffff", "9223372036854775807"),
         (prop("int", scale=0), "0007", "7"),  # v1.12 takes a scale that is not there for 0
         (prop("int", scale=1.5), "0003", "4"),
         (prop("float", scale=0.1), "00d7", "21.500000"),
@@ -91,6 +94,14 @@ def test_values_of_drivers_become_texts(kind: str, raw: Any, text: str) -> None:
         (prop("float"), bytes(5)),
         (prop("float"), b"\x7f\xc0\x00\x00"),
         (prop("int"), b""),
+        (prop("int"), None),
+        (prop("string"), [1]),
+        (prop("int"), (1 << 63).to_bytes(8, "big")),
+        (prop("int", scale=0.1), b"\x7f" * 200),
+        (prop("float"), b"\x7f" * 200),
+        (prop("int", scale=10**400), b"\0\1"),
+        (prop("int", orderOfOperations=5), b"\0\1"),
+        (prop("int", startIndex=math.inf), b"\0\1"),
         (prop("int", isSwap=True), b"\0\0\0"),
         (prop("int", dataType="uint32"), b"\0\0"),
         (prop("int", startIndex=3, endIndex=4), b"\0\0"),
@@ -114,7 +125,10 @@ def test_what_makes_no_sense_is_refused(property_: Property, raw: Any) -> None:
         (prop("int"), "1.5"),
         (prop("float", maximum="30.5"), "31"),
         (prop("float", maximum="30.5"), "nan"),
-        (prop("boolean"), "1"),
+        (prop("boolean"), "2"),
+        (prop("float"), "nan"),
+        (prop("double"), "-Infinity"),
+        (prop("int", "0", "9007199254740992"), "9007199254740993"),
         (prop("bytes"), "?"),
     ],
 )
@@ -189,3 +203,61 @@ def test_no_bytes_are_a_surprise(kind: str, raw: bytes) -> None:
         return
     if kind != "string":
         from_text(property_, text)
+
+
+words = st.dictionaries(
+    st.sampled_from(
+        [
+            "scale",
+            "valueOffset",
+            "dataType",
+            "isSwap",
+            "byteOrder",
+            "startIndex",
+            "endIndex",
+            "shiftLeft",
+            "shiftRight",
+            "mask",
+            "orderOfOperations",
+            "dataConverter",
+        ]
+    ),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.sampled_from(["", "little", "uint16", "0xff", "1e9"]),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(st.sampled_from(["operationType", "operationValue", "mask"]), inner, max_size=2)
+        ),
+        max_leaves=4,
+    ),
+    max_size=4,
+)
+
+
+@given(kind=st.sampled_from(["int", "float", "boolean", "string"]), visitor=words, raw=st.binary(max_size=300))
+def test_no_words_are_a_surprise(kind: str, visitor: dict[str, Any], raw: bytes) -> None:
+    """Whoever may write a Device may write any of them."""
+    try:
+        text = to_text(prop(kind, **visitor), raw)
+        encode_within(prop(kind, **visitor), from_text(prop(kind), text), raw)
+    except ConversionError:
+        pass
+
+
+def test_a_value_stands_in_its_place_among_other_bytes() -> None:
+    one = prop("int", startIndex=2, endIndex=1)
+    assert encode_within(one, 0xABCD, b"\x01\x02\x03\x04") == b"\x01\xcd\xab\x04"
+    assert decode(one, b"\x01\xcd\xab\x04") == 0xABCD
+    with pytest.raises(ConversionError, match="bytes 2 to 1 of 2"):
+        encode_within(one, 1, b"\0\0")
+    signed = prop("int", mask=0xF, signed=True)
+    assert encode_within(signed, 3, b"\x80\x01") == b"\x80\x03"
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", False), ("T", True), ("FALSE", False), ("true", True)])
+def test_booleans_are_wished_for_in_words_that_kubeedges_mappers_read(text: str, value: bool) -> None:
+    assert from_text(prop("boolean"), text) is value
