@@ -50,12 +50,17 @@ class Question:
 
 
 def _request(review: Any, kind: str, versions: frozenset[str]) -> Object:
-    if not isinstance(review, dict) or review.get("kind") != kind or review.get("apiVersion") not in versions:
+    if not isinstance(review, dict) or review.get("kind") != kind or _text(review, "apiVersion") not in versions:
         raise BadReview(f"not a {kind} of {' or '.join(sorted(versions))}")
     request = review.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
         raise BadReview(f"a {kind} without a request")
     return request
+
+
+def _text(obj: Object, name: str) -> str:
+    value = obj.get(name)
+    return value if isinstance(value, str) else ""
 
 
 class Conversions:
@@ -65,16 +70,16 @@ class Conversions:
         request = _request(review, "ConversionReview", _CONVERSION)
         self._head = {"apiVersion": review["apiVersion"], "kind": "ConversionReview"}
         self._uid = request["uid"]
-        self._wanted = request.get("desiredAPIVersion")
+        self._wanted = _text(request, "desiredAPIVersion")
         objects = request.get("objects")
         self._objects: list[Any] = objects if isinstance(objects, list) else []
         self._done: list[Object] = []
         self._problem = "" if self._wanted in _TO else f"version {self._wanted!r} is unknown"
 
     def steps(self) -> Iterator[None]:
-        to = _TO.get(str(self._wanted))
-        for obj in self._objects if to is not None and not self._problem else ():
-            known = isinstance(obj, dict) and obj.get("apiVersion") in _TO and obj.get("kind") in _KINDS.values()
+        to = _TO.get(self._wanted)
+        for obj in self._objects if to is not None else ():
+            known = isinstance(obj, dict) and _text(obj, "apiVersion") in _TO and obj.get("kind") in _KINDS.values()
             if not known or to is None:
                 self._problem = "an object is no Device or DeviceModel of a version that is known"
                 return
@@ -116,8 +121,8 @@ def question(review: Any) -> Question:
         api_version=review["apiVersion"],
         uid=request["uid"],
         kind=kind,
-        operation=str(request.get("operation") or ""),
-        namespace=str(request.get("namespace") or ""),
+        operation=_text(request, "operation"),
+        namespace=_text(request, "namespace"),
         name=str(request.get("name") or metadata.get("name") or metadata.get("generateName") or ""),
         object=obj,
         old=old,
