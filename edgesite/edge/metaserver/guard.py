@@ -39,7 +39,7 @@ from edgesite.kube.selectors import InvalidSelector, parse_fields
 from edgesite.net.http import Request
 
 if TYPE_CHECKING:
-    from edgesite.context import Context
+    from edgesite.context import Context, Section
     from edgesite.edge.metaserver.cloudlink import CloudLink
     from edgesite.edge.metaserver.issuer import IssuerKeys
     from edgesite.edge.metaserver.kubeedge import KubeEdgeCloud
@@ -62,6 +62,9 @@ class Guard(abc.ABC):
     def is_called(self, host: str | None) -> bool:
         """Whether a request with this Host is meant for this node."""
         return True
+
+    def reload(self, config: Section) -> None:  # noqa: B027 - most have nothing to take over
+        """Take over settings of the metaServer section."""
 
     @abc.abstractmethod
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
@@ -110,20 +113,24 @@ class TokenGuard(Guard):
         link: CloudLink,
         kubeedge: KubeEdgeCloud,
         issuer: IssuerKeys,
-        *,
-        audiences: tuple[str, ...],
-        offline_s: float,
+        config: Section,
     ) -> None:
         self._ctx = ctx
         self._link = link
         self._kubeedge = kubeedge
         self._issuer = issuer
-        self._audiences = audiences
-        self._offline_s = offline_s
         now = ctx.clock.monotonic
-        self._identities: Answers[Identity] = Answers(TOKENS, now, lambda one: True)
         self._verdicts: Answers[Verdict] = Answers(DECISIONS, now, lambda one: one.allowed)
+        self._audiences: tuple[str, ...] | None = None
+        self.reload(config)
         self._strangers, self._signed, self._deciding = places(), places(), places()
+
+    def reload(self, config: Section) -> None:
+        audiences = tuple(str(one) for one in config.get("apiAudiences") or ())
+        self._offline_s = 60.0 * float(config.get("offlineTokenMinutes") or 0)
+        if audiences != self._audiences:  # what was said of tokens was said for the former ones
+            self._audiences = audiences
+            self._identities: Answers[Identity] = Answers(TOKENS, self._ctx.clock.monotonic, lambda one: True)
 
     async def admit(self, request: Request, info: RequestInfo) -> tuple[str, Identity | None]:
         header = request.headers.get("authorization") or ""
@@ -186,7 +193,7 @@ class TokenGuard(Guard):
             reviewer = self._ctx.services.find(TokenReviewer)  # type: ignore[type-abstract]
             if reviewer is None:
                 raise unavailable("nobody reviews tokens on this node")
-            return await reviewer.review(token, self._audiences)
+            return await reviewer.review(token, self._audiences or ())
 
         if _expiry(token) <= self._ctx.clock.time():
             raise unauthorized("the token has expired")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from edgesite.context import Context
+    from edgesite.edge.metaserver.serving import ServingCertificate
     from edgesite.net.http import HttpServer
 
 __all__ = ["plain", "serve"]
@@ -26,22 +27,17 @@ _RETRY_S: Final = 1.0
 _RETRY_MOST_S: Final = 60.0
 
 
-async def serve(ctx: Context, server: HttpServer, secure: bool) -> None:
-    """Open all addresses; over TLS with ``secure``."""
+async def serve(ctx: Context, server: HttpServer, serving: ServingCertificate | None) -> None:
+    """Open all addresses; over TLS with a certificate."""
     context = None
     async with anyio.create_task_group() as tasks:
-        if secure:
-            from edgesite.edge.metaserver.serving import (
-                ServingCertificate,  # with its certificate, only where it is needed
-            )
-
-            serving = ServingCertificate(ctx)
+        if serving is not None:
             context = await serving.context()  # of a new node it comes from the cloud
             tasks.start_soon(serving.keep, context)
         await _listen(ctx, server, plain(str(ctx.config["server"])), context, tasks)
         ctx.ready()
         dummy = plain(str(ctx.config.get("dummyServer") or ""))
-        if dummy and secure:  # as KubeEdge: pods are never led to an open door
+        if dummy and serving is not None:  # as KubeEdge: pods are never led to an open door
             from edgesite.edge.metaserver.dummy import held_address
 
             async with held_address(ctx, dummy):

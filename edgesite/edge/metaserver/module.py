@@ -11,7 +11,7 @@ Source  KubeEdge v1.12.7, edge/pkg/metamanager/metaserver (address, gate); v1.17
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from edgesite.context import Context, Inbox, Section
+    from edgesite.edge.metaserver.serving import ServingCertificate
 
 __all__ = ["GATE", "MetaServer", "ProviderGone"]
 
@@ -70,8 +71,18 @@ class MetaServer:
     needs: ClassVar[frozenset[str]] = frozenset({"metamanager", "edgehub"})
     section: ClassVar[str] = "modules.metaManager.metaServer"
 
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {"apiAudiences", "offlineTokenMinutes", "tlsCertFile", "tlsPrivateKeyFile"}
+    )
+
     def __init__(self) -> None:
         self._metrics: _Metrics | None = None  # kept over restarts: a registry takes each name once
+        self._reload: tuple[Callable[[Section], None], ...] = ()
+
+    def reload(self, config: Section) -> None:
+        """See `edgesite.context.Module`; files of the certificate are read again. Raises nothing."""
+        for one in self._reload:
+            one(config)
 
     def enabled(self, settings: Section) -> bool:
         manager = settings.get("modules", {}).get("metaManager") or {}
@@ -90,7 +101,9 @@ class MetaServer:
         """Serve until ``stopping``; then let what is under way come to its end."""
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as tasks:
-                api = self._make(ctx, tasks)
+                api, guard = self._make(ctx, tasks)
+                serving = _serving(ctx) if not guard.is_open else None
+                self._reload = (guard.reload, *((serving.reload,) if serving is not None else ()))
                 server = HttpServer(
                     api.handle,
                     _LIMITS,
@@ -101,14 +114,14 @@ class MetaServer:
                     on_failure=api.failed,
                 )
                 async with server:
-                    tasks.start_soon(serve, ctx, server, api.is_secure)
+                    tasks.start_soon(serve, ctx, server, serving)
                     tasks.start_soon(api.run)
                     await stopping.wait()
                     api.end_streams()
                     await server.drain(GRACE_S)
                 tasks.cancel_scope.cancel()
 
-    def _make(self, ctx: Context, tasks: TaskGroup) -> MetaApi:
+    def _make(self, ctx: Context, tasks: TaskGroup) -> tuple[MetaApi, Guard]:
         """Put the parts together, and start those that work by themselves."""
         replica = ctx.services.get(Replica)
         secure = bool((ctx.settings.get("featureGates") or {}).get(GATE))
@@ -153,7 +166,13 @@ class MetaServer:
         tasks.start_soon(_while_provided, ctx, replica)
         if issuer is not None:
             tasks.start_soon(issuer.run)
-        return api
+        return api, guard
+
+
+def _serving(ctx: Context) -> ServingCertificate:
+    from edgesite.edge.metaserver.serving import ServingCertificate  # with what makes certificates, where it is needed
+
+    return ServingCertificate(ctx)
 
 
 class _Metrics:
@@ -166,9 +185,7 @@ class _Metrics:
 def _guard(ctx: Context, link: CloudLink, kubeedge: KubeEdgeCloud, issuer: IssuerKeys | None) -> Guard:
     if issuer is None:
         return Open(Hosts(_names(ctx)))
-    audiences = tuple(str(one) for one in ctx.config.get("apiAudiences") or ())
-    offline_s = 60.0 * float(ctx.config.get("offlineTokenMinutes") or 0)
-    return TokenGuard(ctx, link, kubeedge, issuer, audiences=audiences, offline_s=offline_s)
+    return TokenGuard(ctx, link, kubeedge, issuer, ctx.config)
 
 
 def _names(ctx: Context) -> Iterator[str]:

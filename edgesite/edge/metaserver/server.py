@@ -107,11 +107,6 @@ class MetaApi:
     def watches(self) -> int:
         return len(self._watchers)
 
-    @property
-    def is_secure(self) -> bool:
-        """Whether tokens are demanded, and so TLS."""
-        return not self._guard.is_open
-
     # -- answering -----------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Response | Awaitable[Response | None] | None:

@@ -19,6 +19,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from edgesite.edge.durable import replace_file
 from edgesite.edge.edgehub.link import Link
 from edgesite.edge.metaserver.listeners import plain
@@ -29,7 +31,7 @@ from edgesite.net.pki import Pki, PkiError, RealPki
 from edgesite.wire.message import InvalidMessage, MessageMaker, Operation, error_status
 
 if TYPE_CHECKING:
-    from edgesite.context import Context
+    from edgesite.context import Context, Section
 
 __all__ = ["ServingCertificate"]
 
@@ -48,13 +50,20 @@ class ServingCertificate:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._config = ctx.config
+        self._reloaded = anyio.Event()
         self._maker = MessageMaker(ctx.clock.time, ctx.random.getrandbits)
         folder = ctx.data_dir / "pki"
         self._files = folder / "metaserver.crt", folder / "metaserver.key"
         self._ca = folder / "metaserver-ca.crt"
 
+    def reload(self, config: Section) -> None:
+        """Look at the files anew, which may be others now."""
+        self._config = config
+        self._reloaded.set()
+
     def _configured(self) -> tuple[Path, Path] | None:
-        config = self._ctx.config
+        config = self._config
         names = str(config.get("tlsCertFile") or ""), str(config.get("tlsPrivateKeyFile") or "")
         hub = self._ctx.settings.get("modules", {}).get("edgeHub") or {}
         if not all(names) or names[0] in (*_DEFAULTS, str(hub.get("tlsCertFile") or "")):
@@ -63,9 +72,9 @@ class ServingCertificate:
 
     async def context(self) -> ssl.SSLContext:
         """Return what to show, as soon as there is something."""
-        configured = self._configured()
         waits = False
         while True:
+            configured = self._configured()
             try:
                 if configured is None and await self._left_s() <= 0:
                     if not waits:
@@ -75,13 +84,19 @@ class ServingCertificate:
                 return await self._ctx.threads.run(_load, *(configured or self._files))
             except (OSError, ValueError, PkiError, ssl.SSLError, ApiError, InvalidMessage) as exc:
                 self._ctx.log.warning("there is no certificate to serve with yet: %s", exc)
-            await self._ctx.clock.sleep(_RETRY_S * (1 + self._ctx.random.random()))
+            await self._due(_RETRY_S * (1 + self._ctx.random.random()))
+
+    async def _due(self, wait_s: float) -> None:
+        """Wait for so long, or until the configuration is read again."""
+        with anyio.move_on_after(wait_s):
+            await self._reloaded.wait()
+        self._reloaded = anyio.Event()
 
     async def keep(self, context: ssl.SSLContext) -> None:
         """Renew what is shown in time, and take over files that have changed; until cancelled."""
-        configured = self._configured()
         while True:
-            await self._ctx.clock.sleep(_LOOK_S * (0.8 + 0.4 * self._ctx.random.random()))
+            await self._due(_LOOK_S * (0.8 + 0.4 * self._ctx.random.random()))
+            configured = self._configured()
             try:
                 if configured is None and await self._is_due():
                     await self._make()

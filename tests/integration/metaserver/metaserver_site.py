@@ -13,7 +13,7 @@ import anyio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "link"))
 
-from link_site import DEADLINE_S, Edge, Site, free_ports, site_at
+from link_site import Edge, Site, free_ports, site_at
 
 from edgesite.client import Client
 from edgesite.cloud.dynamiccontroller.module import DynamicController
@@ -23,6 +23,7 @@ from edgesite.edge.metaserver.module import MetaServer
 from edgesite.kube import json
 from edgesite.net.client import Answer, HttpClient
 from edgesite.net.real import RealNet
+from edgesite.testing.waiting import DEADLINE_S
 
 __all__ = ["MetaSite", "Program", "meta_site"]
 

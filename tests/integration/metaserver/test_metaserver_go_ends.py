@@ -16,11 +16,12 @@ from metaserver_site import OBJECTS, Program, meta_site
 
 # isort: split
 from go_cloud import VERSIONS, GoCloud
-from link_site import Edge, until
+from link_site import Edge
 from raw_edge import RawEdge, raw_edge
 
 from edgesite.edge.edgehub.link import Link
 from edgesite.kube.resources import CONFIG_MAPS, NODES
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ import pytest
 from metaserver_site import MetaSite, Program, connected, meta_site
 
 # isort: split
-from link_site import DEADLINE_S, Edge
+from link_site import Edge
 
 from edgesite.context import Context, Section
 from edgesite.edge.edged.server.source import LogSource, api_address
@@ -22,6 +22,7 @@ from edgesite.edge.metamanager.replica import Replica
 from edgesite.edge.metaserver import nodepods
 from edgesite.kube import json
 from edgesite.net.http import HttpServer, Request, Response
+from edgesite.testing.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 POD = "/api/v1/namespaces/default/pods/here"

@@ -11,7 +11,6 @@ import pytest
 from metaserver_site import OBJECTS, connected, meta_site
 
 # isort: split
-from link_site import until
 
 from edgesite.edge.edgehub.link import Link
 from edgesite.edge.metaserver import scopes, server
@@ -20,6 +19,7 @@ from edgesite.kube.errors import forbidden
 from edgesite.kube.requestinfo import RequestInfo
 from edgesite.kube.resources import CONFIG_MAPS, Resource
 from edgesite.net.http import Request, Response
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

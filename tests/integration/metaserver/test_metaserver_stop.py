@@ -11,13 +11,13 @@ import pytest
 from metaserver_site import OBJECTS, Program, connected, meta_site
 
 # isort: split
-from link_site import DEADLINE_S
 
 from edgesite.edge.metaserver import module
 from edgesite.hookspecs import AdmissionRequest
 from edgesite.kube import json
 from edgesite.kube.resources import CONFIG_MAPS, Resource
 from edgesite.net.client import Answer
+from edgesite.testing.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import pytest
 from metaserver_site import OBJECTS, MetaSite, Program, connected, meta_site
 
 # isort: split
-from link_site import DEADLINE_S, node_object
+from link_site import DEADLINE_S, Edge, node_object
 
 from edgesite.client import Client
 from edgesite.controlplane.certificates.module import CertificatesModule
@@ -24,7 +24,9 @@ from edgesite.edge.metaserver.issuer import IssuerKeys
 from edgesite.kube.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
-from edgesite.net.real import RealNet
+from edgesite.net.pki import RealPki
+from edgesite.net.real import RealClock, RealNet
+from edgesite.testing.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.anyio
 class Secured:
     site: MetaSite
     client: Client
+    edge: Edge
     ca: bytes
 
     def program(self, token: str = "") -> Program:
@@ -87,7 +90,7 @@ async def secured(folder: Path, **settings: Any) -> AsyncIterator[Secured]:
         await client.create(NODES, node_object("edge-1"))
         async with site.edge(AccessModule) as edge:
             await connected(edge)
-            made = Secured(site, client, (folder / "cloud" / "pki" / "ca.crt").read_bytes())
+            made = Secured(site, client, edge, (folder / "cloud" / "pki" / "ca.crt").read_bytes())
             with anyio.fail_after(60):
                 while not await is_serving(made):  # noqa: ASYNC110 - its certificate comes from the cloud
                     await anyio.sleep(0.05)
@@ -251,3 +254,24 @@ async def test_a_flood_of_forged_tokens_keeps_no_new_honest_one_out(
             assert (await it.program(honest).ask("GET", OBJECTS)).status == 200
         assert set(codes) == {401}
         assert set(reviewed) == {honest}
+
+
+async def test_the_certificate_is_taken_over_from_files_that_are_named_while_it_runs(tmp_path: Path) -> None:
+    async with secured(tmp_path) as it:
+        async with RealPki(RealClock()).session() as maker:
+            ca = await maker.make_ca("another-ca", days=1)
+            made = await maker.issue(ca, "edge-1", dns_names=["localhost"], ips=["127.0.0.1"], days=1)
+        names = {"tlsCertFile": tmp_path / "new.crt", "tlsPrivateKeyFile": tmp_path / "new.key"}
+        names["tlsPrivateKeyFile"].write_bytes(made.key)
+        names["tlsCertFile"].write_bytes(made.certificate + ca.certificate)
+        shown = it.program()
+        assert (await shown.ask("GET", "/healthz")).status == 200
+        values = it.edge.host.settings.plain()
+        values["modules"]["metaManager"]["metaServer"] |= {name: str(path) for name, path in names.items()}
+        taken = it.edge.host.reload(values)
+        assert {path[-1] for path in taken.changed} == set(names)
+        it.ca = ca.certificate
+        with anyio.fail_after(DEADLINE_S):
+            while not await is_serving(it):  # noqa: ASYNC110 - it is read in a thread
+                await anyio.sleep(0.02)
+        assert (await shown.ask("GET", "/healthz")).status == 200, "who is connected stays so"

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from edgesite.context import Section
 from edgesite.edge.access.access import Access, Identity, TokenReviewer
 from edgesite.edge.metamanager.replica import KindKey
 from edgesite.edge.metaserver import guard as guards
@@ -94,7 +95,7 @@ class World:
 
     def guard(self, minutes: float = 0.0) -> TokenGuard:
         ctx = type("Ctx", (), {"clock": self, "services": self, "node_name": "n", "log": logging.getLogger()})()
-        return TokenGuard(ctx, self, self, self, audiences=(), offline_s=60 * minutes)  # type: ignore[arg-type]
+        return TokenGuard(ctx, self, self, self, Section({"offlineTokenMinutes": minutes}))  # type: ignore[arg-type]
 
     # the issuer
     def standing(self, given: str) -> Standing:
@@ -327,6 +328,20 @@ async def test_signatures_are_told_by_the_keys_of_the_issuer() -> None:
     for given in (of_another, jwt.encode({"sub": "a"}, mine, algorithm="RS256"), "opaque", "a.b.c", "é.é.é"):
         assert keys.standing(given) is Standing.UNKNOWN, given
     assert keys._missed.is_set(), "the keys are asked for anew"
+
+
+async def test_settings_are_taken_over_while_it_runs() -> None:
+    world = World(known={token("a")})
+    guard = world.guard()
+    assert await code(guard, token("a")) == 200
+    guard.reload(Section({"offlineTokenMinutes": 10, "apiAudiences": []}))
+    world.lose()
+    assert await code(guard, token("a")) == 200, "what was said before still counts"
+    world.connected = True
+    guard.reload(Section({"offlineTokenMinutes": 10, "apiAudiences": ["other"]}))
+    asked = world.reviews
+    assert await code(guard, token("a")) == 200
+    assert world.reviews == asked + 1, "it was reviewed for other audiences"
 
 
 async def test_refusals_push_nothing_out_that_is_needed_offline() -> None:

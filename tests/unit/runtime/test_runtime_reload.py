@@ -141,6 +141,7 @@ async def test_what_a_module_refuses_waits_for_a_restart(caplog: pytest.LogCaptu
 
 def built_in() -> Iterable[Any]:
     values = EdgeSite().model_dump()
+    values["edge"]["modules"]["metaManager"]["metaServer"]["enable"] = True  # off by default, and then not offered
     for enable in (True, False):
         api = Section({**values["api"], "enable": enable})
         cloud = Section({**values["cloud"], "api": values["api"]})
