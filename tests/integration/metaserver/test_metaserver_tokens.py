@@ -13,7 +13,7 @@ import pytest
 from metaserver_site import OBJECTS, MetaSite, Program, connected, meta_site
 
 # isort: split
-from link_site import DEADLINE_S, Edge, node_object
+from link_site import Edge, node_object
 
 from edgesite.client import Client
 from edgesite.controlplane.certificates.module import CertificatesModule
