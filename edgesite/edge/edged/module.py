@@ -14,42 +14,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 
 from edgesite.context import Context, Section
-from edgesite.edge.edged.backoff import Backoff
 from edgesite.edge.edged.choice import choose_runtime
-from edgesite.edge.edged.clusterfacts import ClusterFacts
-from edgesite.edge.edged.events import Events
 from edgesite.edge.edged.hostcheck import check_host, is_wanted
-from edgesite.edge.edged.images import Images
 from edgesite.edge.edged.imagestore import EdgedImages, ImageStore
 from edgesite.edge.edged.logs import EdgedLogs
-from edgesite.edge.edged.machine import LinuxMachine, Machine
+from edgesite.edge.edged.machine import Machine
 from edgesite.edge.edged.metrics import EdgedMetrics
-from edgesite.edge.edged.node import NodeAgent
-from edgesite.edge.edged.objects import Objects
+from edgesite.edge.edged.parts import Parts, SwapIsOn
 from edgesite.edge.edged.paths import Paths
-from edgesite.edge.edged.pleg import Pleg
-from edgesite.edge.edged.plugins.assembly import NodePlugins
-from edgesite.edge.edged.podgroups import PodGroups
-from edgesite.edge.edged.pods import Pods
 from edgesite.edge.edged.reload import RELOADS, Reloader
 from edgesite.edge.edged.runtime import Isolation, Runtime
 from edgesite.edge.edged.server.source import LogSource
-from edgesite.edge.edged.serviceenv import api_service
-from edgesite.edge.edged.services import NodeFacts, PodServices
 from edgesite.edge.edged.settings import EdgedSettings
-from edgesite.edge.edged.staticpods import StaticPods, partition
-from edgesite.edge.edged.upkeep import Upkeep
-from edgesite.edge.edged.userranges import UserRanges
-from edgesite.edge.edged.volumes.images import ImageVolumes
-from edgesite.edge.edged.volumes.subpaths import can_hold_read_only
-from edgesite.edge.edgehub.link import Link
+from edgesite.edge.edged.staticpods import partition
 from edgesite.edge.metamanager.meta import Meta
 from edgesite.wire.message import InvalidMessage, Message, Operation
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from edgesite.edge.edged.credentialplugins import CredentialPlugins
+    from edgesite.edge.edged.pods import Pods
+    from edgesite.edge.edged.staticpods import StaticPods
 
 __all__ = ["Edged", "ProviderGone", "SwapIsOn"]
 
@@ -59,10 +44,6 @@ PROVIDER_S: Final = 5.0  #: how long the next metamanager is waited for
 
 class ProviderGone(RuntimeError):
     """What edged works with was withdrawn."""
-
-
-class SwapIsOn(RuntimeError):
-    """The configuration wants no swap on this host."""
 
 
 class Edged:
@@ -113,79 +94,20 @@ class Edged:
     async def _serve(
         self, ctx: Context, settings: EdgedSettings, paths: Paths, runtime: Runtime, tasks: TaskGroup
     ) -> None:
-        meta = ctx.services.get(Meta)  # type: ignore[type-abstract]
-        machine: Machine = ctx.services.find(Machine) or LinuxMachine()  # type: ignore[type-abstract]
-        node = NodeFacts(ctx.node_name, max_pods=settings.max_pods, allowed_sysctls=settings.allowed_sysctls)
-        events = Events(meta, ctx.clock, ctx.node_name, ctx.log, rate=settings.event_rate, burst=settings.event_burst)
-        agent = NodeAgent(ctx, settings, node, machine, runtime, meta, events, returned=lambda: pods.report_again())
-        await agent.learn()
-        if settings.fail_swap_on and node.swap_bytes:
-            raise SwapIsOn("this host uses swap, and the configuration forbids that (failSwapOn)")
-        objects = Objects(meta, lambda: (link := ctx.services.find(Link)) is None or link.own_peer)  # type: ignore[type-abstract]
-        plugins = NodePlugins(
-            ctx,
-            settings,
-            paths,
-            meta,
-            objects,
-            running=lambda: [one.pod for one in pods.states() if not one.finished],
-            beside=lambda *work: services.beside(*work),
-            events=events,
-            tell_in_use=agent.tell_volumes_in_use,
-            node_changed=agent.report_soon,
-        )
-        node.devices = plugins.devices.amounts
-        node.recursive_read_only = runtime.isolation is Isolation.CONTAINER and can_hold_read_only()
-        node.volumes_in_use = plugins.csi.in_use
         metrics = self._metrics = self._metrics or EdgedMetrics(ctx.metrics)
-        credentials = await _credential_plugins(ctx, settings)
-        services = _pod_services(
-            ctx,
-            settings,
-            paths,
-            runtime,
-            tasks,
-            meta,
-            node,
-            events,
-            objects,
-            plugins,
-            metrics,
-            credentials,
-            lambda: pods,
-        )
-        pods = Pods(services)
-        pleg = Pleg(
-            runtime,
-            ctx.clock,
-            ctx.random,
-            ctx.log,
-            changed=pods.listed,
-            ended=pods.exited,
-            healthy=agent.runtime_answers,
-        )
-        metrics.pods.set_function(lambda: len(list(pods.states())))
-        metrics.runtime_up.set_function(lambda: float(agent.problem is None))
+        parts = Parts(ctx, settings, paths, runtime, metrics, tasks)
+        await parts.prepare()
+        agent, meta, pods = parts.agent, parts.meta, parts.pods
         ctx.health.add_check("container-runtime", lambda: agent.problem)
-        ctx.services.provide(LogSource, EdgedLogs(pods, services))  # type: ignore[type-abstract]
-        ctx.services.provide(ImageStore, EdgedImages(runtime, objects))  # type: ignore[type-abstract]
-        upkeep = Upkeep(services, pods, machine, ctx.data_dir, changed=agent.report_soon, report=agent.report)
-        self._reloader = Reloader(settings, node, agent, events, upkeep)
-        await upkeep.prepare()
-        static = StaticPods(services, pods, settings.static_pods)
-        await plugins.load()
+        ctx.services.provide(LogSource, EdgedLogs(pods, parts.services))  # type: ignore[type-abstract]
+        ctx.services.provide(ImageStore, EdgedImages(runtime, parts.objects))  # type: ignore[type-abstract]
+        self._reloader = Reloader(settings, parts.node, agent, parts.events, parts.upkeep)
 
         async def start() -> None:
-            for work in (static.run, agent.run, pleg.run):
-                tasks.start_soon(work)
-            upkeep.start()
-            if ctx.folders is not None:
-                in_containers = runtime.isolation is Isolation.CONTAINER
-                await plugins.start(ctx.folders, pods.volumes_may_be_had, with_devices=in_containers)
+            await parts.start()
             tasks.start_soon(_while_provided, ctx, meta)
 
-        tasks.start_soon(events.run)
-        await self._follow(ctx, meta, pods, static, start)
+        await self._follow(ctx, meta, pods, parts.static, start)
 
     async def _follow(
         self, ctx: Context, meta: Meta, pods: Pods, static: StaticPods, start: Callable[[], Awaitable[None]]
@@ -205,81 +127,6 @@ class Edged:
                 _take(message, pods, static, ctx)
         finally:
             inbox.close()
-
-
-def _pod_services(
-    ctx: Context,
-    settings: EdgedSettings,
-    paths: Paths,
-    runtime: Runtime,
-    tasks: TaskGroup,
-    meta: Meta,
-    node: NodeFacts,
-    events: Events,
-    objects: Objects,
-    plugins: NodePlugins,
-    metrics: EdgedMetrics,
-    credentials: CredentialPlugins | None,
-    pods: Callable[[], Pods],
-) -> PodServices:
-    """Put together what each pod's worker uses; ``pods`` is asked later, when there are any."""
-    services = PodServices(
-        settings=settings,
-        node=node,
-        runtime=runtime,
-        meta=meta,
-        objects=objects,
-        cluster=ClusterFacts(
-            objects,
-            lambda *work: services.beside(*work),
-            ctx.clock,
-            api_service(ctx.settings, settings.master_namespace),
-        ),
-        events=events,
-        images=Images(
-            runtime,
-            events,
-            objects,
-            ctx.clock,
-            lambda *work: services.beside(*work),
-            one_by_one=settings.serialize_image_pulls,
-            plugins=credentials,
-        ),
-        csi=plugins.csi,
-        devices=plugins.devices,
-        image_volumes=ImageVolumes(runtime, paths, ctx.threads),
-        cgroups=PodGroups(
-            settings,
-            node,
-            runtime.isolation,
-            ctx.threads,
-            lambda: (one.pod for one in pods().states() if one.admitted and not one.finished),
-            ctx.log,
-        ),
-        users=UserRanges(paths, ctx.threads),
-        paths=paths,
-        clock=ctx.clock,
-        random=ctx.random,
-        threads=ctx.threads,
-        net=ctx.net,
-        tasks=tasks,
-        log=ctx.log,
-        metrics=metrics,
-        restarts=Backoff(),
-        pods=lambda: pods().states(),
-    )
-    return services
-
-
-async def _credential_plugins(ctx: Context, settings: EdgedSettings) -> CredentialPlugins | None:
-    """Raises BadProviders, OSError."""
-    if settings.credential_config is None or settings.credential_programs is None:
-        return None
-    from edgesite.edge.edged.credentialplugins import CredentialPlugins
-
-    return await CredentialPlugins.of(
-        settings.credential_config, settings.credential_programs, ctx.clock, ctx.threads, ctx.log
-    )
 
 
 async def _while_provided(ctx: Context, meta: Meta) -> None:
