@@ -33,6 +33,7 @@ from edgesite.apiserver.rbac import EscalationGuard, Rbac
 from edgesite.apiserver.reads import Reads
 from edgesite.apiserver.registry import Registry
 from edgesite.apiserver.reviews import Reviews
+from edgesite.apiserver.rules import RuleAdmission, rule_schemas
 from edgesite.apiserver.scheme import Scheme
 from edgesite.apiserver.server import ApiServer, Parts
 from edgesite.apiserver.signingadmission import SigningGuard
@@ -44,7 +45,7 @@ from edgesite.apiserver.tokenrequests import TokenRequests
 from edgesite.apiserver.views import Views
 from edgesite.apiserver.watch import Watches
 from edgesite.apiserver.writes import Writes
-from edgesite.kube import devices, json
+from edgesite.kube import devices, json, rulecrds
 from edgesite.kube.resources import BUILTIN, SERVICES, Resource
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ def serve_kinds(schemas: Schemas, extra: Iterable[Resource] = (), ranges: Ranges
         addresses=Addresses(ranges.addresses), ports=Ports(ranges.first_port, ranges.last_port)
     )
     strategies[devices.GROUP, "devices"] = strategies[devices.GROUP, "devicemodels"] = DeviceStrategy()
-    custom = device_schemas(schemas)
+    custom = {**device_schemas(schemas), **rule_schemas(schemas)}
     for row in rows:
         stored = by_path[row.stored_as] if row.stored_as is not None else row
-        schema = custom.get((row.plural, row.version)) if row.group == devices.GROUP else None
+        schema = custom.get((row.plural, row.version)) if row.group in (devices.GROUP, rulecrds.GROUP) else None
         definition = schema.definition if schema else schemas.definition_of(row.group, row.version, row.kind)
         to_stored, from_stored = conversions(row, stored)
         strategy = strategies[stored.group, stored.plural]
@@ -187,6 +188,7 @@ def _builtin_admission(store: Store, kinds: Kinds, random: random.Random) -> lis
         *storage_admission(store, kinds),
         NodeRestriction(store, kinds),
         DeviceAdmission(store, kinds),
+        RuleAdmission(),
     ]
 
 

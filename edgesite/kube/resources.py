@@ -304,6 +304,7 @@ _OTHERS: Final = (
         _cluster("ClusterObjectSync", "clusterobjectsyncs", "", "status"),
         _row("ObjectSync", "objectsyncs", "", "status"),
     ),
+    *_rows("rules.kubeedge.io", "v1", _row("Rule", "rules"), _row("RuleEndpoint", "ruleendpoints", "re")),
 )
 
 _DEVICE: Final = _row("Device", "devices")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MANIFESTS", "OLDER"]
+__all__ = ["MANIFESTS", "OLDER", "RULES"]
 
 SELECTOR = """
   nodeSelector:
@@ -278,4 +278,26 @@ apiVersion: devices.kubeedge.io/v1alpha1
 kind: Device
 metadata: {name: lamp-1}
 spec: {deviceModelRef: {name: lamp}}
+"""
+
+#: What KubeEdge's router is told: kept here, and carried out by nothing.
+RULES: Final = """
+apiVersion: rules.kubeedge.io/v1
+kind: RuleEndpoint
+metadata: {name: own-bus, labels: {description: bus}}
+spec: {ruleEndpointType: "eventbus", properties: {}}
+---
+apiVersion: rules.kubeedge.io/v1
+kind: RuleEndpoint
+metadata: {name: own-service}
+spec: {ruleEndpointType: "servicebus", properties: {"service_port": "6666"}}
+---
+apiVersion: rules.kubeedge.io/v1
+kind: Rule
+metadata: {name: bus-to-rest}
+spec:
+  source: "own-bus"
+  sourceResource: {"topic": "hall", "node_name": "hall-1"}
+  target: "own-rest"
+  targetResource: {"resource": "http://192.0.2.5/hall"}
 """

@@ -11,7 +11,7 @@ import peers
 import pytest
 import yaml
 from apiserver_role import role_at
-from device_manifests import MANIFESTS, OLDER
+from device_manifests import MANIFESTS, OLDER, RULES
 from test_apiserver_kubectl import Kubectl
 
 pytestmark = pytest.mark.anyio
@@ -65,3 +65,16 @@ async def test_the_oldest_version_is_refused(kubectl: Kubectl) -> None:
     assert 'no matches for kind "Device" in version "devices.kubeedge.io/v1alpha1"' in await kubectl(
         "apply -f -", given=OLDER, code=1
     )
+
+
+async def test_rules_are_kept_and_checked(kubectl: Kubectl) -> None:
+    said = await kubectl("apply -f -", given=RULES)
+    assert said.count("created") == 3
+    assert said.count("edgesite brings no router") == 1
+    again = await kubectl("apply -f -", given=RULES)
+    assert again.count("unchanged") == 3
+    assert "router" not in again
+    assert "own-bus" in await kubectl("get re")
+    bad = RULES.replace('  target: "own-rest"\n', "").replace("bus-to-rest", "bus-to-nowhere")
+    refused = await kubectl("apply -f -", given=bad, code=1)
+    assert "target" in refused
