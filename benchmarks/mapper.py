@@ -25,8 +25,8 @@ from edgesite.mapper.fleet import Fleet
 from edgesite.mapper.metrics import Meters
 from edgesite.mapper.reports import Key, Reading
 from edgesite.net.real import loop_factory
-from edgesite.testing.busrig import until
 from edgesite.testing.mapperrig import driver_host
+from edgesite.testing.waiting import until
 
 PROPERTIES = 10
 

@@ -22,7 +22,7 @@ from edgesite.mapper.driver import Device, Host, Property
 from edgesite.mapper.push import Pusher, PushMeters
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.real import RealClock, RealNet, RealThreads, loop_factory
-from edgesite.testing.busrig import until
+from edgesite.testing.waiting import until
 
 DEVICES = 1000
 VALUES = {"influxdb2": 50_000, "http": 5_000}

@@ -8,11 +8,11 @@ async with bus_rig([EventBus], tmp_path, {"eventBus": event_bus(mqttMode=0)}) as
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import anyio
 
@@ -21,10 +21,7 @@ from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
 from edgesite.runtime.role import RoleHost, World
 from edgesite.wire.message import Message, MessageMaker
 
-__all__ = ["BusRig", "Tap", "bus_rig", "event_bus", "until"]
-
-
-_LOOK_S: Final = 0.01
+__all__ = ["BusRig", "Tap", "bus_rig", "event_bus"]
 
 
 def event_bus(**changed: Any) -> dict[str, Any]:
@@ -32,15 +29,6 @@ def event_bus(**changed: Any) -> dict[str, Any]:
     from edgesite.runtime.config.edge import EventBus as Model
 
     return Model(**changed).model_dump()
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Wait for what nobody announces, such as a metric. Raises TimeoutError."""
-    for _ in range(int(timeout_s / _LOOK_S)):
-        if condition():
-            return
-        await anyio.sleep(_LOOK_S)
-    raise TimeoutError
 
 
 class Tap:

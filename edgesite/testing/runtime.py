@@ -4,16 +4,15 @@ Subclass `RuntimeContract` in a test module marked ``anyio`` and provide the fix
 async context manager of a running Runtime. Opening it again, in the same test, must show the containers of the first.
 Override `image` and `commands` where the runtime needs others; needs a ``/bin/sh`` in the image by default.
 
-Errors  AssertionError from tests; TimeoutError from `until`.
+Errors  AssertionError from tests; TimeoutError from `edgesite.testing.waiting.until`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import anyio
 import pytest
@@ -35,11 +34,11 @@ from edgesite.edge.edged.runtime import (
     SandboxConfig,
     SandboxState,
 )
+from edgesite.testing.waiting import DEADLINE_S, until
 
-__all__ = ["Commands", "OpenRuntime", "RuntimeContract", "running", "until"]
+__all__ = ["Commands", "OpenRuntime", "RuntimeContract", "running"]
 
 OpenRuntime = Callable[[], AbstractAsyncContextManager[Runtime]]
-DEADLINE_S: Final = 60.0  #: a bound for failures, not for machines that are busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +68,6 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
             yield runtime
         finally:
             tasks.cancel_scope.cancel()
-
-
-async def until(check: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S) -> None:
-    """Ask again and again until ``check`` holds. Raises TimeoutError."""
-    with anyio.fail_after(deadline_s):
-        while not await check():  # noqa: ASYNC110 - a runtime need not tell of changes: asking is all there is
-            await anyio.sleep(0.01)
 
 
 class RuntimeContract:

@@ -18,7 +18,8 @@ from edgesite.edge.edged.machine import Machine
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import NODE, Rig, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
-from edgesite.testing.runtime import running, until
+from edgesite.testing.runtime import running
+from edgesite.testing.waiting import until
 
 __all__ = [
     "FOREVER",

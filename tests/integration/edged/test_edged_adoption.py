@@ -28,7 +28,8 @@ from edgesite.runtime.config.validate import Request, validate
 from edgesite.runtime.paths import edge_defaults
 from edgesite.runtime.role import RoleHost, World
 from edgesite.testing.containerd import BUSYBOX, Containerd
-from edgesite.testing.runtime import running, until
+from edgesite.testing.runtime import running
+from edgesite.testing.waiting import until
 from edgesite.wire.message import MessageMaker
 
 pytestmark = pytest.mark.anyio

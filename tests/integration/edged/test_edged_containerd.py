@@ -17,7 +17,8 @@ from edgesite.net.real import RealNet
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.fakemeta import FakeCloud
-from edgesite.testing.runtime import running, until
+from edgesite.testing.runtime import running
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

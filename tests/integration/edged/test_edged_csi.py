@@ -20,7 +20,7 @@ from edgesite.edge.edged.volumes.csi.attachments import unique_name
 from edgesite.edge.edged.volumes.csi.volume import CsiVolume, attachment_name
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 NAME = "folders.test"

@@ -11,7 +11,7 @@ from edged_site import FOREVER, container, is_ready, output, pod
 from test_edged_csi import NAME, driver, said, volume_objects
 
 from edgesite.testing.edgedrig import Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

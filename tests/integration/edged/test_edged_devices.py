@@ -19,7 +19,7 @@ from edgesite.edge.edged.devices.podresources import POD_RESOURCES, SERVICE
 from edgesite.kube.protowire import decode, encode
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import NODE, Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 RESOURCE = "devices.test/widget"

@@ -16,7 +16,7 @@ from edgesite.edge.edged.machine import LinuxMachine, MachineFacts
 from edgesite.testing.containerd import Containerd, containerd
 from edgesite.testing.criproxy import CriProxy, When, cri_proxy
 from edgesite.testing.edgedrig import NODE, Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

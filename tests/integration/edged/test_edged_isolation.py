@@ -12,7 +12,7 @@ from edged_site import UIDS, container, is_ready, output, pod
 
 from edgesite.edge.edged.server.source import LogSource
 from edgesite.testing.edgedrig import Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 ROOT = Path("/sys/fs/cgroup")

@@ -25,7 +25,8 @@ from edgesite.edge.edged.runtime import ContainerState, SandboxState
 from edgesite.edge.edged.volumes.host import unmount
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.criproxy import CriProxy, When, cri_proxy
-from edgesite.testing.runtime import running, until
+from edgesite.testing.runtime import running
+from edgesite.testing.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks import rig

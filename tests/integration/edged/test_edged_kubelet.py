@@ -17,7 +17,7 @@ from edgesite.net.real import RealClock, RealNet
 from edgesite.net.tls import server_context
 from edgesite.testing.containerd import BUSYBOX, Containerd
 from edgesite.testing.edgedrig import NODE, Rig
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from edgesite.edge.edged.volumes import host
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import Rig
 from edgesite.testing.images import build_image
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from edged_site import FOREVER, clean_rig, container, is_ready, output, pod, rig
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.testing.containerd import Containerd
 from edgesite.testing.edgedrig import Rig
-from edgesite.testing.runtime import running, until
+from edgesite.testing.runtime import running
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 SCRIPT = (

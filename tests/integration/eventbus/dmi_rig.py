@@ -17,7 +17,8 @@ from edgesite.edge.metamanager.module import MetaManager
 from edgesite.kube.dmi.messages import tables
 from edgesite.kube.protowire import decode, encode
 from edgesite.runtime.config.edge import EdgeModules
-from edgesite.testing.busrig import BusRig, bus_rig, until
+from edgesite.testing.busrig import BusRig, bus_rig
+from edgesite.testing.waiting import until
 from edgesite.wire.message import Message
 
 MODULES = [MetaManager, DeviceTwin, Dmi]

@@ -25,7 +25,8 @@ from edgesite.edge.eventbus.broker.server import BrokerServer
 from edgesite.edge.eventbus.broker.settings import Who, read_settings
 from edgesite.net.pki import CLIENT, RealPki
 from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-from edgesite.testing.busrig import event_bus, until
+from edgesite.testing.busrig import event_bus
+from edgesite.testing.waiting import until
 from edgesite.wire.mqtt import properties as props
 from edgesite.wire.mqtt.broker import Broker
 from edgesite.wire.mqtt.packets import Publish, Reason

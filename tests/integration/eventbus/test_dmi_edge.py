@@ -17,7 +17,7 @@ from edgesite.edge.dmi import mapper as mapper_module
 from edgesite.edge.dmi.mappers import Mappers
 from edgesite.kube.dmi.anyvalues import from_any
 from edgesite.kube.errors import ApiError
-from edgesite.testing.busrig import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

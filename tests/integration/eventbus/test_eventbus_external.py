@@ -14,7 +14,8 @@ from edgesite.edge.eventbus.module import EventBus
 from edgesite.edge.metamanager.module import MetaManager
 from edgesite.net.pki import CLIENT, RealPki
 from edgesite.net.real import RealClock
-from edgesite.testing.busrig import BusRig, bus_rig, event_bus, until
+from edgesite.testing.busrig import BusRig, bus_rig, event_bus
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 MODULES = [MetaManager, EventBus]

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-from link_site import DEADLINE_S, Site
+from link_site import Site
 
 from edgesite.net import pem, tls, websocket
 from edgesite.net.client import HttpClient
 from edgesite.net.pki import KeyPair, RealPki
 from edgesite.net.real import RealClock
+from edgesite.testing.waiting import DEADLINE_S
 
 Json = dict[str, Any]
 PROJECT = "e632aba927ea4ac2b575ec1603d56f10"

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
-from link_site import DEADLINE_S, Site
+from link_site import Site
 
 from edgesite.net import tls, websocket
 from edgesite.net.pki import KeyPair
+from edgesite.testing.waiting import DEADLINE_S
 from edgesite.wire import tunnel as wire
 from edgesite.wire.tunnel import Connect, FrameType
 

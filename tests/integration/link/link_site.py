@@ -28,9 +28,8 @@ from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
 from edgesite.runtime.config.site import EdgeSite
 from edgesite.runtime.plugins import PluginHost
 from edgesite.runtime.role import RoleHost, World
+from edgesite.testing.waiting import DEADLINE_S
 from edgesite.wire.message import Message
-
-DEADLINE_S = 20.0
 
 
 class Witness:
@@ -52,16 +51,6 @@ class Witness:
         ctx.ready()
         async for message in inbox:
             self.seen.append(message)
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition, looking at each turn of the loop and then less often."""
-    with anyio.fail_after(DEADLINE_S):
-        pause = 0.0
-        while not (found := condition()):
-            await anyio.sleep(pause)
-            pause = min(pause + 0.001, 0.02)
-        return found
 
 
 @dataclass

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from link_site import DEADLINE_S, Site
+from link_site import Site
 
 from edgesite.net import websocket
+from edgesite.testing.waiting import DEADLINE_S
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Edge, SiteMaker, node_object, pod_object, until
+from link_site import Edge, SiteMaker, node_object, pod_object
 
 from edgesite.client import Client
 from edgesite.cloud.policycontroller.module import PolicyController
@@ -22,6 +22,7 @@ from edgesite.kube.resources import (
     SERVICE_ACCOUNT_ACCESSES,
     SERVICE_ACCOUNTS,
 )
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 GET = Attributes("get", resource="configmaps", namespace="default", name="x")

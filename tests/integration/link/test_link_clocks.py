@@ -12,13 +12,14 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, SiteMaker, until
+from link_site import SiteMaker
 from test_link_tls import ask, certificates_of, pki_files, read_token
 
 from edgesite.context import Context, Module, Section
 from edgesite.net import pem
 from edgesite.net.pki import Pki, RealPki
 from edgesite.net.real import RealClock
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
+from link_site import Site, SiteMaker, create_account, node_object, pod_object
 from test_link_tls import certificate, dial, read_token
 
 from edgesite.cli.main import main
@@ -18,6 +18,7 @@ from edgesite.context import Section
 from edgesite.kube.resources import OBJECT_SYNCS, PODS, SECRETS
 from edgesite.net.pki import RealPki
 from edgesite.net.websocket import WebSocket
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

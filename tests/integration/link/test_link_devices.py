@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from go_edge import VERSIONS, GoEdge, Version
-from link_site import DEADLINE_S, Edge, SiteMaker, node_object, until
+from link_site import Edge, SiteMaker, node_object
 from test_link_tls import read_token
 
 from edgesite.client import Client
@@ -20,6 +20,7 @@ from edgesite.edge.devicetwin import Devices, Reported
 from edgesite.edge.devicetwin.module import DeviceTwin
 from edgesite.edge.metamanager.rows import Rows
 from edgesite.kube.resources import BUILTIN, CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, OBJECT_SYNCS, Resource
+from edgesite.testing.waiting import DEADLINE_S, until
 from edgesite.wire.message import MessageMaker
 
 pytestmark = pytest.mark.anyio

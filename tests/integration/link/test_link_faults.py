@@ -9,12 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
+from link_site import Site, SiteMaker, create_account, node_object, pod_object
 
 from edgesite.cloud.cloudhub.records import ConnectedNodes
 from edgesite.kube.resources import NODES, PODS
 from edgesite.net import websocket
 from edgesite.net.client import UpgradeRefused
+from edgesite.testing.waiting import DEADLINE_S, until
 from edgesite.wire.message import Message
 
 pytestmark = pytest.mark.anyio

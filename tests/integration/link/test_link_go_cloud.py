@@ -9,11 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Edge, Site, SiteMaker, node_object, until
+from link_site import Edge, Site, SiteMaker, node_object
 
 from edgesite.kube.errors import ApiError
 from edgesite.net.http import HttpServer, Request
 from edgesite.net.websocket import WebSocket, accept
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from go_cloud import V1_12, VERSIONS, GoCloud, Version
-from link_site import Site, SiteMaker, pod_object, running, until
+from link_site import Site, SiteMaker, pod_object, running
 
 from edgesite.context import Section
 from edgesite.edge.edged.module import Edged
@@ -21,6 +21,7 @@ from edgesite.net.real import RealNet
 from edgesite.runtime.role import RoleHost
 from edgesite.testing.fakeengine import FakeEngine
 from edgesite.testing.fakeruntime import FakeRuntime
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,13 @@ from typing import Any
 import anyio
 import pytest
 from go_edge import V1_12, VERSIONS, GoEdge, Version
-from link_site import DEADLINE_S, SiteMaker, config_map, create_account, pod_object, until
+from link_site import SiteMaker, config_map, create_account, pod_object
 from test_link_tls import read_token
 
 from edgesite.client import Client
 from edgesite.kube.jwt import parse
 from edgesite.kube.resources import CONFIG_MAPS, LEASES, NODES, OBJECT_SYNCS, PODS, SECRETS
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

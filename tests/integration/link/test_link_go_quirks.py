@@ -14,7 +14,7 @@ from go_cloud import VERSIONS as CLOUDS
 from go_cloud import GoCloud
 from go_cloud import Version as CloudVersion
 from go_edge import VERSIONS, GoEdge
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, node_object, pod_object, until
+from link_site import Site, SiteMaker, create_account, node_object, pod_object
 from test_link_tls import NODE_PATH, certificate, read_token
 
 from edgesite.kube.resources import NODES, PODS, SECRETS
@@ -23,6 +23,7 @@ from edgesite.net.bytestream import ByteStream
 from edgesite.net.client import HttpClient
 from edgesite.net.pki import KeyPair, RealPki
 from edgesite.net.real import RealClock
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from go_edge import GoEdge, Version
-from link_site import SiteMaker, config_map, create_account, pod_object, until
+from link_site import SiteMaker, config_map, create_account, pod_object
 from test_link_go_edge import every_version
 from test_link_tls import read_token
 
 from edgesite.client import Client
 from edgesite.kube.resources import CONFIG_MAPS, PODS
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

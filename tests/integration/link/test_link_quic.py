@@ -12,16 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import (
-    DEADLINE_S,
-    Site,
-    SiteMaker,
-    config_map,
-    create_account,
-    node_object,
-    pod_object,
-    until,
-)
+from link_site import Site, SiteMaker, config_map, create_account, node_object, pod_object
 from test_link_tls import certificate, pki_files, read_token
 
 from edgesite.client import Client
@@ -35,6 +26,7 @@ from edgesite.net.quic.framing import Hello
 from edgesite.net.quic.socket import QuicClosed
 from edgesite.net.real import RealNet
 from edgesite.net.tls import client_context
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, node_object
+from link_site import Site, SiteMaker, node_object
 from test_link_revocation import LEGACY, NAMED, refused, remembered
 from test_link_tls import certificate, dial, read_token
 from test_link_tokens import applied
@@ -17,6 +17,7 @@ from edgesite.cloud.cloudhub.rejoin import REASON, Rejoin
 from edgesite.kube.resources import EVENTS, NODES
 from edgesite.net import pem
 from edgesite.net.pki import KeyPair
+from edgesite.testing.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Edge, Site, SiteMaker, create_account, until
+from link_site import Edge, Site, SiteMaker, create_account
 
 from edgesite.client import Client
 from edgesite.context import Section
@@ -21,6 +21,7 @@ from edgesite.net import pem
 from edgesite.net.pki import SERVER, RealPki
 from edgesite.net.real import RealClock
 from edgesite.runtime.role import RoleHost
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -43,9 +44,10 @@ async def shown(port: int) -> bytes:
 
 
 async def until_shown(site: Site, wanted: Any) -> None:
-    with anyio.fail_after(DEADLINE_S):
-        while not wanted(await shown(site.bootstrap_port)):  # noqa: ASYNC110 - what changes it is the hub's affair
-            await anyio.sleep(0.02)
+    async def is_shown() -> bool:
+        return bool(wanted(await shown(site.bootstrap_port)))
+
+    await until(is_shown)
 
 
 async def joined(site: Site, client: Client, edge: Edge) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, node_object, until
+from link_site import Site, SiteMaker, node_object
 from test_link_tls import ask, certificate, dial, read_token
 
 from edgesite.client import Client
@@ -21,6 +21,7 @@ from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.pki import KeyPair, RealPki
 from edgesite.net.real import RealClock
 from edgesite.net.tls import client_context
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

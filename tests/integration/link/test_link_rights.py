@@ -11,18 +11,7 @@ from typing import Any
 import anyio
 import pytest
 import yaml
-from link_site import (
-    DEADLINE_S,
-    Edge,
-    Site,
-    SiteMaker,
-    config_map,
-    create_account,
-    free_ports,
-    node_object,
-    pod_object,
-    until,
-)
+from link_site import Edge, Site, SiteMaker, config_map, create_account, free_ports, node_object, pod_object
 from test_link_tls import read_token
 
 from edgesite.apiserver.assembly import assemble, serve_kinds
@@ -53,6 +42,7 @@ from edgesite.kube.resources import (
 )
 from edgesite.net.http import HttpServer
 from edgesite.store.store import Store
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 RIGHTS = Path(__file__).parents[3] / "packaging" / "kubernetes" / "cloud-rbac.yaml"

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Edge, SiteMaker, config_map, create_account, node_object, pod_object, until
+from link_site import Edge, SiteMaker, config_map, create_account, node_object, pod_object
 
 from edgesite.client import Client
 from edgesite.kube.errors import ApiError
@@ -22,6 +22,7 @@ from edgesite.kube.resources import (
     PODS,
     SECRETS,
 )
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -34,12 +35,6 @@ async def joined(client: Client, edge: Edge, node: str = "edge-1") -> None:
         await edge.meta.wait_connected()
     await edge.meta.insert("node", "", node, node_object(node))
     await create_account(client)
-
-
-async def eventually(client: Client, check: Any) -> None:
-    with anyio.fail_after(DEADLINE_S):
-        while not await check():  # noqa: ASYNC110 - what changes it is the API's affair
-            await anyio.sleep(0.01)
 
 
 def status(pod: dict[str, Any], phase: str) -> dict[str, Any]:
@@ -67,7 +62,7 @@ async def test_a_pod_with_its_config_goes_down_and_its_status_comes_up(make_site
         async def is_running() -> bool:
             return await phase_of(client, "web-0") == "Running"
 
-        await eventually(client, is_running)
+        await until(is_running)
 
 
 async def test_changes_and_deletes_follow(make_site: SiteMaker) -> None:
@@ -84,7 +79,7 @@ async def test_changes_and_deletes_follow(make_site: SiteMaker) -> None:
             stored = await edge.meta.get("configmap", "default", "web")
             return stored is not None and stored["data"]["greeting"] == "bye"
 
-        await eventually(client, changed)
+        await until(changed)
         await client.delete(PODS, "web-0", "default")
         await until(
             lambda: [one for one in edge.saw("update", WEB) if one.object()["metadata"].get("deletionTimestamp")]
@@ -124,7 +119,7 @@ async def test_node_lease_and_events(make_site: SiteMaker) -> None:
         async def has_four() -> bool:
             return (await client.get(NODES, "edge-1"))["status"]["capacity"] == {"cpu": "4"}
 
-        await eventually(client, has_four)
+        await until(has_four)
         involved = {"kind": "Node", "name": "edge-1", "uid": "edge-1"}
         event = {
             "metadata": {"name": "edge-1.started", "namespace": "default"},
@@ -140,7 +135,7 @@ async def test_node_lease_and_events(make_site: SiteMaker) -> None:
             events = await client.list(EVENTS, "default")
             return [one["count"] for one in events["items"]] == [5]
 
-        await eventually(client, counted)
+        await until(counted)
 
 
 async def test_a_report_never_reaches_a_later_pod_of_the_same_name(make_site: SiteMaker) -> None:
@@ -158,7 +153,7 @@ async def test_a_report_never_reaches_a_later_pod_of_the_same_name(make_site: Si
         async def is_running() -> bool:
             return await phase_of(client, "web-0") == "Running"
 
-        await eventually(client, is_running)
+        await until(is_running)
         assert "deletionTimestamp" not in (await client.get(PODS, "web-0", "default"))["metadata"]
 
 
@@ -219,7 +214,7 @@ async def test_without_the_cloud_the_edge_works_from_disk(make_site: SiteMaker) 
             async def is_running() -> bool:
                 return await phase_of(client, "web-0") == "Running"
 
-            await eventually(client, is_running)
+            await until(is_running)
             assert edge.saw("delete", WEB) == []
 
 
@@ -321,5 +316,5 @@ async def test_a_node_may_touch_only_what_is_its_own(make_site: SiteMaker) -> No
         async def marked() -> bool:
             return [one["metadata"]["name"] for one in (await client.list(EVENTS, "default"))["items"]] == ["m"]
 
-        await eventually(client, marked)
+        await until(marked)
         assert (await client.get(PODS, "web-0", "default"))["metadata"].get("deletionTimestamp") is None

@@ -7,7 +7,7 @@ import logging
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, SiteMaker, node_object, until
+from link_site import SiteMaker, node_object
 from test_link_quic import credentials_of, quic_address, quic_site
 from test_link_tls import read_token
 
@@ -19,6 +19,7 @@ from edgesite.net.quic import client as quic_client
 from edgesite.net.quic.core import Credentials
 from edgesite.net.quic.framing import Hello
 from edgesite.net.tls import client_context
+from edgesite.testing.waiting import DEADLINE_S, until
 from edgesite.wire.message import Message, MessageMaker
 
 pytestmark = pytest.mark.anyio

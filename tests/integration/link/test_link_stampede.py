@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +25,7 @@ from edgesite.net.real import RealClock, RealNet
 from edgesite.net.tls import server_context
 from edgesite.net.tls_listener import HandshakeLimits, TlsListener
 from edgesite.runtime.bus import LocalBus
+from edgesite.testing.waiting import until
 from edgesite.wire.message import MessageMaker
 from edgesite.wire.node_session import SessionLimits
 
@@ -65,12 +66,6 @@ async def hub_with_nodes() -> AsyncIterator[Any]:
             for fleet in fleets:
                 fleet.reconnect = False
             tasks.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 - looked at from outside
-            await anyio.sleep(0.002)
 
 
 def pod(node: str, version: int) -> Any:

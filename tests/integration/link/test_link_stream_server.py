@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from go_tunnel import LOG, GoTunnel, go_tunnel
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, free_ports, node_object, pod_object
+from link_site import Site, SiteMaker, create_account, free_ports, node_object, pod_object
 from test_link_tls import certificate
 
 from edgesite.client import Client
@@ -22,6 +22,7 @@ from edgesite.net.bytestream import ByteStream
 from edgesite.net.client import HttpClient
 from edgesite.net.pki import BOTH, KeyPair, RealPki
 from edgesite.net.real import RealClock
+from edgesite.testing.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 from go_edge import VERSIONS, GoEdge
-from link_site import DEADLINE_S, Site, SiteMaker, node_object, until
+from link_site import Site, SiteMaker, node_object
 from test_link_tls import read_token
 
 from edgesite.client import Client
@@ -19,6 +19,7 @@ from edgesite.edge.taskmanager.module import EdgeTasks
 from edgesite.kube.resources import IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES, SECRETS, Resource
 from edgesite.net import tls
 from edgesite.net.client import HttpClient
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -281,13 +282,13 @@ async def test_a_node_is_let_go_of_whatever_is_cut_off(make_site: SiteMaker) -> 
                     left = {LABEL} & node["metadata"]["labels"].keys() or marks.keys() & annotations.keys()
                     return not left and not node["spec"].get("unschedulable")
 
-                await eventually(is_free)  # there is no such job
+                await until(is_free)  # there is no such job
                 upgrade = job("NodeUpgradeJob", "up-2", version="v1.12.8", nodeNames=["go-1"])
                 await client.create(NODE_UPGRADE_JOBS, upgrade)
                 await task(edge, "nodeupgradejobcontroller")
                 assert not await is_free()
                 await client.delete(NODE_UPGRADE_JOBS, "up-2")
-                await eventually(is_free)
+                await until(is_free)
 
 
 async def test_an_upgrade_that_was_cut_off_goes_on(make_site: SiteMaker) -> None:
@@ -318,9 +319,3 @@ async def test_an_upgrade_that_was_cut_off_goes_on(make_site: SiteMaker) -> None
                 node = await client.get(NODES, "go-1")
                 assert not node["spec"].get("unschedulable")
                 assert not marks.keys() & node["metadata"]["annotations"].keys()
-
-
-async def eventually(holds: Any) -> None:
-    with anyio.fail_after(DEADLINE_S):
-        while not await holds():  # noqa: ASYNC110
-            await anyio.sleep(0.01)

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, create_account, free_ports, node_object, pod_object, until
+from link_site import Site, SiteMaker, create_account, free_ports, node_object, pod_object
 
 from edgesite.client import Client
 from edgesite.context import Section
@@ -20,6 +20,7 @@ from edgesite.net.client import HttpClient, UpgradeRefused
 from edgesite.net.pki import KeyPair, RealPki
 from edgesite.net.real import RealClock
 from edgesite.net.tls import client_context
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

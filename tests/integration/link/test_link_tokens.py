@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from link_site import DEADLINE_S, Site, SiteMaker, node_object, until
+from link_site import Site, SiteMaker, node_object
 from test_link_tls import ask, read_token
 
 from edgesite.cli.main import main
@@ -22,6 +22,7 @@ from edgesite.kube.resources import NODES, SECRETS
 from edgesite.net import pem
 from edgesite.net.pki import RealPki
 from edgesite.net.real import RealClock, RealThreads
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from edgesite.mapper import dmi
 from edgesite.mapper.driver import DriverError
 from edgesite.net.client import HttpClient
 from edgesite.net.real import RealNet
-from edgesite.testing.busrig import until
 from edgesite.testing.mapperrig import Machine, pump_device, pump_model
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ from mapper_edge import Mapper, edge
 
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.real import RealNet
-from edgesite.testing.busrig import until
 from edgesite.testing.mapperrig import Machine, pump_device, pump_model
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,7 @@ from edgesite.mapper.push import Pusher, PushMeters
 from edgesite.mapper.push.otlp import OTLP
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.real import RealClock, RealNet, RealThreads
-from edgesite.testing.busrig import until
+from edgesite.testing.waiting import until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eventbus"))
 from mqtt_peers import free_port, mosquitto, run, subscriber

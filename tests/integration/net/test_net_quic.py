@@ -23,10 +23,10 @@ from edgesite.net.quic.framing import Answer, Hello
 from edgesite.net.quic.server import QuicLimits, QuicPeer, QuicServer
 from edgesite.net.quic.socket import WINDOW_BYTES, QuicSocket
 from edgesite.net.real import RealClock, RealNet
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
-DEADLINE_S = 20.0
 MESSAGE_BYTES = 4 << 20
 URGENT, BULK = 0, 1
 
@@ -164,15 +164,6 @@ async def relay_to(cloud: Cloud) -> AsyncIterator[tuple[Relay, int]]:
 async def dial(keys: Keys, port: int, node: str = "edge-1") -> ClientSocket:
     with anyio.fail_after(DEADLINE_S):
         return await connect(RealNet(), f"127.0.0.1:{port}", Hello(node), keys.node, max_message_bytes=MESSAGE_BYTES)
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    with anyio.fail_after(DEADLINE_S):
-        pause = 0.0
-        while not (found := condition()):
-            await anyio.sleep(pause)
-            pause = min(pause + 0.001, 0.01)
-        return found
 
 
 async def test_all_arrives_in_order_though_datagrams_are_lost_doubled_and_overtaken(keys: Keys) -> None:

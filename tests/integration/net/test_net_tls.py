@@ -19,6 +19,7 @@ from edgesite.net import tls
 from edgesite.net.pki import RealPki
 from edgesite.net.real import RealClock, RealNet, loop_factory
 from edgesite.net.tls_listener import HandshakeLimits, TlsListener
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -108,11 +109,6 @@ async def site(limits: HandshakeLimits = HandshakeLimits(), protocol: type[End] 
 async def connect(made: Any) -> End:
     _, end = await made.net.connect(End, made.address, tls=made.tls)
     return end
-
-
-async def until(condition: Any) -> None:
-    while not condition():  # noqa: ASYNC110 - looked at from outside
-        await anyio.sleep(0.002)
 
 
 async def test_large_writes_arrive_whole_while_the_reader_pauses() -> None:

@@ -12,7 +12,7 @@ import pytest
 from process_site import OpenProcess
 
 from edgesite.edge.edged.process.cgroups import Cgroups
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,8 @@ from edgesite.edge.edged.runtime import (
     RuntimeUnavailable,
     SandboxState,
 )
-from edgesite.testing.runtime import ended, until
+from edgesite.testing.runtime import ended
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -28,7 +28,7 @@ from edgesite.net.client import UpgradeRefused
 from edgesite.net.errors import ClosedByPeer
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.real import RealClock, RealNet
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 API = "mem:kubelet"

@@ -15,7 +15,7 @@ from edgesite.kube.errors import forbidden, unavailable
 from edgesite.kube.times import format_time
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import FakeRuntime, Script
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

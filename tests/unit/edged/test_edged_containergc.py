@@ -14,7 +14,7 @@ from edgesite.edge.edged.containergc import surplus, surplus_of_all
 from edgesite.edge.edged.runtime import ContainerState, ContainerStatus
 from edgesite.edge.edged.settings import EdgedSettings
 from edgesite.testing.fakeruntime import Script
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 BACKOFF = "CrashLoopBackOff"
 ALL = 1 << 60  #: every container is old enough

@@ -17,7 +17,7 @@ from edgesite.net.real import RealClock
 from edgesite.testing.edgedrig import NODE, edged_rig
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import FakeContainer, FakeEngine, FakeRuntime, Script
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 IMAGE = "docker.io/library/busybox:1"

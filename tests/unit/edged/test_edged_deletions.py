@@ -13,7 +13,7 @@ from edged_machine import IMAGE, Machine, condition, container, pod
 from edgesite.edge.edged.runtime import ExecResult, RegistryAuth
 from edgesite.testing.edgedrig import NODE, Rig
 from edgesite.testing.fakeruntime import FakeRuntime, Script
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

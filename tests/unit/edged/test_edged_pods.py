@@ -12,7 +12,7 @@ from edged_machine import Machine, condition, container, pod
 from edgesite.edge.edged.runtime import ContainerState
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import Script
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from edgesite.edge.edged.pod import MIRROR
 from edgesite.edge.edged.staticpods import NotAPod, read_pod
 from edgesite.testing.edgedrig import NODE
 from edgesite.testing.fakemeta import FakeCloud
-from edgesite.testing.runtime import until
+from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 NAME = f"web-{NODE}"
