@@ -156,7 +156,8 @@ def _edge(folder: Path, properties: int, pipe: Connection) -> None:
     from edgesite.edge.eventbus.module import EventBus
     from edgesite.edge.metamanager.module import MetaManager
     from edgesite.runtime.config.edge import EdgeModules
-    from edgesite.testing.busrig import bus_rig, event_bus, until
+    from edgesite.testing.busrig import bus_rig, event_bus
+    from edgesite.testing.waiting import until
 
     async def run() -> None:
         settings = EdgeModules().model_dump()

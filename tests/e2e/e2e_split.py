@@ -128,7 +128,8 @@ class SplitSite:
     def start_on_edge(self, script: str, *words: str) -> subprocess.Popen[str]:
         path = Path(__file__).parent / script
         command = ["ip", "netns", "exec", self.spaces["edge"], sys.executable, "-u", str(path), *words]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
     def close(self) -> None:
         for program in (self.edge, self.cloud):

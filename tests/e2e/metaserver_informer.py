@@ -1,15 +1,13 @@
-"""A program with the official client's shared informer; prints each change on a line. Arguments: URL of the API, seconds."""
+"""A program with the official client's shared informer; prints each change on a line until its input ends. Argument: URL of the API."""
 
 from __future__ import annotations
 
 import sys
-import time
 
 from kubernetes import client
 from kubernetes.informer import ADDED, DELETED, MODIFIED, SharedInformer
 
-url, seconds = sys.argv[1], float(sys.argv[2])
-configuration = client.Configuration(host=url)
+configuration = client.Configuration(host=sys.argv[1])
 core = client.CoreV1Api(client.ApiClient(configuration))
 informer = SharedInformer(list_func=core.list_namespaced_config_map, namespace="default")
 
@@ -26,5 +24,5 @@ def said(what: str) -> object:
 for event in (ADDED, MODIFIED, DELETED):
     informer.add_event_handler(event, said(event))
 informer.start()
-time.sleep(seconds)
+sys.stdin.read()
 informer.stop()

@@ -114,7 +114,7 @@ def test_custom_kinds_with_odd_plurals_are_served_offline(open_site: SplitSite) 
 def test_an_informer_sees_each_change_once_over_a_cut(open_site: SplitSite) -> None:
     admin = open_site.kubectl()
     admin("create", "configmap", "counted", "--from-literal=n=0")
-    program = open_site.start_on_edge("metaserver_informer.py", f"http://{META}", "40")
+    program = open_site.start_on_edge("metaserver_informer.py", f"http://{META}")
     try:
         seen: list[str] = []
         assert program.stdout is not None
