@@ -47,7 +47,8 @@ class Walker:
     def _member(self, holder: Field, name: str) -> Field | None:
         """The field ``name`` of a value of type ``holder``; None if a struct does not have it."""
         if holder.type == "struct":
-            return self._schemas.definition(holder.definition).fields.get(name)
+            definition = self._schemas.definition(holder.definition)
+            return definition.fields.get(name) or (_UNTYPED if definition.keeps else None)
         if holder is self._root and name == "metadata":
             return _OBJECT_META
         return holder.items or _UNTYPED

@@ -66,6 +66,7 @@ class Definition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kinds: tuple[tuple[str, str, str], ...]  #: (group, version, kind) that this is the definition of
     required: frozenset[str]
     fields: dict[str, Field]
+    keeps: bool = False  #: whether there may be other fields, of which nothing is known
 
 
 class Blobs:

@@ -96,7 +96,8 @@ class CustomSchema:
             if name not in fields:
                 fields[name] = self._field(schema, f"{self.definition}.{name}", 1)
         kind = (self.row.group, self.row.version, self.row.kind)
-        self._add(self.definition, Definition("struct", "", "", (kind,), frozenset(), fields), self._schema)
+        keeps = bool(self._schema.get(_PRESERVE))
+        self._add(self.definition, Definition("struct", "", "", (kind,), frozenset(), fields, keeps), self._schema)
 
     def _add(self, name: str, definition: Definition, openapi: Object | None = None) -> None:
         self._schemas.add(name, definition, openapi)
@@ -113,9 +114,10 @@ class CustomSchema:
         if kind != "object":
             return Field(kind if kind in _SCALARS else "any")
         properties = schema.get("properties")
-        if properties and depth < MAX_DEPTH and not schema.get(_PRESERVE):
+        if properties and depth < MAX_DEPTH:
             fields = {one: self._field(inner, f"{name}.{one}", depth + 1) for one, inner in properties.items()}
-            self._add(name, Definition("struct", "", map_type, (), frozenset(schema.get("required", ())), fields))
+            required, keeps = frozenset(schema.get("required", ())), bool(schema.get(_PRESERVE))
+            self._add(name, Definition("struct", "", map_type, (), required, fields, keeps))
             return Field("struct", name, map_type=map_type)
         others = schema.get("additionalProperties")
         if isinstance(others, dict) and depth < MAX_DEPTH:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgesite.kube import conversion, defaults, discovery, jsonpath, openapi, schema, tables, validation
 from edgesite.kube import json as kube_json
+from edgesite.kube.apply import Applier
 from edgesite.kube.customresources import CustomKind, established, kinds_of
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import BUILTIN, CUSTOM_RESOURCE_DEFINITIONS
@@ -301,6 +302,21 @@ def test_definitions_tell_how_objects_merge(thing: CustomKind, schemas: schema.S
     thing.schema.unregister()
     assert schemas.definition_of("example.com", "v1", "Thing") is None
     assert not schemas.has(thing.definition)
+
+
+def test_what_no_schema_tells_of_is_applied_where_unknown_fields_are_kept(schemas: schema.Schemas) -> None:
+    keeps = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    known = {**keeps, "properties": {"parts": SPEC["properties"]["parts"]}}
+    config = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a", "namespace": "d"}}
+    config["spec"] = {"free": {"a": 1}, "parts": [{"name": "p", "count": 1}]}
+    for whole_schema in (keeps, {"type": "object", "properties": {"spec": known}}):
+        kind = kinds_of(crd(schema={"openAPIV3Schema": whole_schema}), schemas)[0]
+        made = Applier(schemas, kind.definition).apply(None, config, manager="m", now="2026-01-01T00:00:00Z")
+        assert made["spec"] == config["spec"]
+    bounded = {**keeps, "properties": {"spec": {"type": "object", "properties": known["properties"]}}}
+    kind = kinds_of(crd(schema={"openAPIV3Schema": bounded}), schemas)[0]
+    with pytest.raises(ApiError, match="free: field not declared in schema"):
+        Applier(schemas, kind.definition).apply(None, config, manager="m", now="2026-01-01T00:00:00Z")
 
 
 def test_openapi_documents_hold_its_schema(schemas: schema.Schemas) -> None:
