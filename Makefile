@@ -19,7 +19,7 @@ JOBS ?= 2
 test: dev
 	@.venv/bin/python tests/peers.py
 	@scratch=$$(mktemp -d /tmp/es.XXXX); \
-	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$scratch" $(ARGS); code=$$?; \
+	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --durations=15 --basetemp="$$scratch" $(ARGS); code=$$?; \
 	rm -rf "$$scratch"; exit $$code
 
 # Fast tests without I/O.
