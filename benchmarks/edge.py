@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import idle, rig
 from benchmarks.apart import Apart
 from benchmarks.podrig import COMMAND, PODS
-from edgesite.testing.containerd import BUSYBOX, Containerd, containerd
+from edgesite.testing.containerd import BUSYBOX, Containerd
 
 MEMORY_MB = {10: 55, 50: 65}
 IDLE_PERCENT, PROBES_PERCENT = 1.0, 10.0
@@ -68,7 +68,7 @@ def runtime_cpu_s(daemon: Containerd) -> float:
 
 
 def idle_with(folder: Path, counts: list[int], seconds: float) -> None:
-    with containerd() as daemon, edge_role(folder, daemon) as edge:
+    with rig.containerd(folder) as daemon, edge_role(folder, daemon) as edge:
         here = 0
         for count in counts:
             for number in range(here, count):
@@ -88,7 +88,7 @@ def idle_with(folder: Path, counts: list[int], seconds: float) -> None:
 
 
 def probed(folder: Path, kind: str, count: int, seconds: float) -> None:
-    with containerd() as daemon, edge_role(folder, daemon) as edge:
+    with rig.containerd(folder) as daemon, edge_role(folder, daemon) as edge:
         for number in range(count // A_POD):
             edge.api.call("POST", PODS, _pod(f"{kind}{number}", kind))
         rig.wait_running(edge.api, count // A_POD, 180.0)

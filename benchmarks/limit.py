@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import rig
-from edgesite.testing.containerd import BUSYBOX, containerd
+from edgesite.testing.containerd import BUSYBOX
 
 MIB: Final = 1 << 20
 ROOT: Final = Path("/sys/fs/cgroup")
@@ -246,7 +246,7 @@ def _runtime(name: str, folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     root = f"eslim{os.getpid()}pods"
     setting = f"modules.edged.tailoredKubeletConfig.cgroupRoot=/{root}"
     try:
-        with containerd() as daemon:
+        with rig.containerd(folder) as daemon:
             yield ("--runtime", "cri", "--cri-endpoint", daemon.endpoint, "--set", setting), BUSYBOX
     finally:
         for top in (*ROOT.glob(f"*/{root}"), ROOT / root):

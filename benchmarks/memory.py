@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks import idle, rig
-from edgesite.testing.containerd import BUSYBOX, containerd
+from edgesite.testing.containerd import BUSYBOX
 
 SITE_MIB, EDGE_MIB = 110, 65
 
@@ -61,7 +61,7 @@ def main() -> None:
     if os.getuid() or not shutil.which("containerd"):
         print("containerd needs root and its programs: not measured")
         return
-    with rig.folder() as folder, containerd() as daemon:
+    with rig.folder() as folder, rig.containerd(folder) as daemon:
         options = ("--cri-endpoint", daemon.endpoint)
         with idle.site_with_pods(folder, *options, runtime="cri", image=BUSYBOX) as (program, env):
             time.sleep(settle_s)

@@ -19,7 +19,7 @@ import anyio
 from benchmarks import rig
 from benchmarks.podrig import PODS, Bare, Pods, in_thread
 from edgesite.edge.edged.cri.runtime import CriRuntime
-from edgesite.testing.containerd import Containerd, containerd
+from edgesite.testing.containerd import Containerd
 from edgesite.testing.runtime import running
 
 TARGET = 0.8
@@ -55,7 +55,7 @@ async def measure(daemon: Containerd, data: Path, count: int, rounds: int) -> tu
                 bare_s.append(await bare_burst(bare, count, f"bare{count}-{turn}a"))
                 names = [f"pod{count}-{turn}-{number}" for number in range(count)]
                 pods_s.append(await in_thread(pods.start_all, names))
-                await anyio.to_thread.run_sync(rig.remove_pods, api)
+                await in_thread(rig.remove_pods, api)
                 bare_s.append(await bare_burst(bare, count, f"bare{count}-{turn}b"))
     return bare_s, pods_s
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--pods", type=int, nargs="+", default=[30, 100])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with rig.folder() as folder, containerd() as daemon:
+    with rig.folder() as folder, rig.containerd(folder) as daemon:
         data = folder / "data"
         with rig.site(data, "--cri-endpoint", daemon.endpoint, runtime="cri") as program:
             for count in options.pods:

@@ -17,7 +17,7 @@ import anyio
 from benchmarks import rig
 from benchmarks.podrig import PODS, Bare, Pods, in_thread, quantile
 from edgesite.edge.edged.cri.runtime import CriRuntime
-from edgesite.testing.containerd import Containerd, containerd
+from edgesite.testing.containerd import Containerd
 from edgesite.testing.runtime import running
 
 GRACE_S = 1
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=20)
     count = parser.parse_args().pods
-    with rig.folder() as folder, containerd() as daemon:
+    with rig.folder() as folder, rig.containerd(folder) as daemon:
         data = folder / "data"
         with rig.site(data, "--cri-endpoint", daemon.endpoint, runtime="cri"):
             report(anyio.run(measure, daemon, data, count))

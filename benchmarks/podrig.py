@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -22,6 +22,7 @@ from edgesite.testing.containerd import BUSYBOX
 __all__ = ["COMMAND", "PODS", "Bare", "Pods", "in_thread", "quantile"]
 
 PODS: Final = "/api/v1/namespaces/default/pods"
+T = TypeVar("T")
 COMMAND: Final = ["/bin/sleep", "100000"]
 
 
@@ -117,5 +118,6 @@ def quantile(values: Sequence[float], share: float) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
 
 
-async def in_thread(function: Callable[..., float], *args: Any) -> float:
-    return await anyio.to_thread.run_sync(function, *args)
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Cancelled, it does not wait: the thread ends when the program that it asks is gone."""
+    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)

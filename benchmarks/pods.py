@@ -18,7 +18,7 @@ import anyio
 from benchmarks import rig
 from benchmarks.podrig import PODS, Bare, Pods, in_thread, quantile
 from edgesite.edge.edged.cri.runtime import CriRuntime
-from edgesite.testing.containerd import Containerd, containerd
+from edgesite.testing.containerd import Containerd
 from edgesite.testing.runtime import running
 
 TARGETS_MS: Final = {"p50": 60, "p99": 200}
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=100)
     count = parser.parse_args().pods
-    with rig.folder() as folder, containerd() as daemon:
+    with rig.folder() as folder, rig.containerd(folder) as daemon:
         data = folder / "data"
         with rig.site(data, "--cri-endpoint", daemon.endpoint, runtime="cri") as program:
             before = rig.usage(program.pid)

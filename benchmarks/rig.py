@@ -28,7 +28,23 @@ from typing import Any, Final, Self
 
 import yaml
 
-__all__ = ["Api", "BenchmarkFailed", "Program", "Usage", "conditions", "folder", "free_port", "line", "site", "usage"]
+import edgesite.testing.containerd
+from benchmarks import leftovers
+from edgesite.testing.containerd import Containerd
+
+__all__ = [
+    "Api",
+    "BenchmarkFailed",
+    "Program",
+    "Usage",
+    "conditions",
+    "containerd",
+    "folder",
+    "free_port",
+    "line",
+    "site",
+    "usage",
+]
 
 PROGRAM: Final = Path(sys.executable).parent / "edgesite"
 START_S: Final = 60.0
@@ -51,20 +67,40 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder on the disk of the current one, gone at the end."""
-    with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as path:
+    """A folder on the disk of the current one, gone at the end, also when it comes by SIGINT or SIGTERM. What others left goes first."""
+    leftovers.remove_abandoned(Path.cwd())
+    with _orderly_end(), tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=leftovers.PREFIX) as path:
+        leftovers.claim(Path(path))
         try:
-            yield Path(path).absolute()
+            yield Path(path)
         finally:
-            _unmount_below(Path(path).absolute())
+            leftovers.unmount_below(Path(path))
 
 
-def _unmount_below(path: Path) -> None:
-    """Pods that were left to their runtime have volumes in memory."""
-    with open("/proc/self/mountinfo") as lines:
-        places = [line.split(" ", 5)[4] for line in lines]
-    for place in reversed([one for one in places if one.startswith(f"{path}/")]):
-        subprocess.run(["umount", "-l", place], check=False)
+@contextlib.contextmanager
+def containerd(folder: Path) -> Iterator[Containerd]:
+    """A containerd of one's own, of which a note in ``folder`` tells. Raises RuntimeError."""
+    with edgesite.testing.containerd.containerd(note=folder / leftovers.CONTAINERD) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end what is inside as an exception does; another one does not cut that off."""
+    in_charge = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if in_charge else ()
+
+    def end(number: int, _: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = [(one, signal.signal(one, end)) for one in signals]
+    try:
+        yield
+    finally:
+        for one, handler in before:
+            signal.signal(one, handler)
 
 
 def conditions() -> str:
@@ -134,6 +170,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=_environment() | (env or {}),
+            process_group=0,  # what a terminal tells us is not for it: we end it when its place is gone
         )
         self.pid = self.process.pid
         self.lines: list[tuple[float, str]] = []  #: seconds since the start, text

@@ -27,7 +27,7 @@ from typing import Final
 from edgesite.kube import json
 from edgesite.testing.images import ImageParts, build_image, oci_archive
 
-__all__ = ["BUSYBOX", "Containerd", "containerd"]
+__all__ = ["BUSYBOX", "Containerd", "close_noted", "containerd"]
 
 BUSYBOX: Final = "docker.io/library/busybox:test"
 PAUSE: Final = "registry.k8s.io/pause:test"
@@ -83,13 +83,14 @@ def _oci_runtime() -> str:
 class Containerd:
     """Use it through `containerd`. ``endpoint`` is what CRI clients dial, ``oci`` what runs the containers; `restart` and `pause` are for fault tests."""
 
-    def __init__(self, root: Path, *, oci: str = "", systemd: bool = False) -> None:
-        """``systemd`` has it make cgroups, as it should on a host that it runs; huge pages are limited then, too."""
+    def __init__(self, root: Path, *, oci: str = "", systemd: bool = False, bridge: str = "") -> None:
+        """``systemd`` has it make cgroups, as it should on a host that it runs; huge pages are limited then, too. ``bridge`` is that of
+        one which somebody else has left, to be closed here."""
         self.root = root
         self._systemd = systemd
         self.socket = root / "containerd.sock"
         self.endpoint = f"unix://{self.socket}"
-        self.bridge = f"es{secrets.token_hex(4)}"
+        self.bridge = bridge or f"es{secrets.token_hex(4)}"
         # A subnet of its own out of 10.96.0.0/11: two of us may run on one machine.
         number = secrets.randbelow(8192)
         self.subnet = ipaddress.ip_network((int(ipaddress.ip_address("10.96.0.0")) + number * 256, 24))
@@ -116,6 +117,7 @@ class Containerd:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
+                process_group=0,  # what a terminal tells us is not for it: it is to end after its containers
             )
         deadline = time.monotonic() + START_S
         while (state := self._cri_state()) != "ok":
@@ -171,6 +173,9 @@ class Containerd:
             if self._process is not None and self._process.poll() is None:
                 self.resume()
                 self._remove_sandboxes()
+            elif self._process is None and self._daemons():  # left by whoever started it
+                with contextlib.suppress(Exception):  # it may hang, or end just now
+                    self._remove_sandboxes()
         finally:  # what a broken test left in a state that cannot be removed shall still not stay
             self._end_processes()
             self._remove_files()
@@ -186,7 +191,7 @@ class Containerd:
                 self._process.kill()
                 self._process.wait(10)
         shims = self._shims()
-        for pid in (*_children(shims), *shims):
+        for pid in (*self._daemons(), *_children(shims), *shims):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -270,17 +275,11 @@ class Containerd:
         return shutil.which(name, path=self._environment["PATH"]) or name
 
     def _shims(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue  # it has just ended
-            if b"containerd-shim" in arguments[0] and str(self.socket).encode() in arguments:
-                found.append(int(entry.name))
-        return found
+        return _named(b"containerd-shim", str(self.socket))
+
+    def _daemons(self) -> list[int]:
+        """The daemon, whoever started it."""
+        return _named(b"containerd", str(self.root / "config.toml"))
 
     def _cri_state(self) -> str:
         """What became of containerd's CRI plugin: "ok", "error", or "" while nobody answers."""
@@ -296,6 +295,21 @@ class Containerd:
         )
 
 
+def _named(program: bytes, argument: str) -> list[int]:
+    """Processes of a program that were given an argument."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if program in arguments[0] and argument.encode() in arguments:
+            found.append(int(entry.name))
+    return found
+
+
 def _children(parents: list[int]) -> list[int]:
     """Programs of containers: their shim is their parent."""
     found = []
@@ -309,14 +323,18 @@ def _children(parents: list[int]) -> list[int]:
 
 
 @contextmanager
-def containerd(*, oci: str = "", store_mib: int = 0, systemd: bool = False) -> Iterator[Containerd]:
+def containerd(
+    *, oci: str = "", store_mib: int = 0, systemd: bool = False, note: Path | None = None
+) -> Iterator[Containerd]:
     """Run a containerd with busybox loaded, and end it with all that it left; ``store_mib`` gives it a disk of its own, that large.
 
-    Raises RuntimeError.
+    ``note`` is a file that is told of it before it starts: `close_noted` ends it if we are killed. Raises RuntimeError.
     """
     root = Path(tempfile.mkdtemp(prefix="edgesite-cd-"))
     root.chmod(0o711)  # containers with users of their own come through here
     daemon = Containerd(root, oci=oci, systemd=systemd)
+    if note is not None:
+        note.write_text(f"{root}\n{daemon.bridge}\n")
     try:
         if store_mib:
             (root / "root").mkdir()
@@ -327,3 +345,10 @@ def containerd(*, oci: str = "", store_mib: int = 0, systemd: bool = False) -> I
         yield daemon
     finally:
         daemon.close()
+
+
+def close_noted(note: Path) -> None:
+    """End the containerd that a note tells of, and all that is left of it; its own program must be gone. Raises RuntimeError, OSError."""
+    root, bridge = note.read_text().splitlines()
+    if Path(root).is_dir():
+        Containerd(Path(root), bridge=bridge).close()
