@@ -77,12 +77,21 @@ class Run:
                 if first is not None:
                     await self._take(first)
                 self._service.attach(Reports(self._engine))
+                if first is not None:
+                    self._tell_loaded()
                 began()
                 async for message in inbox:
                     await self._take(message)
             finally:
                 with anyio.move_on_after(5.0, shield=True):
                     await self._engine.write_lazy()
+
+    def _tell_loaded(self) -> None:
+        """Tell of devices that were stored while this was loaded: the words of them that are still to come are no news to the engine,
+        but to those who watch devices since there were none."""
+        for device in self._engine.registry:
+            if device.uid:
+                self._service.tell(DeviceChange("device", "insert", device.namespace, device.name))
 
     # -- from the bus --------------------------------------------------------------------------------------------
 

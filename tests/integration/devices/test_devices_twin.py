@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from edgesite.edge.devicetwin import Reported
+from edgesite.kube import json
 from edgesite.kube.errors import ApiError
 from edgesite.testing.twinrig import TwinRig, twin_rig
 
@@ -63,6 +64,20 @@ async def bring(rig: TwinRig, obj: dict[str, Any] | None = None) -> None:
     await rig.cloud("insert", "default/devicemodel/m", MODEL)
     await rig.stored(await rig.cloud("insert", "default/device/d1", obj or device()))
     await rig.settled()
+
+
+async def test_the_first_device_is_told_to_who_drives_devices(tmp_path: Path) -> None:
+    """It may be stored, and read from there, before the word of it is taken: DeviceTwin is loaded in between."""
+    async with twin_rig(tmp_path) as rig:
+        watch = rig.devices.watch()
+        row = ("default/device/d1", "device", json.dumps(device()).decode())
+        await rig.rows.write([("INSERT INTO meta (key, type, value) VALUES (?, ?, ?)", row)])
+        await rig.cloud("insert", "default/device/d1", device(), group="twin")
+        with anyio.fail_after(5):
+            async for change in watch:
+                if change.kind == "device":
+                    break
+        assert (change.operation, change.namespace, change.name) == ("insert", "default", "d1")
 
 
 async def test_a_new_device_is_told_in_kubeedges_order(tmp_path: Path) -> None:
