@@ -100,7 +100,8 @@ def _orderly_end() -> Iterator[None]:
         yield
     finally:
         for one, handler in before:
-            signal.signal(one, handler)
+            if signal.getsignal(one) is end:
+                signal.signal(one, handler)
 
 
 def conditions() -> str:

@@ -32,6 +32,7 @@ __all__ = ["BUSYBOX", "Containerd", "close_noted", "containerd"]
 BUSYBOX: Final = "docker.io/library/busybox:test"
 PAUSE: Final = "registry.k8s.io/pause:test"
 START_S: Final = 90.0  #: a bound for failures
+END_S: Final = 0.5  #: for a process that was killed to be noticed
 CNI_BIN: Final = next((one for one in ("/usr/lib/cni", "/opt/cni/bin") if Path(one).is_dir()), "/opt/cni/bin")
 
 #: The runtime "test-handler" is the same by another name, for RuntimeClasses; Kubernetes' own tests want it named so.
@@ -259,13 +260,24 @@ class Containerd:
         from edgesite.edge.edged.cgroups import remove_cgroup
         from edgesite.edge.edged.cri.runtime import CriRuntime
         from edgesite.edge.edged.resources import cgroup_parents
+        from edgesite.edge.edged.runtime import Runtime, RuntimeFault
         from edgesite.testing.runtime import running
+
+        async def remove_one(runtime: Runtime, sandbox_id: str) -> None:
+            try:
+                await runtime.stop_sandbox(sandbox_id)
+                await runtime.remove_sandbox(sandbox_id)
+            except RuntimeFault:  # of a start that was cut off a process may be left: removing its container ends that
+                for container in await runtime.list_containers(sandbox_id):
+                    with contextlib.suppress(RuntimeFault):
+                        await runtime.remove_container(container.id)
+                await anyio.sleep(END_S)
+                await runtime.remove_sandbox(sandbox_id)
 
         async def remove() -> None:
             async with running(CriRuntime(self.endpoint, "", request_timeout_s=30.0)) as runtime:
                 for sandbox in await runtime.list_sandboxes():
-                    await runtime.stop_sandbox(sandbox.id)
-                    await runtime.remove_sandbox(sandbox.id)
+                    await remove_one(runtime, sandbox.id)
                     for parent in cgroup_parents(sandbox.uid):
                         remove_cgroup(parent)
 
