@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgesite.apiserver.strategies.base import Strategy, Write
 from edgesite.kube import json
 from edgesite.kube.devices import GROUP, to_v1beta1
-from edgesite.kube.resources import DEVICE_MODELS
+from edgesite.kube.resources import DEVICE_MODELS, DEVICES
 
 if TYPE_CHECKING:
     from edgesite.apiserver.kinds import Kinds
@@ -67,7 +67,8 @@ class DeviceAdmission:
         self._models = kinds.of(DEVICE_MODELS)
 
     def wants(self, resource: Resource, operation: str, subresource: str) -> bool:
-        return resource.group == GROUP and operation in ("CREATE", "UPDATE") and not subresource
+        checked = resource.group == GROUP and resource.plural in (DEVICES.plural, DEVICE_MODELS.plural)
+        return checked and operation in ("CREATE", "UPDATE") and not subresource
 
     def admit(self, request: AdmissionRequest) -> None:
         """Raises ApiError (Invalid)."""

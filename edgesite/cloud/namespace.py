@@ -1,4 +1,4 @@
-"""The cloud role's own namespace, ``kubeedge``.
+"""The cloud role's own namespace, ``kubeedge``, and the end of others.
 
 Errors  ApiError of the API.
 """
@@ -13,7 +13,7 @@ from edgesite.kube.resources import NAMESPACES
 if TYPE_CHECKING:
     from edgesite.client import Client
 
-__all__ = ["NAMESPACE", "ensure_namespace"]
+__all__ = ["NAMESPACE", "ensure_namespace", "is_ending"]
 
 NAMESPACE: Final = "kubeedge"
 
@@ -29,3 +29,8 @@ async def ensure_namespace(client: Client) -> None:
     except ApiError as exc:
         if exc.reason not in ("AlreadyExists", "Forbidden"):
             raise
+
+
+def is_ending(error: ApiError) -> bool:
+    """Whether something was refused because its namespace is being deleted: there is nothing to try again, and no right is missing."""
+    return any(one.get("reason") == "NamespaceTerminating" for one in (error.details or {}).get("causes") or ())

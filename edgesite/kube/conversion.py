@@ -34,6 +34,7 @@ _EVENT_FIELDS: Final = {
     "deprecatedCount": "count",
 }
 _CORE_FIELDS: Final = {core: new for new, core in _EVENT_FIELDS.items()}
+_OF_DEVICES: Final = ("Device", "DeviceModel")  #: DeviceStatus, where it is installed, is a custom resource as any other
 _ANNOTATIONS: Final = {
     "metrics": "autoscaling.alpha.kubernetes.io/metrics",
     "behavior": "autoscaling.alpha.kubernetes.io/behavior",
@@ -50,7 +51,7 @@ def to_storage(row: Resource, obj: Object) -> Object:
         return {**_renamed(obj, _EVENT_FIELDS), "apiVersion": "v1"}
     if row.group == "autoscaling":
         return _autoscaler_to_v2(obj)
-    if row.group == devices.GROUP:
+    if row.group == devices.GROUP and row.kind in _OF_DEVICES:
         return devices.to_v1beta1(obj)
     group, version, _ = row.stored_as
     return {**obj, "apiVersion": f"{group}/{version}"}
@@ -64,7 +65,7 @@ def from_storage(row: Resource, obj: Object) -> Object:
         return {**_renamed(obj, _CORE_FIELDS), "apiVersion": row.api_version}
     if row.group == "autoscaling":
         return _autoscaler_to_v1(obj)
-    if row.group == devices.GROUP:
+    if row.group == devices.GROUP and row.kind in _OF_DEVICES:
         return devices.to_v1alpha2(obj)
     return {**obj, "apiVersion": row.api_version}
 

@@ -21,6 +21,7 @@ from edgesite.client import Controller, ObjectKey, Result
 from edgesite.client.informer import key_of
 from edgesite.cloud.devicecontroller.objects import DeviceObjects, unpacked
 from edgesite.cloud.devicecontroller.served import DEVICE_STATUSES, LOOK_S, is_served
+from edgesite.cloud.namespace import is_ending
 from edgesite.kube import json
 from edgesite.kube.devices import V1BETA1
 from edgesite.kube.errors import ApiError
@@ -93,6 +94,8 @@ class DeviceStatuses:
         try:
             await self._write(key, wanted)
         except ApiError as exc:
+            if is_ending(exc):
+                return None
             if exc.code != 403:
                 raise
             if not self._forbidden:

@@ -51,7 +51,8 @@ class _Change:
 
 
 class Downstream:
-    """`run` sends until cancelled. ``holders(uid)``: nodes that may hold an object; ``has(node, uid)``: whether one is known to;
+    """`run` sends until cancelled. ``is_here(node)``: whether a node is connected to this instance; for others nothing is sent, since a session
+    begins with a comparison. ``holders(uid)``: nodes that may hold an object; ``has(node, uid)``: whether one is known to;
     ``on_its_way(node, uid)`` says that it soon may. ``changed(device)`` is told of each device that edges or mappers act upon;
     ``is_foreign(key, device)`` tells whether a status was written by others."""
 
@@ -60,6 +61,7 @@ class Downstream:
         objects: DeviceObjects,
         bus: Bus,
         maker: MessageMaker,
+        is_here: Callable[[str], bool],
         holders: Callable[[str], Iterable[str]],
         has: Callable[[str, str], bool],
         on_its_way: Callable[[str, str], None],
@@ -69,6 +71,7 @@ class Downstream:
         self._objects = objects
         self._bus = bus
         self._maker = maker
+        self._is_here = is_here
         self._holders = holders
         self._has = has
         self._on_its_way = on_its_way
@@ -81,7 +84,7 @@ class Downstream:
     async def run(self) -> None:
         with ExitStack() as handlers:
             devices, models = self._objects.devices, self._objects.models
-            handlers.enter_context(models.add_handler(None, self._model_updated, self._model_deleted))
+            handlers.enter_context(models.add_handler(self._model_added, self._model_updated, self._model_deleted))
             handlers.enter_context(devices.add_handler(self._added, self._updated, self._deleted))
             while True:
                 if not self._waiting and not self._asked:
@@ -91,7 +94,9 @@ class Downstream:
                     await self._ask_for_reports()
                     continue
                 key = next(iter(self._waiting))
-                await self._send_change(key, self._waiting.pop(key))
+                change = self._waiting.pop(key)
+                if self._is_here(key.node):
+                    await self._send_change(key, change)
 
     # -- what changes --------------------------------------------------------------------------------------------
 
@@ -154,6 +159,10 @@ class Downstream:
         model = self._objects.models.get(one["model"], namespace)
         if model is not None and one["node"] and one["node"] not in self._objects.nodes_using(namespace, one["model"]):
             self._add(one["node"], MODEL, model, gone=True, last=model)
+
+    def _model_added(self, model: Object) -> None:
+        """Devices may have been there before their model: one that was deleted and made anew, say."""
+        self._model_updated(model, model)
 
     def _model_updated(self, old: Object, new: Object) -> None:
         namespace, name = new["metadata"].get("namespace") or "", new["metadata"]["name"]

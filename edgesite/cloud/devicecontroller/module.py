@@ -140,6 +140,7 @@ class _Run:
             objects,
             ctx.bus,
             self._maker,
+            self._is_here,
             self._holders,
             self._has,
             self._on_its_way,
@@ -195,7 +196,7 @@ class _Run:
 
     def _is_here(self, node: str) -> bool:
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]
-        return hub is not None and node in hub.nodes()
+        return hub is not None and bool(hub.identity(node))
 
     def _is_own(self, node: str) -> bool:
         hub = self._ctx.services.find(ConnectedNodes)  # type: ignore[type-abstract]

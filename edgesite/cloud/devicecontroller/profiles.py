@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgesite.client import Controller, ObjectKey, Result
 from edgesite.cloud.devicecontroller.objects import DeviceObjects, unpacked
+from edgesite.cloud.namespace import is_ending
 from edgesite.kube.devices.profile import KEY, config_map_name, profile
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CONFIG_MAPS
@@ -78,6 +79,8 @@ class Profiles:
         try:
             await self._write(namespace, config_map_name(node), text)
         except ApiError as exc:
+            if is_ending(exc):
+                return None
             if exc.code != 403:
                 raise
             if not self._forbidden:

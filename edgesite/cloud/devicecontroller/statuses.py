@@ -66,8 +66,9 @@ class Report:
         self.last_online = newer.last_online or self.last_online
 
 
-def merged(device: Object, report: Report, types: Mapping[str, str]) -> Object:
-    """Return the status of a v1beta1 device with a report in it. ``types`` are its properties' types: others are left out."""
+def merged(device: Object, report: Report, types: Mapping[str, str], *, keeps_newer: bool = False) -> Object:
+    """Return the status of a v1beta1 device with a report in it. ``types`` are its properties' types: others are left out.
+    ``keeps_newer``: values that say that they are newer stay, for another instance may have written them meanwhile."""
     status = device.get("status") or {}
     twins = {str(one.get("propertyName") or ""): one for one in status.get("twins") or () if isinstance(one, dict)}
     changed = False
@@ -75,6 +76,8 @@ def merged(device: Object, report: Report, types: Mapping[str, str]) -> Object:
         if name not in types and name not in twins:
             continue
         old = twins.get(name) or {"propertyName": name}
+        if keeps_newer and _timestamp_ms(old) > (value.timestamp_ms or 0) > 0:
+            continue
         if value.value is None:
             if "reported" in old:
                 twins[name] = {key: part for key, part in old.items() if key != "reported"}
@@ -108,6 +111,12 @@ def _reported(value: Value, type_: str) -> Object:
     if metadata:
         reported["metadata"] = metadata
     return reported
+
+
+def _timestamp_ms(twin: Object) -> int:
+    """When a value was reported; 0 if it does not say."""
+    text = str(((twin.get("reported") or {}).get("metadata") or {}).get("timestamp") or "")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
 class _Waiting:
@@ -200,7 +209,7 @@ class Statuses:
             if one is None:
                 return
             device = unpacked(one)
-            status = merged(device, report, self._types_of(one))
+            status = merged(device, report, self._types_of(one), keeps_newer=attempt > 0)
             if status == (device.get("status") or {}):
                 return
             try:

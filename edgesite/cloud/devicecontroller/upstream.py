@@ -62,9 +62,8 @@ class Upstream:
         self._tell_members = tell_members
         self._count = count
         self._log = log
-        self._seen: dict[
-            ObjectKey, dict[str, tuple[int, int]]
-        ] = {}  # version and time of what KubeEdge's edges reported
+        #: Version and time of what KubeEdge's edges reported, by device and node: another node counts anew, by another clock.
+        self._seen: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
 
     async def handle(self, message: Message) -> None:
         """Carry out one message."""
@@ -104,7 +103,7 @@ class Upstream:
             await self._confirm(node, message)  # it would be repeated for ever
             return
         key, report = _key(one), Report()
-        seen = self._versions(key)
+        seen = self._versions(str(one["metadata"].get("uid") or ""), node)
         before = {name: seen[name] for name in twins if name in seen}
         for name, twin in twins.items():
             if isinstance(twin, dict):
@@ -119,8 +118,8 @@ class Upstream:
             raise
         await self._confirm(node, message)
 
-    def _versions(self, key: ObjectKey) -> dict[str, tuple[int, int]]:
-        found = self._seen.setdefault(key, {})
+    def _versions(self, uid: str, node: str) -> dict[str, tuple[int, int]]:
+        found = self._seen.setdefault((uid, node), {})
         while len(self._seen) > _DEVICES_KEPT:
             del self._seen[next(iter(self._seen))]
         return found
