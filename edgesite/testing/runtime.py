@@ -36,7 +36,7 @@ from edgesite.edge.edged.runtime import (
 )
 from edgesite.testing.waiting import DEADLINE_S, until
 
-__all__ = ["Commands", "OpenRuntime", "RuntimeContract", "running"]
+__all__ = ["Commands", "OpenRuntime", "RuntimeContract", "running", "until"]
 
 OpenRuntime = Callable[[], AbstractAsyncContextManager[Runtime]]
 
