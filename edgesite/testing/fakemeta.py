@@ -169,6 +169,8 @@ class FakeCloud:
     ) -> dict[str, Any]:
         self._need_link()
         held = self.objects.get((type, namespace, name))
+        if held is None and obj.get("metadata", {}).get("uid"):
+            raise conflict(f"{type}s", name, "the uid is no longer that of the object")
         if held is None:
             raise not_found(f"{type}s", name)
         version = obj.get("metadata", {}).get("resourceVersion")

@@ -72,6 +72,7 @@ class NodeAgent:
         self._reported_at = 0.0
         self._registered = anyio.Event()
         self._renewed_at: float | None = None
+        self._leased = False  # by this run of edgesite
         self._labels_given = dict(settings.node_labels)  # by the configuration, to the Node as it is now
         self._reloaded = anyio.Event()
 
@@ -322,9 +323,7 @@ class NodeAgent:
             try:
                 lease = await self._renew(lease)
             except ApiError as exc:
-                if exc.reason == "NotFound" and lease is not None and self._settings.register_node:
-                    await self._register()  # the lease goes with its node
-                lease = None  # read it again: somebody else has written it, or it is gone
+                lease = None  # read it again: somebody else has written it, or it is gone (an API server says Conflict then, too)
                 if exc.reason not in ("Conflict", "NotFound"):
                     self._ctx.log.info("the lease cannot be renewed: %s", exc.message)
                 await self._ctx.clock.sleep(delay_s * (0.75 + self._ctx.random.random() / 2))
@@ -343,9 +342,14 @@ class NodeAgent:
             except ApiError as exc:
                 if exc.reason != "NotFound":
                     raise
-                return await self._meta.insert("lease", LEASES, name, self._lease({}))
+                if self._leased and self._settings.register_node:
+                    await self._register()  # the lease went with its node
+                created = await self._meta.insert("lease", LEASES, name, self._lease({}))
+                self._leased = True
+                return created
             self._note_silence(lease)
         renewed = await self._meta.update("lease", LEASES, name, self._lease(lease))
+        self._leased = True
         now = self._ctx.clock.monotonic()
         if self._renewed_at is not None and now - self._renewed_at > self._settings.lease_duration_s:
             self._tell_again()
