@@ -63,8 +63,10 @@ class _Statuses:
 
 
 class _Objects:
+    node = "edge-1"
+
     def find(self, node: str, id_text: str) -> Any:
-        return pack(DEVICE) if node == "edge-1" and id_text in ("d", "default/d") else None
+        return pack(DEVICE) if node == self.node and id_text in ("d", "default/d") else None
 
 
 class _Bus:
@@ -79,8 +81,9 @@ class Rig:
     def __init__(self) -> None:
         self.statuses, self.bus, self.counted = _Statuses(), _Bus(), list[str]()
         self.maker = MessageMaker(lambda: 1.0, lambda bits: 7)
+        self.objects = _Objects()
         self.upstream = Upstream(
-            _Objects(),  # type: ignore[arg-type]
+            self.objects,  # type: ignore[arg-type]
             self.statuses,  # type: ignore[arg-type]
             self.bus,  # type: ignore[arg-type]
             self.maker,
@@ -133,6 +136,25 @@ def test_an_edge_that_begins_to_count_anew_is_believed() -> None:
     rig.tell("device/d/twin/edge_updated", edge_updated("1", 50, 1000))
     rig.tell("device/d/twin/edge_updated", edge_updated("2", 1, 2000))
     assert rig.reported == {"speed": "2"}
+
+
+def test_another_node_counts_anew_and_by_another_clock() -> None:
+    rig = Rig()
+    rig.tell("device/d/twin/edge_updated", edge_updated("1", 50, 2000))
+    rig.objects.node = "edge-2"
+    rig.tell("device/d/twin/edge_updated", edge_updated("2", 1, 1000), node="edge-2")
+    assert rig.reported == {"speed": "2"}
+
+
+def test_a_newer_value_of_another_instance_stays() -> None:
+    newer = merged(DEVICE, Report({"speed": Value("2", 2000), "temp": Value("1", 500)}), TYPES)
+    late = Report({"speed": Value("1", 1000), "temp": Value("2", 1000)})
+    told = merged({**DEVICE, "status": newer}, late, TYPES, keeps_newer=True)
+    assert [one["reported"]["value"] for one in told["twins"]] == ["2", "2"]
+    assert merged({**DEVICE, "status": newer}, late, TYPES) != told, "a clock that was set back is believed otherwise"
+    odd = {"twins": [{"propertyName": "speed", "reported": {"value": "9", "metadata": {"timestamp": "soon"}}}]}
+    told = merged({**DEVICE, "status": odd}, late, TYPES, keeps_newer=True)
+    assert told["twins"][0]["reported"]["value"] == "1"
 
 
 def test_a_report_that_could_not_be_written_is_taken_when_it_comes_again() -> None:

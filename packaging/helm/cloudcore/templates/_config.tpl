@@ -33,7 +33,7 @@ modules:
       maxIncomingStreams: {{ int $hub.quic.maxIncomingStreams }}
     https:
       enable: {{ include "cloudcore.bool" $hub.https.enable }}
-  {{- range $name := list "cloudStream" "deviceController" "dynamicController" "nodeUpgradeJobController" "router" "syncController" "taskManager" }}
+  {{- range $name := list "admission" "cloudStream" "deviceController" "dynamicController" "nodeUpgradeJobController" "router" "syncController" "taskManager" }}
   {{ $name }}:
     enable: {{ include "cloudcore.bool" (index $modules $name).enable }}
   {{- end }}
