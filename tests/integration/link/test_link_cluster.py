@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +146,15 @@ def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureF
     ):
         assert main(["cloud", *arguments]) == 2
         assert reason in capsys.readouterr().err
-    assert main(["cloud", "--kubeconfig", file, "--install-crds"]) == 1
-    assert "cannot be installed" in capsys.readouterr().err
+
+
+def test_an_installation_that_fails_says_why(tmp_path: Path) -> None:
+    program, none = Path(sys.executable).parent / "edgesite", tmp_path / "none"
+    command = [program, "cloud", "--data-dir", tmp_path, "--kubeconfig", none, "--install-crds"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert done.returncode == 1
+    assert "cannot be installed" in done.stderr
+    url = ["--set", "modules.admission.url=http://192.0.2.1"]
+    done = subprocess.run([*command, *url], capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert done.returncode == 2
+    assert "modules.admission.url" in done.stderr
