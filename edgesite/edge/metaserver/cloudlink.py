@@ -62,8 +62,8 @@ class LinkLost(Exception):
 
 
 def offline(node: str) -> ApiError:
-    """What is refused because the cloud is out of reach."""
-    return unavailable(f"node {node} is offline: there is no link to the cloud, nothing was changed")
+    """What is refused because the cloud is out of reach. Without a time to come back at: clients of Go would wait for it ten times."""
+    return unavailable(f"node {node} is offline: there is no link to the cloud, nothing was changed", None)
 
 
 @dataclass(frozen=True, slots=True)

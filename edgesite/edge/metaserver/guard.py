@@ -211,7 +211,7 @@ class TokenGuard(Guard):
         if kept is not None and kept.error is not None:
             raise kept.error
         if not self._was_in_time(kept) or kept is None or kept.value is None:
-            raise unavailable(f"node {self._ctx.node_name} is offline: tokens cannot be reviewed")
+            raise unavailable(f"node {self._ctx.node_name} is offline: tokens cannot be reviewed", None)
         if _expiry(token) <= self._ctx.clock.time():
             raise unauthorized("the token has expired")
         return kept.value
@@ -254,7 +254,8 @@ class TokenGuard(Guard):
             return here
         kept = self._verdicts.last(key)
         if kept is None or kept.value is None or not self._was_in_time(kept):
-            raise unavailable(f"node {self._ctx.node_name} is offline: it cannot be decided whether this is allowed")
+            text = f"node {self._ctx.node_name} is offline: it cannot be decided whether this is allowed"
+            raise unavailable(text, None)
         return kept.value
 
 

@@ -111,7 +111,7 @@ class NodePods:
         node = self._ctx.node_name
         if self._link.connected:
             return bad_request(f"pod {route.name} is not on node {node}: connections lead into its own pods alone")
-        return unavailable(f"pod {route.name} is not on node {node}, which is offline")
+        return unavailable(f"pod {route.name} is not on node {node}, which is offline", None)
 
     async def log(self, request: Request, route: Route) -> None:
         """Stream a log of a pod of this node. Raises ApiError, ClosedByPeer."""

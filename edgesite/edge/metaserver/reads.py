@@ -359,9 +359,10 @@ class Reads:
         return f"node {self._ctx.node_name} is {why}: served from what is kept on this node"
 
     def _unknown(self, route: Route) -> ApiError:
-        return unavailable(
+        text = (
             f"node {self._ctx.node_name} is offline, and {route.resource} were not read here before the link was lost"
         )
+        return unavailable(text, 1 if self._link.connected else None)
 
 
 def namespace_of(route: Route) -> str:
