@@ -3,6 +3,7 @@
     build [--arch NAME] [--here]   wheel, one-folder bundle, one-file binaries, SBOM, checksums into dist/ARCHITECTURE
     check [--arch NAME]            build once more and compare every byte
     try [--arch NAME] [RELEASE …]  start what was built in roots with the C libraries of Debian's releases
+    try-packages [--arch NAME]     install what was packaged (rpm, deb) into small roots, use it, remove it
     floor PATH                     print the glibc that a folder or file needs
     lock                           choose the newest versions of the wheels, and write their hashes down
 
@@ -40,7 +41,7 @@ from layout import CACHE, Architecture, named, native
 def main() -> int:
     parser = argparse.ArgumentParser(prog="packaging/freeze", description="Builds what is shipped.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "check", "try"):
+    for name in ("build", "check", "try", "try-packages"):
         command = commands.add_parser(name)
         command.add_argument("--arch", default=native().name, help="x86_64, aarch64 (arm64) or armv7l (armhf)")
         if name == "try":
@@ -73,6 +74,10 @@ def _run(options: argparse.Namespace) -> int:
             import trial  # stands on more than the standard library
 
             trial.run(_named(options.arch), options.releases or trial.RELEASES)
+        case "try-packages":
+            import installed
+
+            installed.try_packages(_named(options.arch))
         case _ if options.here:
             print(here.make())
         case _:

@@ -31,7 +31,7 @@ from mirror import MIRROR
 sys.path.append(str(PROJECT))
 from benchmarks import rig
 
-__all__ = ["RELEASES", "run"]
+__all__ = ["RELEASES", "into", "output", "plugin", "run", "same", "wait"]
 
 #: Those that are tried when none is named.
 RELEASES: Final = ("bullseye", "bookworm", "trixie")
@@ -81,7 +81,7 @@ def run(target: Architecture, releases: Sequence[str]) -> None:
         raise BuildFailed(f"there is nothing in {target.dist}; build it first")
     if target != native():
         prepare(target)
-    plugin = _plugin(target)
+    wheel = plugin(target)
     for release in releases:
         with tempfile.TemporaryDirectory(prefix=f"trial-{target.name}-", dir=CACHE) as scratch:
             root = Path(scratch)
@@ -89,28 +89,28 @@ def run(target: Architecture, releases: Sequence[str]) -> None:
             version = _install("libc6", root, target, release)
             shutil.copytree(target.dist / "lib", root / "usr/lib", symlinks=True, dirs_exist_ok=True)
             shutil.copy(target.dist / "edgesite", root / "edgesite")
-            shutil.copy(plugin, root / plugin.name)
-            _try(root, f"{_FOLDER}/edgesite", plugin.name, f"{release}, glibc {version}: folder")
+            shutil.copy(wheel, root / wheel.name)
+            _try(root, f"{_FOLDER}/edgesite", wheel.name, f"{release}, glibc {version}: folder")
             _install("zlib1g", root, target, release)
-            _same("KubeEdge v", _output(root, ["/edgesite", "--version"]))
+            same("KubeEdge v", output(root, ["/edgesite", "--version"]))
             say(f"{release}: one file starts")
     with tempfile.TemporaryDirectory(prefix=f"trial-{target.name}-", dir=CACHE) as scratch:
         root = Path(scratch)
         (root / "proc").mkdir()
         shutil.copy(target.dist / "edgesite-static", root / "edgesite")
-        shutil.copy(plugin, root / plugin.name)
+        shutil.copy(wheel, root / wheel.name)
         for name in LINKS:
             (root / name).symlink_to("edgesite")
-        _try(root, "/edgesite", plugin.name, "empty root: static file")
+        _try(root, "/edgesite", wheel.name, "empty root: static file")
 
 
-def _try(root: Path, program: str, plugin: str, title: str) -> None:
+def _try(root: Path, program: str, wheel: str, title: str) -> None:
     folder = program.rpartition("/")[0]
-    _same("KubeEdge v", _output(root, [program, "--version"]))
+    same("KubeEdge v", output(root, [program, "--version"]))
     for name in LINKS:
-        _same(f"usage: {name}", _output(root, [f"{folder}/{name}", "--help"]))
-    _output(root, [program, "plugins", "install", f"/{plugin}"])
-    _same("twice 42", _output(root, [program, "twice", "21"]))
+        same(f"usage: {name}", output(root, [f"{folder}/{name}", "--help"]))
+    output(root, [program, "plugins", "install", f"/{wheel}"])
+    same("twice 42", output(root, [program, "twice", "21"]))
     say(f"{title} answers to its names and loads a plugin in C")
     ready_s, memory = _site(root, program)
     say(f"{title} runs a site: Ready after {ready_s:.1f} s, {memory / 1e6:.1f} MB resident, a pod came and went")
@@ -119,7 +119,7 @@ def _try(root: Path, program: str, plugin: str, title: str) -> None:
 def _site(root: Path, program: str) -> tuple[float, int]:
     """Run a site with a pod. Raises BuildFailed."""
     address = f"127.0.0.1:{rig.free_port()}"
-    argv = [*_into(root), program, "up", "--data-dir", "/data", "--node-name", "trial", "--api-address", address]
+    argv = [*into(root), program, "up", "--data-dir", "/data", "--node-name", "trial", "--api-address", address]
     try:
         with rig.Program(*argv[1:], "--runtime", "process", *rig.UP_PORTS, program=Path(argv[0])) as site:
             ready_s, _ = site.wait_line("Ready after", _STARTS_S)
@@ -140,12 +140,13 @@ def _pod(api: rig.Api, command: list[str]) -> None:
     """Run a pod to its end and delete it. Raises BenchmarkFailed, BuildFailed."""
     path = "/api/v1/namespaces/default/pods"
     api.call("POST", path, rig.pod("once", "none", command, restartPolicy="Never"))
-    _wait(lambda: api.call("GET", f"{path}/once")["status"].get("phase") == "Succeeded", "the pod's success")
+    wait(lambda: api.call("GET", f"{path}/once")["status"].get("phase") == "Succeeded", "the pod's success")
     api.call("DELETE", f"{path}/once")
-    _wait(lambda: not api.call("GET", path)["items"], "the pod's end")
+    wait(lambda: not api.call("GET", path)["items"], "the pod's end")
 
 
-def _wait(done: Any, what: str) -> None:
+def wait(done: Any, what: str) -> None:
+    """Ask until it is true. Raises BuildFailed."""
     deadline = time.monotonic() + _POD_S
     while not done():
         if time.monotonic() > deadline:
@@ -169,7 +170,7 @@ def _install(name: str, root: Path, target: Architecture, release: str) -> str:
     return package.version
 
 
-def _plugin(target: Architecture) -> Path:
+def plugin(target: Architecture) -> Path:
     """Return a wheel with an extension in C, as a vendor makes it. Raises BuildFailed."""
     place = target.root / "build" / "trial"
     shutil.rmtree(place, ignore_errors=True)
@@ -186,18 +187,23 @@ def _plugin(target: Architecture) -> Path:
     return wheel
 
 
-def _into(root: Path) -> list[str]:
+def into(root: Path) -> list[str]:
+    """Return the words before a command by which it runs in a root, and ends with what it starts."""
     wrapper = shutil.which("unshare") or "unshare"
     return [wrapper, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", f"--root={root}", "--"]
 
 
-def _output(root: Path, argv: Sequence[str]) -> str:
-    done = subprocess.run([*_into(root), *argv], env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False)
+def output(root: Path, argv: Sequence[str]) -> str:
+    """Run a program in a root and return what it prints. Raises BuildFailed."""
+    done = subprocess.run(
+        [*into(root), *argv], env={"PATH": "/usr/sbin:/usr/bin"}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BuildFailed(f"{' '.join(argv)} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def _same(begin: str, text: str) -> None:
+def same(begin: str, text: str) -> None:
+    """Raises BuildFailed."""
     if not text.startswith(begin):
         raise BuildFailed(f"{text!r} does not begin with {begin!r}")
