@@ -17,6 +17,7 @@ Source  grpc.io: "gRPC over HTTP2", "Keepalive" (servers take a ping in five min
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
@@ -39,7 +40,7 @@ SIGN_S: Final = 20.0  #: that it has for one
 class _Call:
     """What has come for one call."""
 
-    __slots__ = ("ended", "failure", "messages", "news", "status", "streamed", "taken", "unframer")
+    __slots__ = ("_news", "ended", "failure", "messages", "status", "streamed", "taken", "unframer")
 
     def __init__(self, *, streamed: bool) -> None:
         self.streamed = streamed
@@ -49,7 +50,17 @@ class _Call:
         self.status = ""  # of HTTP
         self.failure: GrpcError | None = None
         self.ended = False
-        self.news = anyio.Event()  # a message of a stream, or the end
+        self._news: asyncio.Future[None] | None = None  # of who waits
+
+    async def wait(self) -> None:
+        """Wait for a message of a stream, or for the end. One caller at a time."""
+        if not (self.ended or (self.streamed and self.messages)):
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def take_headers(self, headers: HeaderList, ended: bool) -> None:
         said = dict(headers)
@@ -66,7 +77,7 @@ class _Call:
             for message in self.unframer.feed(data):
                 self.messages.append(message)
                 if self.streamed:
-                    self.news.set()
+                    self._tell()
                 elif len(self.messages) > 1:
                     raise GrpcError(Code.INTERNAL, "more than one answer")
         except GrpcError as exc:
@@ -79,7 +90,7 @@ class _Call:
             self.ended = True
             if code is not Code.OK:
                 self.failure = GrpcError(code, text)
-            self.news.set()
+            self._tell()
 
 
 class _Link(Http2Protocol):
@@ -234,24 +245,29 @@ class Channel:
 
         A call that is cancelled here is given ``finish_s`` to come to its end before the peer is told.
         """
-        with anyio.move_on_after(timeout_s):
-            link = await self._connected()
-            stream, call = link.begin(self._headers(path, timeout_s, metadata), request, streamed=False)
-            try:
-                await call.news.wait()
-            except BaseException:
-                if finish_s:
-                    with anyio.move_on_after(finish_s, shield=True):
-                        await call.news.wait()
-                raise
-            finally:
-                link.finish(stream)
-            if call.failure is not None:
-                raise call.failure
-            if not call.messages:
-                raise GrpcError(Code.INTERNAL, "the answer is empty")
-            return call.messages[0]
-        raise GrpcError(Code.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s")
+        loop = asyncio.get_running_loop()
+        ends_at = None if timeout_s is None else loop.time() + timeout_s
+        link = await self._connected_by(timeout_s)
+        stream, call = link.begin(self._headers(path, timeout_s, metadata), request, streamed=False)
+        timer = None
+        if ends_at is not None:
+            timer = loop.call_at(ends_at, call.end, Code.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s")
+        try:
+            await call.wait()
+        except BaseException:
+            if finish_s:
+                with anyio.move_on_after(finish_s, shield=True):
+                    await call.wait()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            link.finish(stream)
+        if call.failure is not None:
+            raise call.failure
+        if not call.messages:
+            raise GrpcError(Code.INTERNAL, "the answer is empty")
+        return call.messages[0]
 
     async def stream(
         self, path: str, request: bytes, *, metadata: Mapping[str, str] | None = None
@@ -268,13 +284,20 @@ class Channel:
                 if call.ended:
                     return
                 link.read(stream, call)
-                call.news = anyio.Event()
                 with anyio.move_on_after(QUIET_S):
-                    await call.news.wait()
+                    await call.wait()
                     continue
                 await link.check()
         finally:
             link.finish(stream)
+
+    async def _connected_by(self, timeout_s: float | None) -> _Link:
+        """The same within a deadline. Raises GrpcError."""
+        if (link := self._link) is not None and link.usable and not link.is_full and not self._closed:
+            return link
+        with anyio.move_on_after(timeout_s):
+            return await self._connected()
+        raise GrpcError(Code.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s")
 
     async def _connected(self) -> _Link:
         """The connection, made now if there is none, with room for one more call. Raises GrpcError."""

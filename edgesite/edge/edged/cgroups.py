@@ -44,19 +44,20 @@ def end_cgroup(parent: str, root: Path = ROOT) -> None:
                         os.kill(int(pid), signal.SIGKILL)
 
 
-def _tops(parent: str, root: Path) -> Iterator[Path]:
-    if not parent.startswith("/") or ".." in Path(parent).parts:
+def _tops(parent: str, root: Path) -> Iterator[str]:
+    if not parent.startswith("/") or ".." in parent.split("/"):
         return
     for hierarchy in _hierarchies(root):
-        if (top := hierarchy / parent.lstrip("/")).is_dir():
+        if os.path.isdir(top := os.path.join(hierarchy, parent.lstrip("/"))):
             yield top
 
 
-def _hierarchies(root: Path) -> Iterator[Path]:
-    if (root / "cgroup.controllers").exists():
-        yield root
-    elif root.is_dir():
-        yield from (one for one in root.iterdir() if one.is_dir() and not one.is_symlink())
+def _hierarchies(root: Path) -> Iterator[str]:
+    if os.path.exists(os.path.join(root, "cgroup.controllers")):
+        yield str(root)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as entries:
+            yield from [one.path for one in entries if one.is_dir(follow_symlinks=False)]
 
 
 def _remove(folder: str) -> bool:

@@ -102,7 +102,8 @@ class Images:
             pull.retry_at = self._clock.monotonic() + RETRY_S
         finally:
             pull.checked.set()
-            done()
+            if pull.pulling or pull.image is None:  # else whoever waited for the check goes on by itself
+                done()
 
     async def _get(self, pod: Pod, container: Mapping[str, Any], pull: Pull, say: Say) -> None:
         reference = normalized(pull.reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -78,27 +78,29 @@ class PodGroups:
         if self._wanted:
             await self._threads.run(self._set, pod, False, only_more)
 
-    async def remove(self, uid: str) -> None:
+    async def remove(self, uid: str, pod: Pod | None = None) -> None:
         """Remove the group of a pod that has ended. Of one known by its containers alone nobody knows the class."""
         if not self._wanted:
             return
         if self.driver == SYSTEMD:
             await self._threads.run(_stop_slices, uid, self._root)
             return
+        known = pod is not None and pod.containers
+        parents = (self.parent(pod),) if pod and known else cgroup_parents(uid, self._settings.cgroup_root)
         for wait_s in END_S:  # whatever was killed takes a moment to end
-            if await self._threads.run(self._remove, uid):
+            if await self._threads.run(self._remove, parents):
                 return
             with anyio.move_on_after(wait_s):
                 await anyio.sleep_forever()
-            await self._threads.run(self._end, uid)
-        await self._threads.run(self._remove, uid)
+            await self._threads.run(self._end, parents)
+        await self._threads.run(self._remove, parents)
 
-    def _remove(self, uid: str) -> bool:
-        found = [remove_cgroup(parent, self._root) for parent in cgroup_parents(uid, self._settings.cgroup_root)]
+    def _remove(self, parents: Sequence[str]) -> bool:
+        found = [remove_cgroup(parent, self._root) for parent in parents]
         return all(found)
 
-    def _end(self, uid: str) -> None:
-        for parent in cgroup_parents(uid, self._settings.cgroup_root):
+    def _end(self, parents: Sequence[str]) -> None:
+        for parent in parents:
             end_cgroup(parent, self._root)
 
     def _set(self, pod: Pod, make: bool, only_more: bool) -> None:

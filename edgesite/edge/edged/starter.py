@@ -182,7 +182,7 @@ class ContainerStarter:
         async def get_services() -> None:
             told.update(await self._services_of(state))
 
-        await together(get_objects, get_services)
+        await together(*((get_objects, get_services) if any(references(container)) else (get_services,)))
         env = environment(pod, container, objects, services.node.seen_by(_ips(state, services)), told)
         message_file = services.paths.termination_message(pod.uid, container["name"], attempt)
         sources = await self._sources(state, container)

@@ -38,6 +38,7 @@ _UMOUNT_NOFOLLOW = 8
 _LAYERS: Final = 16  #: mounts over one place that are taken away at once
 _GROUP_FOLDER: Final = 0o2770
 _GROUP_FILE: Final = 0o660
+_ESCAPED: Final = frozenset(b" \t\n\\#")  #: what mountinfo writes otherwise
 _KINDS: Final[dict[str, tuple[Callable[[int], bool], str]]] = {
     "Directory": (stat.S_ISDIR, "a directory"),
     "File": (stat.S_ISREG, "a file"),
@@ -114,9 +115,13 @@ def _as_mounted(path: Path) -> Path:
     return Path(os.path.realpath(path.parent)) / path.name
 
 
-def _mount_points() -> list[str]:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return [_unescaped(line.split(" ", 5)[4]) for line in lines]
+def _mount_points(name: bytes = b"") -> list[str]:
+    """All of them, or some, among them those with ``name`` in their path."""
+    if _ESCAPED.intersection(name):
+        name = b""  # it is written otherwise there
+    with open("/proc/self/mountinfo", "rb") as table:
+        lines = [line for line in table if name in line]
+    return [_unescaped(os.fsdecode(line.split(b" ", 5)[4])) for line in lines]
 
 
 def is_mount(path: Path) -> bool:
@@ -137,7 +142,7 @@ def remove_tree(path: Path) -> None:
 
 def _mounts_below(path: Path) -> list[str]:
     below = f"{_as_mounted(path)}/"
-    return [target for target in _mount_points() if target.startswith(below)]
+    return [target for target in _mount_points(os.fsencode(path.name)) if target.startswith(below)]
 
 
 def _detach(target: str) -> bool:
