@@ -170,6 +170,12 @@ def _versions(site: Site, kubectl: Kubectl) -> None:
         held = kubectl.json("get", own, name)["spec"]
         if held != given["spec"]:
             raise Failed(f"{name} came back as {held}")
+    dialled = _object("Device", "v1beta1", "first", {"properties": [{"name": "target", "desired": {"value": "19"}}]})
+    words = ("--server-side", "--field-manager", "dial", "--force-conflicts")
+    kubectl("apply", *words, "-f", "-", stdin=json.dumps(dialled))
+    found = kubectl.json("get", _ALPHA, "first")
+    if found["status"]["twins"][0]["desired"]["value"] != "19" or found["spec"] != alpha["spec"]:
+        raise Failed(f"one property of a device of v1alpha2, applied as v1beta1: {found}")
     listed = {one["metadata"]["name"] for one in kubectl.json("get", _ALPHA)["items"]}
     if not {"old", "first", "hall"} <= listed:
         raise Failed(f"v1alpha2 lists {listed}")
@@ -251,7 +257,18 @@ def _moves(site: Site, edge: Edge) -> None:
     other = _edge(site, "edge-d2")
     site.kubectl("patch", _BETA, "first", "--type=merge", "-p", '{"spec":{"nodeName":"edge-d2"}}')
     _has(other, "first")
+    _namespace(site, edge)
     eventually(lambda: "first" not in edge.all_stored("device"), "the device is gone from its former node", 60)
+
+
+def _namespace(site: Site, edge: Edge) -> None:
+    """A namespace of its own with a model and a device, for `_away` to delete. Raises Failed."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "leaves"}}
+    model, device = _model("room"), _beta("leaving", edge.name)
+    for one in (model, device):
+        one["metadata"]["namespace"] = "leaves"
+    site.kubectl.apply(namespace, model, device)
+    eventually(lambda: edge.all_stored("device", "leaves"), "the device of the namespace", 60)
 
 
 # -- the cloud is away -------------------------------------------------------------------------------------------------
@@ -268,12 +285,14 @@ def _away(site: Site, cloud: Cloud, edge: Edge) -> None:
     done = site.kubectl.run("get", _ALPHA, "hall", "-o", "json")
     if done.returncode == 0 or "conversion webhook" not in done.stderr:
         raise Failed(f"v1alpha2 without a webhook: {done.stdout}{done.stderr}")
+    site.kubectl("delete", "namespace", "leaves", "--timeout=60s", timeout_s=90)
     cloud.start()
     site.ready(edge.name)
 
     def arrived() -> bool:
         held = edge.stored("device", "hall")["spec"]["properties"][0]["desired"]["value"]
-        return bool(held == "25" and "unchecked" in edge.all_stored("device"))
+        gone = not edge.all_stored("device", "leaves") and not edge.all_stored("devicemodel", "leaves")
+        return bool(held == "25" and "unchecked" in edge.all_stored("device") and gone)
 
     eventually(arrived, "what was changed meanwhile", 90)
     eventually(lambda: site.kubectl.run("get", _ALPHA, "hall").returncode == 0, "v1alpha2 again", 60)
