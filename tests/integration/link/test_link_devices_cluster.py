@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,9 +26,19 @@ pytestmark = pytest.mark.anyio
 Object = dict[str, Any]
 
 
-async def with_statuses(client: Client) -> None:
+def kubeedges_definition() -> Object:
+    """As v1.23 installs it, with a v1alpha2 that nobody stores."""
+    definition = status_definition()
+    twins = {"type": "array", "items": {"type": "object", "properties": {"propertyName": {"type": "string"}}}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"twins": twins}}}
+    old = {"name": "v1alpha2", "served": True, "storage": False, "schema": schema}
+    definition["spec"]["versions"].insert(0, old)
+    return definition
+
+
+async def with_statuses(client: Client, definition: Object) -> None:
     """Have the API serve DeviceStatus."""
-    await client.create(CUSTOM_RESOURCE_DEFINITIONS, status_definition())
+    await client.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
 
     async def is_served() -> bool:
         try:
@@ -55,7 +66,7 @@ async def device_status(client: Client, name: str = "pump-1") -> Object:
 
 async def test_reports_are_written_to_device_statuses_too(make_site: SiteMaker) -> None:
     async with make_site(single_process=False) as site, site.cluster() as client:
-        await with_statuses(client)
+        await with_statuses(client, status_definition())
         site.token = await read_token_of(site, client)
         async with (
             site.instance("one", DeviceController) as (port, _),
@@ -92,7 +103,7 @@ async def test_reports_are_written_to_device_statuses_too(make_site: SiteMaker) 
 
 async def test_a_go_edge_of_v1_23_reports_into_both(make_site: SiteMaker) -> None:
     async with make_site(single_process=False) as site, site.cluster() as client:
-        await with_statuses(client)
+        await with_statuses(client, kubeedges_definition())
         token = await read_token_of(site, client)
         async with site.instance("one", DeviceController) as (port, _):
             await client.create(DEVICE_MODELS, MODEL)
@@ -114,6 +125,9 @@ async def test_a_go_edge_of_v1_23_reports_into_both(make_site: SiteMaker) -> Non
                     return await device_status(client) == {"state": "online", "speed": "38", "speed?": "40"}
 
                 await until(has_all)
+                as_alpha = replace(DEVICE_STATUSES, version="v1alpha2")
+                found = await client.get(as_alpha, "pump-1", "default")
+                assert found["metadata"]["ownerReferences"][0]["name"] == "pump-1", "it is no device to be converted"
 
 
 async def test_a_device_is_bound_elsewhere_while_nobody_looks(make_site: SiteMaker) -> None:
