@@ -48,6 +48,8 @@ class Commands:
     forever: tuple[str, ...] = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
     stubborn: tuple[str, ...] = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
     #: ignores SIGTERM from when it has printed a line
+    willing: tuple[str, ...] = ("/bin/sh", "-c", "trap 'exit 0' TERM; echo ready; sleep 1000 & wait")
+    #: ends at SIGTERM from when it has printed a line
     exit_0: tuple[str, ...] = ("/bin/sh", "-c", "exit 0")
     exit_3: tuple[str, ...] = ("/bin/sh", "-c", "exit 3")
     prints: tuple[str, ...] = ("/bin/sh", "-c", "echo to-out; echo to-err >&2")
@@ -187,8 +189,10 @@ class RuntimeContract:
     async def test_stop_waits_for_a_program_that_ends_itself(
         self, runtime: Runtime, sandbox: tuple[str, SandboxConfig], image: str, commands: Commands
     ) -> None:
-        container_id = await start(runtime, sandbox, container_config(image, commands.forever))
-        with anyio.fail_after(60):
+        config = container_config(image, commands.willing)
+        container_id = await start(runtime, sandbox, config)
+        await until(lambda: _has_text(anyio.Path(sandbox[1].log_directory, config.log_path)))
+        with anyio.fail_after(DEADLINE_S):
             await runtime.stop_container(container_id, 600.0)
         assert (await runtime.container_status(container_id)).state is ContainerState.EXITED
 

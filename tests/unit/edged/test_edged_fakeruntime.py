@@ -60,6 +60,7 @@ def shell(config: ContainerConfig) -> Script:
     return {
         commands.forever: Script(exec=inside),
         commands.stubborn: Script(stop_s=math.inf, stdout=("ready",)),
+        commands.willing: Script(stdout=("ready",)),
         commands.exit_0: Script(run_s=0.0),
         commands.exit_3: Script(run_s=0.0, exit_code=3),
         commands.prints: Script(run_s=0.0, stdout=("to-out",), stderr=("to-err",)),
