@@ -361,8 +361,10 @@ def _typed(kind: str, text: str) -> bool | int | float:
             raise ConversionError(f"{text[:80]!r} is neither true nor false")
         return word == "true"
     value = number(kind, text) if kind in ("int", "float", "double") else None
-    if value is None or not math.isfinite(value):
-        raise ConversionError(f"{text[:80]!r} is no {kind} that a machine can be given or give")
+    if value is None:
+        raise ConversionError(f"{text[:80]!r} is no {kind}")
+    if not math.isfinite(value):
+        raise ConversionError(f"{text[:80]!r} is not finite")
     return value
 
 

@@ -45,11 +45,12 @@ class Objects:
         self._pushed.clear()
 
     def replace(self, version: str, models: list[Object], devices: list[Object]) -> None:
-        """Take the answer. Raises WireFormatError."""
-        made = [model_of(version, one) for one in models]
-        new_models = {_key(one["metadata"]): one for one in made}
-        self._models = {**self._models, **{k: v for k, v in new_models.items() if ("model", k) not in self._pushed}}
+        """Take the answer. A device that cannot be read, or is one too many, is left out."""
         told = {_key(one): one for one in devices}
+        for model in models[:MODELS]:
+            obj = model_of(version, model)
+            if ("model", key := _key(obj["metadata"])) not in self._pushed:
+                self._models[key] = obj
         for key in [*self._devices]:
             if key not in told and ("device", key) not in self._pushed:
                 self.remove_device(key)
@@ -57,10 +58,21 @@ class Objects:
             if ("device", key) not in self._pushed:
                 try:
                     self._settle(version, message)
-                except FleetFull as exc:
+                except (FleetFull, WireFormatError) as exc:
                     self._log.error("device %s/%s is not driven: %s", *key, exc)
+        self._forget_models({_key(one) for one in models})
         self._fleet.refresh()
         self._pushed.clear()
+
+    def _forget_models(self, told: set[Key]) -> None:
+        """Those that the edge no longer speaks of, and no device is of."""
+        used = {
+            (key[0], message.get("spec", {}).get("deviceModelReference", ""))
+            for key, (_, message) in self._devices.items()
+        }
+        for key in [*self._models]:
+            if key not in told and key not in used and ("model", key) not in self._pushed:
+                del self._models[key]
 
     def put_device(self, version: str, message: Object) -> Key:
         """Raises WireFormatError, FleetFull."""
@@ -82,7 +94,7 @@ class Objects:
         self._fleet.remove(key)
 
     def put_model(self, version: str, message: Object) -> Key:
-        """Raises WireFormatError, FleetFull."""
+        """Raises FleetFull."""
         obj = model_of(version, message)
         key = _key(obj["metadata"])
         if key not in self._models and len(self._models) >= MODELS:
@@ -91,7 +103,7 @@ class Objects:
         self._pushed.add(("model", key))
         for place, (told, device) in [*self._devices.items()]:
             if (place[0], device.get("spec", {}).get("deviceModelReference", "")) == key:
-                self._settle(told, device)
+                self._settle(told, device)  # it could be read before
         return key
 
     def remove_model(self, key: Key) -> None:

@@ -56,6 +56,7 @@ class Fleet:
         self._push, self._environ = push, environ or {}
         self._reports = Reports(outlet, host, meters)
         self._seats: dict[Key, _Seat] = {}
+        self._leaving: dict[Key, _Seat] = {}  # removed, and not yet done with their machines
         self._tasks = anyio.create_task_group()
         meters.watch(self.states)
 
@@ -91,6 +92,7 @@ class Fleet:
             old.scope.cancel()
         elif len(self._seats) >= DEVICES:
             raise FleetFull(f"there are {DEVICES} devices already")
+        old = old or self._leaving.get(assignment.key)
         worker = DeviceWorker(assignment, make, self._host, self._reports, self._meters, self._offer)
         seat = self._seats[assignment.key] = _Seat(worker, make)
         self._tasks.start_soon(self._serve, seat, old)
@@ -101,6 +103,7 @@ class Fleet:
         if seat is None:
             return False
         seat.scope.cancel()
+        self._leaving[key] = seat
         self._reports.forget(key)
         return True
 
@@ -135,3 +138,6 @@ class Fleet:
                     await self._host.clock.sleep(_AGAIN_S * (0.5 + self._host.random.random() / 2))
         finally:
             seat.ended.set()
+            key = seat.worker.assignment.key
+            if self._leaving.get(key) is seat:
+                del self._leaving[key]

@@ -108,10 +108,11 @@ class Point:
             self.write_at = _NEVER
         self.collect_soon(now)
 
-    def fail_write(self, why: str, now: float, chance: float) -> bool:
-        """Whether this is another trouble than before."""
-        self.write_at = now + self.write_wait_s * (0.5 + chance / 2)
-        self.write_wait_s = min(2 * self.write_wait_s, _MOST_S)
+    def fail_write(self, text: str, why: str, now: float, chance: float) -> bool:
+        """Whether this is another trouble than before. What is wanted since then is tried at once."""
+        if self.wanted == text:
+            self.write_at = now + self.write_wait_s * (0.5 + chance / 2)
+            self.write_wait_s = min(2 * self.write_wait_s, _MOST_S)
         is_new, self.write_trouble = why != self.write_trouble, why
         return is_new
 

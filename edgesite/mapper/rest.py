@@ -9,7 +9,8 @@
     GET /healthz, /metrics
 
 A write by a method is for its properties alone, and only for those that the model lets be written. Errors are plain texts with status 500, those
-of KubeEdge in its words; an unknown path is 404. There is no authentication: the address is a loopback one unless somebody says otherwise.
+of KubeEdge in its words; an unknown path is 404. There is no authentication: the address is a loopback one unless somebody says otherwise. What a
+browser sends for the page of another site is refused with 403, and at a loopback address what calls this machine by a name of the DNS.
 
 Bounds  Connections, sizes and times of `LIMITS`; a device answers within `edgesite.mapper.worker.REQUEST_S`, and so many wait at most for one as it takes.
 Errors  OSError on entering, where the address cannot be had.
@@ -20,8 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from edgesite.kube import json
 from edgesite.mapper.conversion import ConversionError
@@ -65,6 +67,7 @@ class Rest:
     def __init__(self, fleet: Fleet, host: Host, address: str, registry: CollectorRegistry) -> None:
         self.address = address  #: with the port that the system chose, once it is open
         self._fleet, self._host, self._registry = fleet, host, registry
+        self._is_loopback = _is_loopback(address)
         self._server = HttpServer(self._handle, LIMITS, clock=host.clock, threads=host.threads, log=host.log)
 
     async def __aenter__(self) -> Rest:
@@ -86,7 +89,7 @@ class Rest:
             return Response(exc.status, _TEXT, f"{exc}\n".encode())
 
     async def _answer(self, request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if self._is_from_a_page(request):
             raise _Failed("other sites' pages may not reach devices", 403)  # a GET writes
         path = request.target.partition("?")[0]
         if path == "/healthz":
@@ -114,6 +117,16 @@ class Rest:
                 raise _Failed("404 page not found", 404)
         _allow(request, _READS)
         return self._json(request, await route())
+
+    def _is_from_a_page(self, request: Request) -> bool:
+        """Whether a browser sends this for somebody else's page, or for one whose name was made to lead here (DNS rebinding)."""
+        headers, host = request.headers, (request.headers.get("host") or "").lower()
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return True
+        for name in ("origin", "referer"):  # browsers leave sec-fetch-site out where neither side is trustworthy
+            if (page := headers.get(name)) is not None and page.lower().partition("://")[2].partition("/")[0] != host:
+                return True
+        return self._is_loopback and not _cannot_be_led_here(host)
 
     def _json(self, request: Request, more: dict[str, Any]) -> Response:
         stamp = datetime.fromtimestamp(int(self._host.clock.time()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -195,6 +208,31 @@ class Rest:
         if worker is None:
             raise _Failed(otherwise)
         return worker
+
+
+def _is_loopback(address: str) -> bool:
+    name = _name_of(address)
+    return name == "localhost" or ((ip := _ip_of(name)) is not None and ip.is_loopback)
+
+
+def _cannot_be_led_here(host: str) -> bool:
+    """Whether a Host names this machine by what no name server decides."""
+    name = _name_of(host)
+    return not name or name == "localhost" or name.endswith(".localhost") or _ip_of(name) is not None
+
+
+def _name_of(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return "?"
+
+
+def _ip_of(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 def _allow(request: Request, methods: frozenset[str]) -> None:

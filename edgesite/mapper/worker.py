@@ -327,15 +327,17 @@ class DeviceWorker:
         try:
             await self._call("write", self._driver.write, CALL_S, point.prop, value)
         except DriverError as exc:
-            if point.fail_write(str(exc), self._host.clock.monotonic(), self._host.random.random()):
+            if point.fail_write(wanted, str(exc), self._host.clock.monotonic(), self._host.random.random()):
                 self._log.warning("device %s: property %s cannot be written: %s", self._name, point.prop.name, exc)
             await self._check()
             return
         point.wrote(wanted, self._host.clock.monotonic())
 
     async def _answer(self) -> None:
-        """Do what others asked for. Raises _Lost."""
-        while self._requests:
+        """Do what others have asked for until now; who asks without end does not hold up the rest. Raises _Lost."""
+        for _ in range(len(self._requests)):
+            if not self._requests:  # who asked has gone
+                return
             request = self._requests.pop(0)
             try:
                 request.answer = await self._do(request)

@@ -35,6 +35,15 @@ class _Mention:
     name: str
     desired: str = ""
     list: str = ""  #: names are unique within a list
+    said_type: str = (
+        ""  #: v1alpha2: the type that the wish says for itself, which is the one that KubeEdge's edge looks at
+    )
+
+    @property
+    def is_of_other_type(self) -> bool:
+        """Whether the wish is well by the type it names: KubeEdge takes it, and so do we, though it is not sent."""
+        said = values.canonical_type(self.said_type) if self.said_type else ""
+        return said in values.TYPES and not values.problem(said, self.desired)
 
 
 def check_device(causes: Causes, device: Object, model: Object | None) -> None:
@@ -74,8 +83,12 @@ def _check_commands(causes: Causes, spec: Object) -> None:
 def _check_mention(causes: Causes, one: _Mention, place: str, rule: PropertyRule | None) -> None:
     if rule is None:
         causes.not_found(place, one.name)
-    elif one.desired and (why := rule.problem(values.wished(rule.type, one.desired))):
+    elif (why := _problem(one, rule)) and not (one.is_of_other_type and not values.same_type(one.said_type, rule.type)):
         causes.invalid(f"{one.path}.desired.value", one.desired, why)
+
+
+def _problem(one: _Mention, rule: PropertyRule) -> str:
+    return rule.problem(values.wished(rule.type, one.desired)) if one.desired else ""
 
 
 def _mentions(device: Object) -> Iterator[_Mention]:
@@ -89,7 +102,9 @@ def _mentions(device: Object) -> Iterator[_Mention]:
     for at, one in _each(_dict(spec.get("data")).get("dataProperties")):
         yield _Mention(f"spec.data.dataProperties[{at}]", "propertyName", _name(one, "propertyName"), "", "data")
     for at, one in _each(_dict(device.get("status")).get("twins")):
-        yield _Mention(f"status.twins[{at}]", "propertyName", _name(one, "propertyName"), _desired(one), "twins")
+        said = _dict(_dict(one.get("desired")).get("metadata")).get("type")
+        name, said = _name(one, "propertyName"), said if isinstance(said, str) else ""
+        yield _Mention(f"status.twins[{at}]", "propertyName", name, _desired(one), "twins", said)
 
 
 def _check_methods(causes: Causes, spec: Object, known: list[str]) -> None:
@@ -169,8 +184,14 @@ def warnings(device: Object, model: Object | None) -> list[str]:
     rules = rules_of(model) if model is not None else {}
     for one in _mentions(device):
         rule = rules.get(one.name)
-        if one.desired and rule is not None and rule.read_only:
+        if rule is None or not one.desired:
+            continue
+        if rule.read_only:
             said.append(f"{one.path}.desired: property {one.name!r} is read-only in its model: the value is not sent")
+        elif why := _problem(one, rule):
+            said.append(
+                f"{one.path}.desired: property {one.name!r} is {rule.type} in its model ({why}): the value is not sent"
+            )
     if not _dict(to_v1beta1(device).get("spec")).get("nodeName"):
         said.append("the device is bound to no node: it is sent nowhere")
     return said

@@ -70,7 +70,7 @@ class Channel:
             with anyio.move_on_after(CLOSE_S, shield=True):
                 try:
                     await self._sink.close()
-                except OSError as exc:
+                except Exception as exc:
                     self._outside.host.log.debug("closing %s: %s", self._route.kind, exc)
 
     async def _has_some(self) -> bool:
@@ -102,6 +102,8 @@ class Channel:
                 return
             except OSError as exc:
                 self._away(exc)
+                if self._shorten(batch, exc):
+                    wait_s = FIRST_S
                 asked_s = min(exc.after_s, MOST_S) if isinstance(exc, Away) else 0.0
                 await host.clock.sleep(max(wait_s * (0.5 + host.random.random() / 2), asked_s))
                 wait_s = min(2 * wait_s, MOST_S)
@@ -110,6 +112,17 @@ class Channel:
                 self._meters.dropped(self._route.kind, "full", over)
                 del batch[:over]
         self._under_way = 0
+
+    def _shorten(self, batch: list[Sample], exc: OSError) -> bool:
+        """Take out what will not be sent again; whether there is any."""
+        before = len(batch)
+        if taken := getattr(self._sink, "taken", 0):
+            self._meters.sent(self._route.kind, len(batch[:taken]))
+            del batch[:taken]
+        if batch and isinstance(exc, Away) and exc.refused:
+            self._refuse(batch[:1], exc.refused)
+            del batch[0]
+        return len(batch) < before
 
     async def _send(self, batch: list[Sample]) -> None:
         """Raises OSError, with what was not sent in ``batch``."""

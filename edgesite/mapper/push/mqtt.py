@@ -1,7 +1,8 @@
 """Values to an MQTT broker: ``time is <YYYY-MM-DD HH:MM:SS>  <topic>: <value>`` on the property's topic, as KubeEdge's mappers publish it.
 
-The connection stays (KubeEdge makes one for each value). A batch is taken once its publications are acknowledged, and for QoS 0 once the broker has
-answered a ping behind them. Publications of a batch that was cut off are sent again.
+The connection stays (KubeEdge makes one for each value). Publications are taken once they are acknowledged, and for QoS 0 once the broker has
+answered a ping behind them; of a batch that was cut off the rest is sent again. Brokers answer what they do not allow by closing the connection: after that
+values go one at a time, and one at which the connection has ended `BREAKS` times is refused.
 
 ``address`` is ``tcp://``, ``mqtt://`` (1883), ``ssl://``, ``tls://``, ``mqtts://`` (8883) or ``host:port``, with a user and password if need be.
 
@@ -30,6 +31,7 @@ __all__ = ["Broker", "MqttSink", "payload", "route"]
 _PLAIN: Final = ("tcp", "mqtt", "")
 _SECURE: Final = ("ssl", "tls", "mqtts")
 _PACKET_BYTES: Final = 64 * 1024
+BREAKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +86,39 @@ class MqttSink:
         self._broker, self._net = broker, outside.host.net
         self._stream: ByteStream | None = None
         self._decoder = Decoder(_PACKET_BYTES)
+        self.taken = 0  #: of the batch
+        self._alone = 0  # how many go one at a time: the connection has ended at one of them
+        self._breaks = 0  # how often the connection has ended at the value that comes next
 
     async def send(self, batch: Sequence[Sample]) -> None:
-        done = False
+        self.taken, is_in = 0, False
         try:
             if self._stream is None:
                 await self._connect()
-            await self._publish(batch)
-            done = True
-        except ProtocolError as exc:
-            raise Away(f"the broker breaks the protocol: {exc}") from exc
+            is_in = True
+            while self.taken < len(batch):
+                part = batch[self.taken : self.taken + (1 if self._alone else self.most)]
+                await self._publish(part)
+                self.taken += len(part)
+                self._alone, self._breaks = max(self._alone - 1, 0), 0
+        except (OSError, ProtocolError) as exc:
+            said = str(exc) or type(exc).__name__
+            why = f"the broker breaks the protocol: {said}" if isinstance(exc, ProtocolError) else said
+            raise Away(why, refused=self._count_break(len(batch) - self.taken) if is_in else "") from exc
         finally:
-            if not done:
+            if self.taken < len(batch):
                 await self.close()
+
+    def _count_break(self, left: int) -> str:
+        """The broker has ended the connection at what was sent: find out at which value. Returns why one is refused."""
+        if not self._alone and left > 1:
+            self._alone = left
+            return ""
+        self._breaks += 1
+        if self._breaks < BREAKS:
+            return ""
+        self._alone, self._breaks = max(self._alone - 1, 0), 0
+        return "the broker closes the connection whenever it comes"
 
     async def _connect(self) -> None:
         """Raises OSError, ProtocolError."""

@@ -76,6 +76,8 @@ class Pusher:
     async def _serve(self, key: tuple[str, Any], channel: Channel) -> None:
         try:
             await channel.run()
+        except Exception:  # a bug: it shall not end the others, nor the devices
+            self._outside.host.log.exception("pushing to %s has ended, and begins anew", key[0])
         finally:
             self._channels.pop(key, None)
             await channel.close()

@@ -30,11 +30,12 @@ class Refused(Exception):
 
 
 class Away(OSError):
-    """Not now; ``after_s`` is when the sink wants to be asked again, if it has said so."""
+    """Not now; ``after_s`` is when the sink wants to be asked again, if it has said so. ``refused``: why the first that was not taken never will be."""
 
-    def __init__(self, why: str, after_s: float = 0.0) -> None:
+    def __init__(self, why: str, after_s: float = 0.0, refused: str = "") -> None:
         super().__init__(why)
         self.after_s = after_s
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Sample:
 
 
 class Sink(Protocol):
-    """See the module docstring."""
+    """See the module docstring. One that is sure of single values says in ``taken`` how many of a batch it was rid of when `send` failed."""
 
     most: int  #: values in a batch
 

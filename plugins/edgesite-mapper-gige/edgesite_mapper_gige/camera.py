@@ -24,7 +24,7 @@ __all__ = ["Camera", "CameraLost"]
 
 CONTROL: Final = 0x0A00  #: the register that says who controls the camera
 BUFFERS: Final = 3
-FRAME_BYTES: Final = 256 << 20
+FRAME_BYTES: Final = 128 << 20  #: of one frame, and of all buffers together
 FRAME_S: Final = 3.0  #: until the next frame
 CAPTURE_S: Final = 8.0  #: until one is complete
 
@@ -112,7 +112,7 @@ class Camera:
         if not 0 < payload <= FRAME_BYTES:
             raise DriverError(f"frames of {payload} bytes are not taken")
         stream = self._do(lambda: camera.create_stream(None, None))
-        for _ in range(BUFFERS):
+        for _ in range(min(BUFFERS, FRAME_BYTES // payload)):
             stream.push_buffer(self._aravis.Buffer.new_allocate(payload))
         end, frames = self._clock.monotonic() + CAPTURE_S, 0
         self._do(camera.start_acquisition)

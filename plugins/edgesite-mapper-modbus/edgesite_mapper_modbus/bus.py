@@ -5,7 +5,8 @@ After a request that was not waited for to its end (time-out, cancellation) its 
 then made anew; a serial line, where answers carry no number of their request, is left alone until it should have come to rest.
 
 A machine that did not answer is given less time when it is asked again, so that those that are silent do not use up the line's; each `PATIENCE`th time it
-is given all of it.
+is given all of it. Those that have not answered stand behind one another, and one of them at a time beside those that have: a line of dead machines delays the
+others by one silence.
 
 Errors  DriverError for a line or machine that does not answer; Refused, a DriverError, for one that answers with an exception.
 State   One `Bus` for each `Line` in ``host.shared``. pymodbus's client belongs to it alone.
@@ -71,6 +72,8 @@ class Bus:
         self.line = line
         self._clock = clock
         self._turn = anyio.Lock()
+        self._silent_turn = anyio.Lock()  # taken first by who asks a machine that has not answered last
+        self._answering: set[int] = set()  # units that have
         self._client: Client | None = None
         self._users = 0
         self._is_stale = False
@@ -96,6 +99,12 @@ class Bus:
 
     async def ask(self, unit: int, request: Callable[[Client], Awaitable[Answer]]) -> Answer:
         """Return the machine's answer to one request. Raises DriverError."""
+        if unit in self._answering:
+            return await self._ask(unit, request)
+        async with self._silent_turn:
+            return await self._ask(unit, request)
+
+    async def _ask(self, unit: int, request: Callable[[Client], Awaitable[Answer]]) -> Answer:
         attempts = self._attempts
         async with self._turn:
             client = await self._connected(attempts)
@@ -106,11 +115,15 @@ class Bus:
             try:
                 with anyio.fail_after(patience_s):
                     answer = await request(client)
+                self._is_stale = False
             except TimeoutError as exc:
                 raise DriverError(f"{self.line}: unit {unit} does not answer") from exc
             except (ModbusException, OSError) as exc:
                 raise DriverError(f"{self.line}: unit {unit} does not answer ({_short(exc)})") from exc
-            self._is_stale = False
+            finally:
+                if self._is_stale:
+                    self._answering.discard(unit)
+            self._answering.add(unit)
             del self._silences[unit]
         code = getattr(answer, "exception_code", 0)
         if answer.isError() or code:

@@ -13,7 +13,9 @@ from typing import Any
 
 import anyio
 import pytest
+from edgesite_mapper_modbus.bus import Bus
 from edgesite_mapper_modbus.driver import ModbusDriver
+from edgesite_mapper_modbus.settings import Line
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -259,3 +261,31 @@ async def test_a_visitor_that_is_wrong_names_its_property(
         with pytest.raises(DriverError, match=said):
             await driver.read(wrong)
         await driver.close()
+
+
+async def test_dead_machines_of_a_line_hold_up_the_others_by_one_silence_at_most(host: Host) -> None:
+    async with tcp_server(machine(1)) as port:
+        bus = Bus.of(host, Line("127.0.0.1", port, timeout_s=0.2))
+        silences: list[int] = []
+
+        async def silent(unit: int) -> None:
+            async def wait(client: Any) -> Any:
+                await anyio.sleep_forever()
+
+            with pytest.raises(DriverError, match="does not answer"):
+                await bus.ask(unit, wait)
+            silences.append(unit)
+
+        def well(client: Any) -> Any:
+            return client.read_coils(0, count=1, device_id=1)
+
+        await bus.ask(1, well)
+        async with anyio.create_task_group() as tasks:
+            for unit in range(2, 12):
+                tasks.start_soon(silent, unit)
+            await anyio.sleep(0.05)
+            for asked in range(1, 4):
+                await bus.ask(1, well)
+                assert len(silences) <= asked
+        assert len(silences) == 10
+        bus.release(host.shared)

@@ -32,6 +32,7 @@ _WHOLE: Final = {
     _Kind.Int64: (-(1 << 63), 1 << 63),
     _Kind.UInt64: (0, 1 << 64),
 }
+_LARGEST_FLOAT: Final = 3.4028234663852886e38
 
 
 def from_variant(value: Any) -> Value:
@@ -87,7 +88,10 @@ def _typed(value: Value, kind: ua.VariantType) -> Any:
             raise ValueError("out of range")
         return whole
     if kind in (_Kind.Float, _Kind.Double):
-        return float(value)
+        real = float(value)
+        if kind is _Kind.Float and abs(real) > _LARGEST_FLOAT:
+            raise ValueError("out of range")
+        return real
     if kind is _Kind.ByteString:
         return value.encode() if isinstance(value, str) else bytes(value)  # type: ignore[arg-type]
     text = value.decode() if isinstance(value, bytes) else _plain(value)

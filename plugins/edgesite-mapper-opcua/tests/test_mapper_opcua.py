@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edgesite_mapper_opcua.driver import OpcUaDriver
 from edgesite_mapper_opcua.settings import endpoint_of
+from edgesite_mapper_opcua.values import to_variant
 
 from edgesite.mapper import Device, DeviceState, DriverError, Host, Property
 from edgesite.mapper.conversion import to_text
@@ -292,3 +293,18 @@ async def test_a_device_that_says_too_little_or_nonsense_is_told_so(
 def test_a_password_is_in_no_text() -> None:
     config = {"url": "opc.tcp://127.0.0.1", "userName": "a", "password": "s3cret"}
     assert "s3cret" not in repr(endpoint_of(config))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1e39, ua.VariantType.Float),
+        (-1, ua.VariantType.UInt64),
+        (1 << 63, ua.VariantType.Int64),
+        (2.5, ua.VariantType.Int16),
+        ("0001-01-01T00:00:00+14:00", ua.VariantType.DateTime),
+    ],
+)
+def test_what_a_variable_cannot_hold_does_not_reach_the_wire(value: Any, kind: ua.VariantType) -> None:
+    with pytest.raises(DriverError, match=f"of type {kind.name}"):
+        to_variant(value, kind)

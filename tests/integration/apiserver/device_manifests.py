@@ -74,6 +74,8 @@ spec:
     type: {{int: {{accessMode: ReadOnly, maximum: 90, unit: degree}}}}
   - name: blink
     type: {{string: {{accessMode: ReadWrite, defaultValue: 'SLOW'}}}}
+  - name: lamp
+    type: {{int: {{accessMode: ReadWrite, defaultValue: 0}}}}
  propertyVisitors:
   - propertyName: warmth
     bluetooth:
@@ -104,6 +106,8 @@ status:
   twins:
     - propertyName: blink
     - propertyName: warmth
+    - propertyName: lamp
+      desired: {{metadata: {{type: string}}, value: "Red"}}
 """
 
 #: A protocol of one's own: cycles in nanoseconds, one that is never, empty wishes, booleans as numbers, limits with fractions.

@@ -55,6 +55,9 @@ async def test_they_are_taken_unchanged_and_read_in_both_versions(kubectl: Kubec
 async def test_what_has_no_effect_is_said_and_what_is_bad_refused(kubectl: Kubectl) -> None:
     said = await kubectl("apply -f -", given=MANIFESTS["bluetooth"])
     assert "Warning: spec.propertyVisitors: they are v1alpha1's and have no effect" in said
+    assert "property 'lamp' is int in its model" in said
+    mistaken = MANIFESTS["bluetooth"].replace("{type: string}", "{type: integer}")
+    assert "status.twins[2].desired.value" in await kubectl("apply -f -", given=mistaken, code=1)
     bad = MANIFESTS["bluetooth"].replace("[2, 255]", "[2, 256]")
     assert "spec.propertyVisitors[0].bluetooth.dataWrite.FAST" in await kubectl("apply -f -", given=bad, code=1)
     worse = MANIFESTS["customized"].replace("value: '0'", "value: '2'")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pymysql
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,11 +22,13 @@ from prometheus_client import CollectorRegistry
 from edgesite.kube import json
 from edgesite.kube.protowire import decode
 from edgesite.mapper.driver import Device, Host, Property
-from edgesite.mapper.push import Pusher, PushMeters
+from edgesite.mapper.push import Pusher, PushMeters, channel, mqtt
 from edgesite.mapper.push.otlp import OTLP
 from edgesite.net.http import HttpServer, Request, Response
 from edgesite.net.real import RealClock, RealNet, RealThreads
 from edgesite.testing.waiting import until
+from edgesite.wire.mqtt.codec import Decoder, encode
+from edgesite.wire.mqtt.packets import V3_1_1, Ack, Connack, Connect, Kind, Packet, Ping, Publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eventbus"))
 from mqtt_peers import free_port, mosquitto, run, subscriber
@@ -198,6 +201,55 @@ async def test_mqtt_reaches_a_broker_that_comes_later_and_goes(tmp_path: Path, q
         await until(lambda: data.count("push_failures", "mqtt") >= 2)
         async with mosquitto(tmp_path, port), subscriber(port, "plant/#", 1, "-q", "2") as lines:
             assert (await lines())[0].endswith(": 22")
+
+
+class StrictBroker:
+    """Closes the connection at a value that it does not allow, as brokers in clouds do, and keeps the others."""
+
+    def __init__(self, poison: str) -> None:
+        self.poison, self.got, self.connections = poison, list[str](), 0
+
+    async def serve(self, stream: anyio.abc.SocketStream) -> None:
+        self.connections += 1
+        decoder = Decoder()
+        async with stream:
+            async for piece in stream:
+                for packet in decoder.feed(piece):
+                    if isinstance(packet, Publish):
+                        value = packet.payload.decode().rpartition(" ")[2]
+                        if value == self.poison:
+                            return
+                        self.got.append(value)
+                    if (answer := self._answer(packet)) is not None:
+                        await stream.send(encode(answer, V3_1_1))
+
+    @staticmethod
+    def _answer(packet: Packet) -> Packet | None:
+        if isinstance(packet, Connect):
+            return Connack()
+        if isinstance(packet, Ping):
+            return Ping(Kind.PINGRESP)
+        return Ack(Kind.PUBACK, packet.packet_id) if isinstance(packet, Publish) and packet.qos else None
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_value_that_the_broker_does_not_allow_costs_no_other(qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "FIRST_S", 0.01)
+    broker = StrictBroker("13")
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    push = {"mqtt": {"address": f"tcp://127.0.0.1:{port}", "topic": "plant/hall", "qos": qos}}
+    async with listener, plane() as data, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, broker.serve)
+        data.offer(push, *map(str, range(30)))
+        await data.pushed("mqtt", 29)
+        assert data.count("push_dropped", "mqtt", why="refused") == 1
+        wanted = [str(value) for value in range(30) if value != 13]
+        assert list(dict.fromkeys(broker.got)) == wanted
+        assert broker.got.count("0") == 2  # it was in the batch that was cut off, and that is all
+        assert broker.got.count("20") == 1
+        assert broker.connections == 1 + mqtt.BREAKS + 1
+        tasks.cancel_scope.cancel()
 
 
 async def test_redis_gets_sorted_sets_and_a_wrong_key_costs_no_other() -> None:

@@ -26,8 +26,17 @@ METHODS = [{"name": "turn", "propertyNames": ["speed"]}, {"name": "odd", "proper
 
 
 class Asker:
-    def __init__(self, client: HttpClient, fleet: Fleet) -> None:
-        self.client, self.fleet = client, fleet
+    def __init__(self, client: HttpClient, fleet: Fleet, address: str) -> None:
+        self.client, self.fleet, self.address = client, fleet, address
+
+    async def status_of(self, path: str, headers: dict[str, str]) -> int:
+        """Ask as a browser does, with a Host of its own."""
+        host, _, port = self.address.rpartition(":")
+        lines = [f"GET {path} HTTP/1.1", "connection: close"]
+        lines += [f"{name}: {value}" for name, value in ({"host": self.address} | headers).items()]
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send("\r\n".join([*lines, "", ""]).encode())
+            return int((await stream.receive()).split()[1])
 
     async def text(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
         answer = await self.client.request(method, path, {name.replace("_", "-"): one for name, one in headers.items()})
@@ -53,7 +62,7 @@ async def serving(machine: Machine, **changed: Any) -> AsyncGenerator[Asker]:
         async with Rest(fleet, host, "127.0.0.1:0", registry) as rest:
             client = HttpClient(host.net, rest.address)
             try:
-                yield Asker(client, fleet)
+                yield Asker(client, fleet, rest.address)
             finally:
                 with anyio.CancelScope(shield=True):
                     await client.close()
@@ -180,6 +189,22 @@ async def test_pages_of_other_sites_reach_no_device() -> None:
         path = f"{BASE}/devicemethod/default/pump-1/turn/speed/1"
         status, _ = await ask.text(path, sec_fetch_site="cross-site")
         assert (status, machine.writes) == (403, [])
+        for header in (
+            {"origin": "http://evil.example"},
+            {"origin": "null"},
+            {"referer": "http://evil.example/page"},
+            {"host": "evil.example:7777"},
+            {"host": "127.0.0.1.evil.example"},
+            {"origin": "http://evil.example:7777", "host": "evil.example:7777", "sec-fetch-site": "same-origin"},
+        ):
+            assert await ask.status_of(path, header) == 403, header
+        assert machine.writes == []
+        for header in (
+            {"host": "localhost:7777"},
+            {"host": "[::1]:7777"},
+            {"host": "10.0.0.1", "origin": "http://10.0.0.1"},
+        ):
+            assert await ask.status_of(f"{BASE}/ping", header) == 200, header
         assert (await ask.text(path, "DELETE"))[0] == 405
         assert (await ask.text(path, "PUT"))[0] == 200
 

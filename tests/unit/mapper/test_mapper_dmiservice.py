@@ -142,6 +142,24 @@ async def test_pushes_during_a_registration_are_newer_than_its_answer(parts: Any
         assert [worker.assignment.device.name for worker in it.fleet] == ["pump-1"]
 
 
+async def test_one_device_that_cannot_be_read_costs_no_other(parts: Any, caplog: Any) -> None:
+    odd = {"configData": {"data": {"ip": {"type_url": "type.googleapis.com/google.protobuf.Struct", "value": b"x"}}}}
+    broken = {"name": "pump-0", "spec": {"protocol": odd, "deviceModelReference": "old"}}
+    async with told(*parts) as it:
+        it.objects.replace("v1beta1", [], [broken, {"name": "pump-1", "spec": {}}])
+        assert [worker.assignment.device.name for worker in it.fleet] == ["pump-1"]
+    assert "device default/pump-0 is not driven: an Any of type" in caplog.text
+
+
+async def test_models_that_no_device_is_of_are_forgotten(parts: Any) -> None:
+    models = [{"name": name, "spec": {}} for name in ("old", "used", "new")]
+    device = {"name": "pump-1", "spec": {"deviceModelReference": "used"}}
+    async with told(*parts) as it:
+        it.objects.replace("v1beta1", models[:2], [device])
+        it.objects.replace("v1beta1", models[2:], [device])
+        assert sorted(it.objects._models) == [("default", "new"), ("default", "used")]
+
+
 @pytest.mark.parametrize("data", [b"\xff", b"", b"\x0a\x00"])
 async def test_nonsense_is_refused(parts: Any, data: bytes) -> None:
     async with told(*parts) as it:

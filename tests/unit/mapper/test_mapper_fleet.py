@@ -15,7 +15,7 @@ from edgesite.mapper.driver import DeviceState, DriverError, Host
 from edgesite.mapper.fleet import Fleet
 from edgesite.mapper.metrics import Meters
 from edgesite.mapper.reports import OutletAway, ReportRefused
-from edgesite.testing.mapperrig import Edge, Machine, pump
+from edgesite.testing.mapperrig import Edge, Machine, MachineDriver, pump
 
 pytestmark = pytest.mark.anyio
 KEY = ("default", "pump-1")
@@ -317,3 +317,91 @@ async def test_a_device_that_does_not_know_its_state_is_served(parts: Any) -> No
         machine.health = DeviceState.UNHEALTHY
         await anyio.sleep(11)
         assert outlet.states == [("pump-1", "unhealthy")]
+
+
+async def test_who_asks_without_end_does_not_hold_up_the_cycles(parts: Any) -> None:
+    machine, _, *_ = parts
+
+    def slow(call: str, name: str) -> Any:
+        return anyio.sleep(0.05) if call in ("read", "write") else None
+
+    async def ask(fleet: Fleet) -> None:
+        worker = fleet.get(KEY)
+        assert worker is not None
+        while True:
+            await worker.read("temperature")
+
+    machine.trouble = slow
+    async with running(*parts) as fleet, anyio.create_task_group() as tasks:
+        await anyio.sleep(0.5)
+        for _ in range(8):
+            tasks.start_soon(ask, fleet)
+        await anyio.sleep(20)
+        fleet.put(pump(desired="55"), machine.make)
+        await anyio.sleep(2)
+        assert machine.writes == [("speed", 55)]
+        assert machine.calls.count("read speed") >= 15
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_device_that_comes_back_waits_until_its_former_driver_has_let_go(parts: Any) -> None:
+    machine, *_ = parts
+    closing = anyio.Event()
+    overlaps: list[int] = []
+
+    class Slow(MachineDriver):
+        async def connect(self) -> None:
+            overlaps.append(machine.open)
+            await super().connect()
+
+        async def close(self) -> None:
+            closing.set()
+            await anyio.sleep(3)
+            await super().close()
+
+    async with running(*parts) as fleet:
+        fleet.put(pump(desired="1"), lambda device, host: Slow(machine, device))
+        await anyio.sleep(1)
+        assert fleet.remove(KEY)
+        await closing.wait()
+        fleet.put(pump(desired="2"), machine.make)
+        fleet.remove(KEY)
+        fleet.put(pump(desired="3"), lambda device, host: Slow(machine, device))
+        await anyio.sleep(10)
+        assert overlaps == [0, 0]
+        assert machine.writes[-1] == ("speed", 3)
+
+
+async def test_a_wish_that_changes_while_its_write_fails_is_tried_at_once(parts: Any) -> None:
+    machine, *_ = parts
+    tried: list[float] = []
+
+    def refuse(call: str, name: str) -> Any:
+        if call != "write":
+            return None
+        tried.append(anyio.current_time())
+        if len(tried) < 6:
+            raise DriverError("busy")
+        return fail_late() if len(tried) == 6 else None
+
+    async def fail_late() -> None:
+        fleet.put(pump(desired="60"), machine.make)
+        raise DriverError("busy")
+
+    machine.trouble = refuse
+    async with running(*parts, pump(desired="55")) as fleet:
+        await anyio.sleep(100)
+        assert tried[6] - tried[5] < 1
+        assert machine.writes == [("speed", 60)]
+
+
+@pytest.mark.parametrize("value", [None, [1], object()])
+async def test_what_is_no_value_is_a_fault_of_the_property_alone(parts: Any, value: Any, caplog: Any) -> None:
+    machine, outlet, *_ = parts
+    machine.values["temperature"] = value
+    async with running(*parts):
+        await anyio.sleep(30)
+        assert machine.connections == 1
+        assert machine.calls.count("read speed") >= 28
+        assert outlet.states[0] == ("pump-1", "online")
+    assert len([one for one in caplog.messages if "property temperature cannot be read" in one]) == 1

@@ -124,6 +124,55 @@ async def test_one_refused_value_costs_no_other(host: Host) -> None:
 
 
 @pytest.mark.anyio
+async def test_what_a_sink_was_rid_of_is_not_sent_again(host: Host) -> None:
+    desk = Desk(host)
+
+    class Counting(Shelf):
+        taken_places = (4, 3)
+        taken: Any = 0
+
+        async def send(self, batch: Sequence[Sample]) -> None:
+            self.seen = [*getattr(self, "seen", []), [one.value for one in batch]]
+            if len(self.seen) <= 2:
+                self.taken = self.taken_places[len(self.seen) - 1]
+                raise Away("cut off", refused="" if len(self.seen) == 1 else "never")
+            self.taken = len(batch)
+
+    shelf = desk.shelf = Counting()
+    for n in range(10):
+        desk.channel.put(sample(str(n)))
+    await desk.work()
+    assert shelf.seen == [[*"0123456789"], [*"456789"], [*"89"]]
+    assert (desk.count("pushed"), desk.count("push_dropped", why="refused")) == (9, 1)
+
+
+@pytest.mark.anyio
+async def test_a_sink_that_cannot_be_made_or_closed_ends_no_other(host: Host) -> None:
+    class Broken(Shelf):
+        async def close(self) -> None:
+            raise RuntimeError("close")
+
+    made: list[str] = []
+    shelf = Broken()
+
+    def opened(outside: Outside) -> Any:
+        made.append("x")
+        if len(made) == 1:
+            raise RuntimeError("open")
+        return shelf
+
+    pusher = Pusher(host, {}, PushMeters(CollectorRegistry()), routes=lambda push: [Route("odd", 1, opened)])
+    prop = Property("p", "int", True, push={"x": {}})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pusher.run)
+        for value in ("1", "2"):
+            pusher.offer(Device("default", "d", "m", "test", {}, (prop,)), prop, value, AT_MS)
+            await anyio.sleep(1)
+        tasks.cancel_scope.cancel()
+    assert shelf.taken == ["2"]
+
+
+@pytest.mark.anyio
 async def test_places_that_are_refused_and_bugs_are_counted(host: Host) -> None:
     desk = Desk(host)
     desk.shelf.next = [Refused("two of them", [1, 2]), RuntimeError("a bug")]
