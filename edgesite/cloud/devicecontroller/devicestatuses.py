@@ -70,7 +70,9 @@ class DeviceStatuses:
         self._controller = Controller("device-statuses", self._reconcile, clock, draw, workers=_WORKERS, log=log)
 
     async def run(self) -> None:
-        while not await is_served(self._client, DEVICE_STATUSES, self._log):
+        loud = True
+        while not await is_served(self._client, DEVICE_STATUSES, self._log, loud=loud):
+            loud = False
             await self._clock.sleep(LOOK_S * (0.75 + self._random.random() / 2))
         self._log.info("what devices report is written to DeviceStatus objects, too")
         with self._objects.devices.add_handler(self._changed, lambda _, new: self._changed(new), self._gone):

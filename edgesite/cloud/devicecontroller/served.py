@@ -32,23 +32,25 @@ _FIRST_S: Final = 0.5
 DEVICE_STATUSES: Final = Resource("devices.kubeedge.io", "v1beta1", "DeviceStatus", "devicestatuses")
 
 
-async def is_served(client: Client, kind: Resource, log: Log) -> bool | None:
+async def is_served(client: Client, kind: Resource, log: Log, *, loud: bool = False) -> bool | None:
+    """``loud``: a missing right is logged as a warning."""
     try:
         await client.list(kind, limit=1)
     except ApiError as exc:
         if exc.code == 404:
             return False
-        log.debug("the API does not tell of %s: %s", kind.plural, exc)
+        level = logging.WARNING if loud and exc.code == 403 else logging.DEBUG
+        log.log(level, "the API does not tell of %s: %s", kind.plural, exc)
         return None
     return True
 
 
 async def kinds(client: Client, clock: Clock, draw: random.Random, log: Log) -> tuple[Resource, Resource]:
     """Wait until the API serves devices."""
-    said, wait_s = False, _FIRST_S
+    said, loud, wait_s = False, True, _FIRST_S
     while True:
         for version in ("v1beta1", "v1alpha2"):
-            found = await is_served(client, _kind("devices", version), log)
+            found = await is_served(client, _kind("devices", version), log, loud=loud)
             if found:
                 return _kind("devices", version), _kind("devicemodels", version)
             if found is None:
@@ -59,6 +61,7 @@ async def kinds(client: Client, clock: Clock, draw: random.Random, log: Log) -> 
                 said = True
                 log.warning("the API does not serve devices.kubeedge.io: there are no devices")
         await clock.sleep(wait_s * (0.75 + draw.random() / 2))
+        loud = False
         wait_s = min(wait_s * 2, LOOK_S)
 
 
