@@ -23,7 +23,7 @@ from edgesite.net.http import Response
 
 if TYPE_CHECKING:
     from edgesite.context import Context
-    from edgesite.edge.edged.server.api import KubeletApi
+    from edgesite.edge.edged.server.later import LaterApi
     from edgesite.net.http import Request
 
 __all__ = ["Door"]
@@ -41,7 +41,7 @@ _KEPT: Final = 256
 class Door:
     """``always``: whoever is known may do everything. ``tokens``: whether bearer tokens are reviewed."""
 
-    def __init__(self, ctx: Context, api: KubeletApi, *, always: bool, tokens: bool) -> None:
+    def __init__(self, ctx: Context, api: LaterApi, *, always: bool, tokens: bool) -> None:
         self._ctx, self._api = ctx, api
         self._always, self._tokens = always, tokens
         self._users: _Kept[Identity | ApiError] = _Kept(ctx.clock.monotonic)

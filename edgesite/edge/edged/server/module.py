@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import anyio
 
-from edgesite.edge.edged.server.api import KubeletApi
-from edgesite.edge.edged.server.source import LogSource, api_address
+from edgesite.edge.edged.server.later import LaterApi
+from edgesite.edge.edged.server.source import api_address
 from edgesite.net import address
 from edgesite.net.http import HttpServer, Limits
 
@@ -52,20 +52,7 @@ class KubeletApiServer:
         return bool(settings.get("modules", {}).get("edged", {}).get("enable", True))
 
     async def run(self, ctx: Context) -> None:
-        def source() -> LogSource | None:
-            return ctx.services.find(LogSource)  # type: ignore[type-abstract]
-
-        api = KubeletApi(
-            source,
-            ctx.clock,
-            ctx.threads,
-            ctx.metrics,
-            ctx.net,
-            ctx.node_name,
-            ctx.data_dir,
-            ctx.log,
-            ctx.config.plain(),
-        )
+        api = LaterApi(ctx)
         async with HttpServer(api.handle, _LIMITS, clock=ctx.clock, log=ctx.log) as server:
             await server.listen(ctx.net, api_address(ctx.node_name))
             ctx.ready()

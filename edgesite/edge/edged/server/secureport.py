@@ -29,7 +29,7 @@ from edgesite.net.pki import Pki, PkiError, RealPki
 
 if TYPE_CHECKING:
     from edgesite.context import Context, Section
-    from edgesite.edge.edged.server.api import KubeletApi
+    from edgesite.edge.edged.server.later import LaterApi
 
 __all__ = ["Certificates", "serve_secure"]
 
@@ -59,7 +59,7 @@ class Certificates:
         self._reloaded = anyio.Event()
 
 
-async def serve_secure(ctx: Context, api: KubeletApi, certificates: Certificates) -> None:
+async def serve_secure(ctx: Context, api: LaterApi, certificates: Certificates) -> None:
     """Open the port if one is set; the server ends when cancelled."""
     port = int(ctx.config.get("port") or 0)
     if not port:
