@@ -26,6 +26,7 @@ from edgesite.net.mem import MemTransport, connect_pair
 from edgesite.net.threads import RealThreads, RealWorker
 from edgesite.net.tls_listener import HandshakeLimits, TlsListener, bind
 from edgesite.net.tls_transport import RECORD_BYTES, TlsTransport, shake_hands
+from edgesite.net.udp import UdpTransport, open_udp
 
 if TYPE_CHECKING:
     import ssl
@@ -191,16 +192,22 @@ class RealNet:
         at = addresses.parse(local or remote)
         if at.kind != "tcp":
             raise OSError(95, f"{at} takes no datagrams")
-        place = (at.host or "0.0.0.0", at.port)
         loop = asyncio.get_running_loop()
-        if not local:
-            return await loop.create_datagram_endpoint(factory, remote_addr=place)
-        transport, protocol = await loop.create_datagram_endpoint(factory, local_addr=place)
-        bound = transport.get_extra_info("socket")
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with contextlib.suppress(OSError):
-                bound.setsockopt(socket.SOL_SOCKET, option, _DATAGRAMS_BYTES)
-        return transport, protocol
+        failure: OSError | None = None
+        for family, place in await _resolved(loop, at.host or "0.0.0.0", at.port):
+            try:
+                if local:
+                    sock = open_udp(family, local=place, buffer_bytes=_DATAGRAMS_BYTES)
+                else:
+                    sock = open_udp(family, remote=place)
+            except OSError as exc:
+                failure = exc
+                continue
+            protocol = factory()
+            transport = UdpTransport(loop, sock, protocol)
+            transport.start()
+            return transport, protocol
+        raise failure or OSError(f"{at.host!r} has no address")
 
     async def _connect_mem(
         self, loop: asyncio.AbstractEventLoop, factory: Callable[[], P], name: str

@@ -16,6 +16,8 @@ Source  RFC 9000 sections 9 and 10.3.
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -25,6 +27,7 @@ from edgesite.net.errors import NetError
 from edgesite.net.quic.core import NO_COMMON_ALPN, Connection, Credentials, configuration
 from edgesite.net.quic.framing import Answer, Hello
 from edgesite.net.quic.socket import WINDOW_BYTES, QuicClosed, QuicSocket
+from edgesite.net.udp import send_all
 
 if TYPE_CHECKING:
     from edgesite.context import Net
@@ -56,8 +59,12 @@ class _Port(asyncio.DatagramProtocol):
         self.transport = transport  # type: ignore[assignment]
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.datagrams_received((data,), addr)
+
+    def datagrams_received(self, datagrams: Sequence[bytes], addr: Any) -> None:
+        """See `edgesite.net.udp`."""
         if self.owner is not None:
-            self.owner.datagram(data, addr)
+            self.owner.datagrams(datagrams, addr)
 
     def error_received(self, exc: Exception) -> None:
         if self.owner is not None and isinstance(exc, ConnectionRefusedError):
@@ -86,11 +93,12 @@ class ClientSocket(QuicSocket):
         """Begin the handshake."""
         self.start(self._server)
 
-    def datagram(self, data: bytes, address: Any) -> None:
-        if self.connection.is_reset(data):
+    def datagrams(self, datagrams: Sequence[bytes], address: Any) -> None:
+        known = list(itertools.takewhile(lambda data: not self.connection.is_reset(data), datagrams))
+        if known:  # a goodbye may be among them
+            super().datagrams(known, self._server)
+        if len(known) < len(datagrams):
             self.lose("the server does not know this connection: it has started anew")
-        else:
-            super().datagram(data, self._server)
 
     def on_refused(self) -> None:
         """The server's machine says that nobody listens. Others can say so too: it decides only before the handshake."""
@@ -134,10 +142,10 @@ class ClientSocket(QuicSocket):
         self.connection.change_connection_id()
         self.ping()
 
-    def _to_port(self, data: bytes, _: Any) -> None:
+    def _to_port(self, datagrams: Sequence[bytes], _: Any) -> None:
         transport = self._port.transport
         if transport is not None and not transport.is_closing():
-            transport.sendto(data)
+            send_all(transport, datagrams)
         if not self._unanswered.is_set() and self.connection.unanswered:
             self._unanswered.set()
 

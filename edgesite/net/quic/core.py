@@ -5,8 +5,9 @@
     stateless reset   a server that was killed tells its old peers at their next packet, by tokens made from its key (RFC 9000,
                       section 10.3)
 
-This is the only file that reaches into aioquic (1.7). A version in which these members have other names fails closed: no
-certificate is asked for, none comes, and every peer is refused.
+This is the only file that reaches into aioquic (1.7, to which pyproject.toml holds it). What it uses there is listed in
+`tests/unit/net/test_net_quic_inside.py`, which names what another version lacks. Such a version fails closed: no certificate is asked for,
+none comes, and every peer is refused. Two members only save memory, and may be missing.
 
 Units   Bytes.
 Errors  PeerRefused from `Connection.verify_peer`; ValueError for PEM that cannot be used.
@@ -38,6 +39,7 @@ BAD_CERTIFICATE: Final = QuicErrorCode.CRYPTO_ERROR + tls.AlertDescription.bad_c
 NO_COMMON_ALPN: Final = QuicErrorCode.CRYPTO_ERROR + tls.AlertDescription.no_application_protocol
 _TOKEN_BYTES: Final = 16
 _LEAST_RESET_BYTES: Final = 21
+_MOST_RESET_BYTES: Final = 64  #: our servers' have 43; what is longer carries data, and is not looked at
 _STREAM_BYTES: Final = 1 << 20  #: first limit of one stream; the connection's window is what binds
 _SUITES: Final = [
     tls.CipherSuite.AES_128_GCM_SHA256,
@@ -134,7 +136,7 @@ class Connection(QuicConnection):
         self._reset_key = reset_key
         self._window = _Window(self._local_max_data, window_bytes)
         self._local_max_data = self._window  # type: ignore[assignment]
-        handlers = self._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+        handlers = getattr(self, "_QuicConnection__frame_handlers", {})
         for frame_type, (handler, epochs) in handlers.items():
             handlers[frame_type] = (handler, _SHARED_EPOCHS.get(epochs, epochs))  # 7 KB of every connection
         self._name_tokens()
@@ -184,7 +186,7 @@ class Connection(QuicConnection):
 
     def is_reset(self, datagram: bytes) -> bool:
         """Whether a datagram tells that the server knows this connection no more."""
-        if len(datagram) < _LEAST_RESET_BYTES or datagram[0] & 0x80:
+        if not _LEAST_RESET_BYTES <= len(datagram) <= _MOST_RESET_BYTES or datagram[0] & 0x80:
             return False
         tail = datagram[-_TOKEN_BYTES:]
         known = (self._peer_cid, *self._peer_cid_available)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,7 @@ from edgesite.net.http_messages import PeerInfo
 from edgesite.net.quic.core import CID_BYTES, Connection, reset_token
 from edgesite.net.quic.framing import VERSION, Answer, Hello
 from edgesite.net.quic.socket import WINDOW_BYTES, QuicSocket
+from edgesite.net.udp import send_all
 
 if TYPE_CHECKING:
     from edgesite.net.websocket import Message, SocketClosed
@@ -162,13 +163,33 @@ class QuicServer(asyncio.DatagramProtocol):
         """An ICMP message about some peer: its own timers tell."""
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if len(data) > CID_BYTES and not data[0] & 0x80:  # short header: the way of all but handshakes
-            socket = self._by_id.get(data[1 : 1 + CID_BYTES])
-            if socket is not None:
-                socket.datagram(data, addr)
-            elif not self._is_draft(data, addr):
-                self._reset(data, addr)
+        self.datagrams_received((data,), addr)
+
+    def datagrams_received(self, datagrams: Sequence[bytes], addr: Any) -> None:
+        """See `edgesite.net.udp`. What is for one connection is handed on together."""
+        at, count = 0, len(datagrams)
+        while at < count:
+            data = datagrams[at]
+            at += 1
+            if len(data) <= CID_BYTES or data[0] & 0x80:
+                self._long(data, addr)
+                continue
+            cid = data[1 : 1 + CID_BYTES]  # short header: the way of all but handshakes
+            first = at - 1
+            while at < count and datagrams[at][1 : 1 + CID_BYTES] == cid and not datagrams[at][0] & 0x80:
+                at += 1
+            self._short(cid, datagrams[first:at], addr)
+
+    def _short(self, cid: bytes, datagrams: Sequence[bytes], addr: Any) -> None:
+        socket = self._by_id.get(cid)
+        if socket is not None:
+            socket.datagrams(datagrams, addr)
             return
+        for data in datagrams:
+            if not self._is_draft(data, addr):
+                self._reset(data, addr)
+
+    def _long(self, data: bytes, addr: Any) -> None:
         if self._is_draft(data, addr):
             return
         try:
@@ -184,7 +205,7 @@ class QuicServer(asyncio.DatagramProtocol):
         elif header.version not in self.configuration.supported_versions:
             self._negotiate(header, data, addr)
         elif (socket := self._by_id.get(header.destination_cid)) is not None:
-            socket.datagram(data, addr)
+            socket.datagrams((data,), addr)
         elif header.packet_type == QuicPacketType.INITIAL and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
             self._initial(header, data, addr)
         else:
@@ -266,7 +287,7 @@ class QuicServer(asyncio.DatagramProtocol):
         if len(self._handshakes) >= self._limits.handshakes or len(self._ids) >= self._limits.connections:
             self.dropped += 1
             return
-        self._begin(original, header.destination_cid).datagram(data, addr)
+        self._begin(original, header.destination_cid).datagrams((data,), addr)
 
     def _begin(self, original: bytes, destination: bytes) -> QuicSocket:
         connection = Connection(
@@ -288,9 +309,9 @@ class QuicServer(asyncio.DatagramProtocol):
         )
         return socket
 
-    def _write(self, data: bytes, addr: Any) -> None:
+    def _write(self, datagrams: Sequence[bytes], addr: Any) -> None:
         if self._transport is not None:
-            self._transport.sendto(data, addr)
+            send_all(self._transport, datagrams, addr)
 
     def _learn(self, socket: QuicSocket, cid: bytes, known: bool) -> None:
         ids = self._ids.get(socket)

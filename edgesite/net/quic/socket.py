@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aioquic.quic.events import (
@@ -46,8 +46,11 @@ _LOW_BYTES: Final = 64 * 1024
 _MESSAGE_OVERHEAD: Final = 150  #: what a queued message costs beside its data
 _REASON_BYTES: Final = 200
 _LATE_S: Final = 1e-6
+_QUANTUM_S: Final = (
+    1e-3  #: timers are no nearer: bursts of a millisecond, where aioquic would pace one packet after the other
+)
 
-Send = Callable[[bytes, Any], None]
+Send = Callable[[Sequence[bytes], Any], None]
 
 
 class QuicClosed(SocketClosed):
@@ -224,12 +227,13 @@ class QuicSocket:
         self.connection.connect(address, now=self._loop.time())
         self._transmit()
 
-    def datagram(self, data: bytes, address: NetworkAddress) -> None:
-        """A datagram came for this connection."""
+    def datagrams(self, datagrams: Sequence[bytes], address: NetworkAddress) -> None:
+        """Datagrams came for this connection."""
         if self._over is not None:
             return
         now = self.heard_at = self._loop.time()
-        self.connection.receive_datagram(data, address, now=now)
+        for data in datagrams:
+            self.connection.receive_datagram(data, address, now=now)
         self._pump()
 
     def _pump(self) -> None:
@@ -297,14 +301,20 @@ class QuicSocket:
             self._soon = None
         if self._over is not None:
             return
-        for data, address in self.connection.datagrams_to_send(now=self._loop.time()):
-            self._send(data, address)
+        now = self._loop.time()
+        outgoing = self.connection.datagrams_to_send(now=now)
+        while outgoing:
+            address = outgoing[0][1]
+            self._send([data for data, to in outgoing if to == address], address)
+            outgoing = [one for one in outgoing if one[1] != address]
         ended = self.connection.ended
         if ended is not None:
             # A closing period is the server's table's business: unknown ids are answered with a reset.
             self._finish(QuicClosed(ended.error_code, ended.reason_phrase or "the peer has closed"))
             return
         at = self.connection.get_timer()
+        if at is not None and at < now + _QUANTUM_S:
+            at = now + _QUANTUM_S
         if at != self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()

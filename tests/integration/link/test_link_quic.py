@@ -241,8 +241,8 @@ class Wire(RealNet):
 
     async def datagrams(self, factory: Any, *, local: str = "", remote: str = "") -> Any:
         transport, protocol = await super().datagrams(factory, local=local, remote=remote)
-        received = protocol.datagram_received
-        protocol.datagram_received = lambda data, addr: None if self.blocked else received(data, addr)
+        received = protocol.datagrams_received
+        protocol.datagrams_received = lambda batch, addr: None if self.blocked else received(batch, addr)
         return transport, protocol
 
 
