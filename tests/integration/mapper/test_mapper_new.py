@@ -59,6 +59,17 @@ def test_its_manifests_are_taken(project: Path) -> None:
     assert deployment["spec"]["template"]["spec"]["containers"][0]["name"] == "mapper"
 
 
+def test_its_unit_is_one(project: Path, tmp_path: Path) -> None:
+    """With a program that there is in place of the one that is not installed."""
+    (unit,) = (project / "deploy").glob("*.service")
+    text = unit.read_text()
+    assert "ExecStart=/usr/local/bin/edgesite-mapper-hot-furnace " in text
+    (here := tmp_path / unit.name).write_text(text.replace("/usr/local/bin/edgesite-mapper-hot-furnace", "/bin/true"))
+    done = run(tmp_path, "systemd-analyze", "verify", "--man=no", here)
+    assert done.returncode == 0
+    assert unit.name not in done.stderr
+
+
 def test_its_plugin_is_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(project))
     import edgesite_mapper_hot_furnace.plugin as plugin  # type: ignore[import-not-found]
