@@ -11,6 +11,7 @@ Source  Keys of KubeEdge's edgecore configuration: ``modules.edgeHub.{websocket,
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,9 @@ _QUIC_PATIENCE_S: Final = 4.0  #: where there is WebSocket too
 _QUIC_AGAIN_S: Final = 60.0  #: first; doubles
 _QUIC_AGAIN_MOST_S: Final = 1800.0
 _REASON_BYTES: Final = 200
+#: After which the kernel ends a connection whose data nobody acknowledges, for which it would try for a quarter of an hour. A cloud of
+#: KubeEdge answers no keepalives, by which that would show, and has given the node up itself by then.
+_UNACKNOWLEDGED_S: Final = 30.0
 
 
 class CloudRefused(NetError):
@@ -93,12 +97,12 @@ class Dialler:
                 if not self._use_websocket:
                     raise
                 failure = exc
-        socket = await self._dial_websocket()
+        link = await self._dial_websocket()
         if failure is not None:
             self._quic_at = self._ctx.clock.monotonic() + self._quic_pause_s
             self._quic_pause_s = min(self._quic_pause_s * 2, _QUIC_AGAIN_MOST_S)
             self._ctx.log.warning("QUIC does not reach the cloud (%s): WebSocket is used meanwhile", failure)
-        return socket
+        return link
 
     async def _dial_websocket(self) -> websocket.WebSocket:
         config, node = self._ctx.config, self._ctx.node_name
@@ -110,7 +114,7 @@ class Dialler:
         path = f"/{project}/{node}/events"
         try:
             with anyio.fail_after(float(self._websocket.get("handshakeTimeout") or 30)):
-                socket = await websocket.connect(
+                connected = await websocket.connect(
                     self._net,
                     address,
                     path,
@@ -123,8 +127,9 @@ class Dialler:
             reason = exc.answer.body[:_REASON_BYTES].decode("utf-8", "replace")
             raise CloudRefused(exc.answer.status, reason, retry_after_s(exc.answer.headers.get("retry-after"))) from exc
         if tls is not None:
-            self._note_date(socket.headers.get("date"))
-        return socket
+            self._note_date(connected.headers.get("date"))
+            _bound_silence(connected.extra_info("socket"))
+        return connected
 
     async def _dial_quic(self) -> ClientSocket:
         """Raises CloudRefused, OSError, JoinError."""
@@ -166,14 +171,19 @@ class Dialler:
         while True:
             await clock.sleep(max(1.0, self._quic_at - clock.monotonic()) * (1 + 0.1 * self._ctx.random.random()))
             try:
-                socket = await self._dial_quic()
+                link = await self._dial_quic()
             except (OSError, JoinError) as exc:
                 self._ctx.log.debug("QUIC still does not reach the cloud: %s", exc)
                 self._quic_at = clock.monotonic() + self._quic_pause_s
                 self._quic_pause_s = min(self._quic_pause_s * 2, _QUIC_AGAIN_MOST_S)
             else:
                 self._quic_pause_s = _QUIC_AGAIN_S
-                return socket
+                return link
+
+
+def _bound_silence(sock: object) -> None:
+    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _UNACKNOWLEDGED_S))
 
 
 def addresses_of(text: str) -> list[str]:
