@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from edgesite.client import ObjectKey
+from edgesite.client.informer import key_of
 from edgesite.cloud.devicecontroller.objects import DEVICE, DeviceObjects, pack, unpacked
 from edgesite.kube.devices import to_v1alpha2
 from edgesite.kube.errors import ApiError, internal
@@ -38,6 +39,7 @@ _WRITERS: Final = 32  #: they share commits of the store
 _REST_S: Final = 1.0  #: between two writes of one device
 _TRIES: Final = 5
 _FIRST_WAIT_S: Final = 0.1
+_OWN_KEPT: Final = 3  #: versions of one device; the cache is not that far behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class Statuses:
         self._busy: set[ObjectKey] = set()
         self._rest_until: dict[ObjectKey, float] = {}
         self._written: dict[ObjectKey, Object] = {}  # as the API answered, packed; while the cache is behind
+        self._own: dict[ObjectKey, tuple[int, ...]] = {}  # the last versions that were written here
         self._filled = anyio.Event()
 
     def add(self, key: ObjectKey, report: Report) -> _Waiting:
@@ -158,9 +161,19 @@ class Statuses:
         return waiting
 
     async def run(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(_WRITERS):
-                tasks.start_soon(self._write_all)
+        with self._objects.devices.add_handler(None, self._caught_up, self._forget):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(_WRITERS):
+                    tasks.start_soon(self._write_all)
+
+    def _caught_up(self, _: Object, new: Object) -> None:
+        written = self._written.get(key_of(new))
+        if written is not None and _version(new) >= _version(written):
+            del self._written[key_of(new)]
+
+    def _forget(self, one: Object) -> None:
+        self._written.pop(key_of(one), None)
+        self._own.pop(key_of(one), None)
 
     async def _write_all(self) -> None:
         while True:
@@ -221,15 +234,20 @@ class Statuses:
                     raise
                 await self._clock.sleep(_FIRST_WAIT_S * 2**attempt * (0.5 + self._random.random() / 2))
                 continue
-            self._written[key] = pack(answer)
+            self._keep(key, pack(answer))
             return
+
+    def _keep(self, key: ObjectKey, written: Object) -> None:
+        self._own[key] = (*self._own.get(key, ())[1 - _OWN_KEPT :], _version(written))
+        cached = self._objects.devices.by_key(key)
+        if cached is not None and _version(cached) < _version(written):
+            self._written[key] = written
 
     def is_foreign(self, key: ObjectKey, one: Object) -> bool:
         """Whether somebody else has written this state of a device, which the cache has just got."""
         if key in self._busy:
             return False  # our answer may be on its way; what is read next is merged into
-        written = self._written.get(key)
-        return written is None or _version(written) < _version(one)
+        return _version(one) not in self._own.get(key, ())  # a lower one may be a restored API's
 
     def _newest(self, key: ObjectKey) -> Object | None:
         """The device as last written or as cached, whichever is newer."""

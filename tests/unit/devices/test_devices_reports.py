@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 
 from edgesite.client import ObjectKey
 from edgesite.cloud.devicecontroller.objects import pack, unpacked
-from edgesite.cloud.devicecontroller.statuses import Report, Value, merged
+from edgesite.cloud.devicecontroller.statuses import Report, Statuses, Value, merged
 from edgesite.cloud.devicecontroller.upstream import Upstream
 from edgesite.kube.errors import ApiError, unavailable
+from edgesite.kube.resources import DEVICES
+from edgesite.net.real import RealClock
 from edgesite.wire.message import Message, MessageMaker
 
 TYPES = {"speed": "int", "temp": "double"}
@@ -239,3 +243,58 @@ def test_the_cache_keeps_devices_as_text_and_knows_what_changed() -> None:
     assert one["reported"] != reported["reported"]
     labelled = pack({**DEVICE, "metadata": {**DEVICE["metadata"], "labels": {"description": "x"}}})  # type: ignore[dict-item]
     assert one["digest"] != labelled["digest"]
+
+
+class _Devices:
+    """Stands for the cache and the API: what is written comes into the cache when the test says so."""
+
+    def __init__(self, count: int) -> None:
+        self.cached = {ObjectKey("default", f"d{n}"): self._packed(f"d{n}", 1) for n in range(count)}
+        self.devices, self.kinds, self.version = self, {"device": DEVICES}, 1
+        self.handlers: list[Any] = []
+
+    @staticmethod
+    def _packed(name: str, version: int, status: Any = None) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": "default", "uid": f"u-{name}", "resourceVersion": str(version)}
+        return pack({**DEVICE, "metadata": metadata, **({"status": status} if status else {})})
+
+    def by_key(self, key: ObjectKey) -> Any:
+        return self.cached.get(key)
+
+    def add_handler(self, *handlers: Any) -> Any:
+        self.handlers = list(handlers)
+        return nullcontext()
+
+    async def patch(self, kind: Any, name: str, patch: Any, namespace: str) -> Any:
+        self.version += 1
+        metadata = {**patch["metadata"], "name": name, "namespace": namespace, "resourceVersion": str(self.version)}
+        self.answer = {**DEVICE, "metadata": metadata, "status": patch["status"]}
+        return self.answer
+
+    def catch_up(self, key: ObjectKey) -> dict[str, Any]:
+        old, new = self.cached[key], pack(self.answer)
+        self.cached[key] = new
+        self.handlers[1](old, new)
+        return new
+
+
+@pytest.mark.anyio
+async def test_whose_a_status_is_and_what_is_kept_of_it() -> None:
+    """Also after the API was restored, when versions are lower than those that were written here."""
+    api, key = _Devices(2), ObjectKey("default", "d0")
+    statuses = Statuses(api, api, lambda one: TYPES, RealClock(), random.Random(1))  # type: ignore[arg-type]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(statuses.run)
+        with anyio.fail_after(30):
+            waiting = statuses.add(key, Report({"speed": Value("3", 8)}))
+            await waiting.done.wait()
+        assert waiting.error is None
+        assert list(statuses._written) == [key], "the cache is behind"
+        mine = api.catch_up(key)
+        assert statuses._written == {}
+        assert not statuses.is_foreign(key, mine)
+        for version in (1, 9):
+            assert statuses.is_foreign(key, api._packed("d0", version, {"twins": []}))
+        api.handlers[2](mine)
+        assert statuses._own == {}
+        tasks.cancel_scope.cancel()
