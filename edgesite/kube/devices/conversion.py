@@ -252,6 +252,7 @@ def _properties_to_alpha(spec: Object, status: Object, kept: Object, lost: Objec
     reported = {str(one.get("propertyName") or ""): one for one in _list(status.get("twins")) if isinstance(one, dict)}
     whole, shown = _dict(kept.get("visitors")), _list(kept.get("twins"))
     visitors, twins = [], []
+    merely: list[Object] = []  # reported alone: behind those that somebody wrote, whose places patches name
     more: Object = {}
     changed: Object = {}
     for one in properties:
@@ -266,13 +267,15 @@ def _properties_to_alpha(spec: Object, status: Object, kept: Object, lost: Objec
                 if protocols.visitor_to_beta(visitors[-1]) != access:
                     changed[name] = access
         value = reported.pop(name, {}).get("reported")
-        if _is_twin(one) or value is not None or name in shown:
+        if _is_twin(one) or name in shown:
             twins.append(_twin(name, one.get("desired"), value))
+        elif value is not None:
+            merely.append(_twin(name, None, value))
         extra = {key: one[key] for key in _PROPERTY_OF_BETA if key in one}
         if extra:
             more[name] = extra
     strays = [_twin(name, None, one.get("reported")) for name, one in reported.items() if one.get("reported")]
-    twins += strays
+    twins += [*merely, *strays]
     observed = {
         str(one.get("propertyName") or ""): one["observedDesired"]
         for one in _list(status.get("twins"))

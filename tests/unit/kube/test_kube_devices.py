@@ -162,6 +162,23 @@ def test_a_v1beta1_model_comes_back_as_it_was(properties: Any) -> None:
     assert plain(to_v1beta1(to_v1alpha2(obj))) == obj
 
 
+def test_what_is_reported_later_does_not_move_twins_that_patches_name_by_place() -> None:
+    visitors = [{"propertyName": name, "modbus": {"register": "CoilRegister"}} for name in ("speed", "temp")]
+    twins = [{"propertyName": "temp", "desired": {"value": "1"}}]
+    beta = to_v1beta1(thing(ALPHA, "Device", {"propertyVisitors": visitors}, {"twins": twins}))
+    beta["status"] = {"twins": [{"propertyName": name, "reported": {"value": "0"}} for name in ("speed", "temp")]}
+    assert [one["propertyName"] for one in to_v1alpha2(beta)["status"]["twins"]] == ["temp", "speed"]
+
+
+def test_limits_keep_their_text_when_json_is_written_by_others() -> None:
+    """Whoever reads v1alpha2 and writes it back may write 100.0 as 100."""
+    model = thing(BETA, "DeviceModel", {"properties": [{"name": "t", "type": "FLOAT", "maximum": "100.0"}]})
+    alpha = to_v1alpha2(model)
+    maximum = alpha["spec"]["properties"][0]["type"]["float"]["maximum"]
+    assert (maximum, type(maximum)) == (100, int)
+    assert plain(to_v1beta1(alpha)) == model
+
+
 def test_what_is_kept_gives_way_to_what_was_changed() -> None:
     """A selector that means another node than ``nodeName`` says by now is not brought back."""
     selector = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "", "operator": "In", "values": ["old"]}]}]}
