@@ -324,4 +324,21 @@ def _service(site: Site, cloud: Cloud) -> None:
     eventually(
         lambda: site.kubectl.run("get", _ALPHA, "hall").returncode == 0, "a conversion by way of the Service", 60
     )
+    _fails_closed(site, cloud)
     site.kubectl("delete", _BETA, "--all")
+
+
+def _fails_closed(site: Site, cloud: Cloud) -> None:
+    """With failurePolicy Fail devices are refused while no webhook answers, and may still be read and deleted."""
+    _install(site, cloud, "--set", "modules.admission.failurePolicy=Fail")
+    assert cloud.program is not None
+    cloud.program.kill()
+
+    def refuses() -> bool:
+        done = site.kubectl.run("apply", "-f", "-", stdin=json.dumps(_beta("late", "edge-d1")))
+        return done.returncode != 0 and "failed calling webhook" in done.stderr
+
+    eventually(refuses, "a refusal without webhooks", 30)
+    site.kubectl("delete", _BETA, "unchecked")
+    cloud.start()
+    eventually(lambda: site.kubectl.apply(_beta("late", "edge-d1")), "devices are taken again", 60)
