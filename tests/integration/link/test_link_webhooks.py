@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import logging
+import socket
 from typing import Any
 
 import anyio
@@ -28,7 +29,7 @@ from edgesite.net.http_messages import PeerInfo
 from edgesite.net.pki import RealPki
 from edgesite.net.real import RealClock, RealNet
 from edgesite.net.tls import client_context
-from edgesite.testing.waiting import DEADLINE_S
+from edgesite.testing.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 Object = dict[str, Any]
@@ -176,6 +177,31 @@ async def test_an_api_server_asks_over_tls(make_site: SiteMaker) -> None:
         await install(client, Place(namespace="kubeedge", service="hooks"))
         bundle = (await conversion(client))["caBundle"]
         assert not (await answers("hooks.kubeedge.svc", bundle))["allowed"]
+
+
+async def test_a_taken_port_and_a_certificate_that_is_none_are_said_and_tried_again(
+    make_site: SiteMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def said(words: str) -> list[str]:
+        return [one for one in caplog.messages if words in one]
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = {"admission": {"address": "127.0.0.1", "port": port}}
+        async with make_site(single_process=False) as site, site.cluster() as client:
+            await install(client, Place(url=f"https://localhost:{port}"))
+            good = await client.get(SECRETS, SECRET, "kubeedge")
+            await client.patch(SECRETS, SECRET, {"data": {"tls.key": base64.b64encode(b"none").decode()}}, "kubeedge")
+            async with site.instance("one", Admission, settings=settings):
+                await until(lambda: said("webhooks for the cluster's API server"))
+                await client.patch(SECRETS, SECRET, {"data": {"tls.key": good["data"]["tls.key"]}}, "kubeedge")
+                await until(lambda: said("in use"))
+                taken.close()
+                await until(lambda: said(f"webhooks for the cluster's API server: 127.0.0.1:{port}"))
+    assert len(said("in use")) == 1
+    assert good["data"]["tls.key"] not in caplog.text
 
 
 class Asked:
