@@ -88,6 +88,7 @@ class DeviceStatuses:
         """Raises ApiError: tried again with backoff."""
         one = self._objects.devices.by_key(key)
         if one is None or not one["node"] or not self._is_here(one["node"]):
+            self._written.pop(key, None)  # another instance may write it now
             return None
         wanted = _wanted(unpacked(one))
         digest = hash(json.dumps(wanted))
