@@ -37,6 +37,8 @@ PROGRAMS = {
     "createrepo_c": "createrepo-c",
     "dbus-daemon": "dbus-daemon",
     "dnf": "dnf",
+    "gcc": "gcc",
+    "git": "git",
     "mmdebstrap": "mmdebstrap",
     "rpmbuild": "rpm",
     "rpmlint": "rpmlint",
@@ -45,6 +47,7 @@ PROGRAMS = {
 }
 FILES = {
     "/bin/busybox": "busybox-static",
+    "/usr/include/stdio.h": "libc6-dev",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
     "/usr/lib/python3/dist-packages/gi/__init__.py": "python3-gi",
 }

@@ -127,13 +127,15 @@ async def test_a_program_that_is_missing_shows_run_container_error(rig: Rig) -> 
 
 
 async def test_probes_decide_readiness_and_restarts(rig: Rig) -> None:
-    script = "sleep 0.5; touch /tmp/ready; while [ ! -f /tmp/sick ]; do sleep 0.1; done; rm /tmp/healthy; sleep 1000"
+    well = {"exec": {"command": ["/bin/test", "!", "-e", "/tell/sick"]}, "periodSeconds": 1, "failureThreshold": 1}
     main = container(
-        command=["/bin/sh", "-c", f"touch /tmp/healthy; {script}"],
+        command=["/bin/sh", "-c", "sleep 0.5; touch /tmp/ready; sleep 1000"],
         readinessProbe={"exec": {"command": ["/bin/cat", "/tmp/ready"]}, "periodSeconds": 1},
-        livenessProbe={"exec": {"command": ["/bin/cat", "/tmp/healthy"]}, "periodSeconds": 1, "failureThreshold": 1},
+        livenessProbe=well,
+        volumeMounts=[{"name": "tell", "mountPath": "/tell"}],
     )
-    await rig.cloud.apply("pod", pod("probed", main, terminationGracePeriodSeconds=1))
+    volumes = [{"name": "tell", "emptyDir": {}}]
+    await rig.cloud.apply("pod", pod("probed", main, volumes=volumes, terminationGracePeriodSeconds=1))
     await rig.cloud.until(lambda: "running" in state(rig.cloud, "probed"))
     await rig.cloud.until(lambda: is_ready(rig.cloud, "probed"))
     uid = rig.cloud.pod("probed")["metadata"]["uid"]
@@ -143,6 +145,11 @@ async def test_probes_decide_readiness_and_restarts(rig: Rig) -> None:
         if one.get("containerStatuses")
     )
     assert "Unhealthy" in rig.cloud.reasons()
+    [tell] = [one async for one in anyio.Path(rig.data_dir, "edged", "pods", uid, "volumes").glob("*empty-dir/tell")]
+    await (tell / "sick").touch()
+    await rig.cloud.until(lambda: rig.cloud.status("probed")["containerStatuses"][0]["restartCount"] >= 1)
+    await (tell / "sick").unlink()
+    await rig.cloud.until(lambda: is_ready(rig.cloud, "probed"))
 
 
 async def test_host_ports_and_the_hosts_network(rig: Rig) -> None:

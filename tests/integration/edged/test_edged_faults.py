@@ -64,7 +64,12 @@ async def test_a_container_starts_anew_without_its_config_map_only_once_that_is_
     assert 'configmap "conf" not found' in state(rig.cloud, "web")["waiting"]["message"]
     await (tell / "end").unlink()
     await rig.cloud.until(lambda: "running" in state(rig.cloud, "web", 1), 60)
-    assert await output(rig, "web", "files", rig.cloud.status("web")["containerStatuses"][1]["restartCount"]) == "red\n"
+    attempt = rig.cloud.status("web")["containerStatuses"][1]["restartCount"]
+
+    async def has_read() -> bool:
+        return await output(rig, "web", "files", attempt) == "red\n"
+
+    await until(has_read)
     assert waits(), "the other container needs no more than the files that are there"
     await rig.cloud.apply("configmap", conf)
     await rig.cloud.until(lambda: is_ready(rig.cloud, "web"), 60)
