@@ -194,7 +194,12 @@ def test_restart_policies_and_back_off(kube: Kubectl) -> None:
 
 def test_probes(kube: Kubectl, site: Site) -> None:
     flag = site.folder / "flag"
-    check = {"exec": {"command": ["test", "-e", str(flag)]}, "periodSeconds": 1, "failureThreshold": 1}
+    check = {
+        "exec": {"command": ["test", "-e", str(flag)]},
+        "periodSeconds": 1,
+        "timeoutSeconds": 30,
+        "failureThreshold": 1,
+    }
     pod(kube, "probed", FOREVER, container={"readinessProbe": check})
     phase(kube, "probed", "Running")
     assert main_status(kube, "probed")["ready"] is False

@@ -134,7 +134,9 @@ async def the_container(runtime: Runtime) -> ContainerStatus:
 
 
 async def read(runtime: Runtime, container_id: str, path: str) -> str:
-    return (await runtime.exec_sync(container_id, ["/bin/cat", path], 10.0)).stdout.decode()
+    done = await runtime.exec_sync(container_id, ["/bin/cat", path], 60.0)
+    assert done.exit_code == 0, done
+    return done.stdout.decode()
 
 
 async def end_pod(host: RoleHost, node: GoNode, runtime: Runtime) -> None:

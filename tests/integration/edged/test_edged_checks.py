@@ -81,7 +81,7 @@ async def test_the_words_of_a_health_service(health: tuple[Health, int]) -> None
 async def test_a_grpc_probe_follows_the_service(rig: Rig, health: tuple[Health, int]) -> None:
     served, port = health
     served.status = 2
-    probe = {"grpc": {"port": port, "service": "app"}, "periodSeconds": 1, "failureThreshold": 1}
+    probe = {"grpc": {"port": port, "service": "app"}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 1}
     containers = [{"name": "main", "image": IMAGE, "readinessProbe": probe}]
     await rig.cloud.apply("pod", {"metadata": {"name": "web"}, "spec": {"containers": containers, "hostNetwork": True}})
 

@@ -127,10 +127,15 @@ async def test_a_program_that_is_missing_shows_run_container_error(rig: Rig) -> 
 
 
 async def test_probes_decide_readiness_and_restarts(rig: Rig) -> None:
-    well = {"exec": {"command": ["/bin/test", "!", "-e", "/tell/sick"]}, "periodSeconds": 1, "failureThreshold": 1}
+    well = {
+        "exec": {"command": ["/bin/test", "!", "-e", "/tell/sick"]},
+        "periodSeconds": 1,
+        "timeoutSeconds": 30,
+        "failureThreshold": 1,
+    }
     main = container(
         command=["/bin/sh", "-c", "sleep 0.5; touch /tmp/ready; sleep 1000"],
-        readinessProbe={"exec": {"command": ["/bin/cat", "/tmp/ready"]}, "periodSeconds": 1},
+        readinessProbe={"exec": {"command": ["/bin/cat", "/tmp/ready"]}, "periodSeconds": 1, "timeoutSeconds": 30},
         livenessProbe=well,
         volumeMounts=[{"name": "tell", "mountPath": "/tell"}],
     )
@@ -154,7 +159,7 @@ async def test_probes_decide_readiness_and_restarts(rig: Rig) -> None:
 
 async def test_host_ports_and_the_hosts_network(rig: Rig) -> None:
     serve = ["/bin/sh", "-c", "echo hi > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
-    probe = {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1}
+    probe = {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 30}
     ports = [{"name": "http", "containerPort": 8080, "hostPort": 18080}]
     main = container(command=serve, ports=ports, readinessProbe=probe)
     await rig.cloud.apply("pod", pod("served", main, terminationGracePeriodSeconds=1))

@@ -69,7 +69,7 @@ async def test_services_are_in_the_environment_of_programs(rig: Rig) -> None:
 
 async def test_the_summary_tells_of_networks_volumes_and_logs_of_pods(rig: Rig) -> None:
     script = "dd if=/dev/zero of=/work/file bs=1k count=100 2>/dev/null; wget -q -T 1 http://10.255.255.1/; echo done; sleep 1000"
-    probe = {"exec": {"command": ["/bin/true"]}, "periodSeconds": 1}
+    probe = {"exec": {"command": ["/bin/true"]}, "periodSeconds": 1, "timeoutSeconds": 30}
     mounts = [{"name": "work", "mountPath": "/work"}]
     main = container(command=["/bin/sh", "-c", script], volumeMounts=mounts, readinessProbe=probe)
     spec = pod("used", main, volumes=[{"name": "work", "emptyDir": {}}], terminationGracePeriodSeconds=0)

@@ -157,10 +157,17 @@ async def test_tcp_and_https_probes(rig: Rig, daemon: Containerd) -> None:
         secure = {"host": "127.0.0.1", "port": port, "scheme": "HTTPS"}
         serve = ["/bin/sh", "-c", "while :; do nc -l -p 7000 < /dev/null; done & " + FOREVER[2]]
         probes = [
-            container("tcp", serve, readinessProbe={"tcpSocket": {"port": 7000}, "periodSeconds": 1}),
-            container("shut", readinessProbe={"tcpSocket": {"port": 7001}, "periodSeconds": 1}),
-            container("https", readinessProbe={"httpGet": secure | {"path": "/well"}, "periodSeconds": 1}),
-            container("ill", readinessProbe={"httpGet": secure | {"path": "/ill"}, "periodSeconds": 1}),
+            container(
+                "tcp", serve, readinessProbe={"tcpSocket": {"port": 7000}, "periodSeconds": 1, "timeoutSeconds": 30}
+            ),
+            container("shut", readinessProbe={"tcpSocket": {"port": 7001}, "periodSeconds": 1, "timeoutSeconds": 30}),
+            container(
+                "https",
+                readinessProbe={"httpGet": secure | {"path": "/well"}, "periodSeconds": 1, "timeoutSeconds": 30},
+            ),
+            container(
+                "ill", readinessProbe={"httpGet": secure | {"path": "/ill"}, "periodSeconds": 1, "timeoutSeconds": 30}
+            ),
         ]
         await rig.cloud.apply("pod", pod("probed", *probes))
 
@@ -177,7 +184,7 @@ async def test_a_sidecar_serves_the_work_and_ends_after_it(rig: Rig, tmp_path: P
     folder.mkdir()
     mounts = [{"name": "shared", "mountPath": "/shared"}]
     serving = "trap 'echo sidecar >> /shared/order; exit 0' TERM; touch /shared/up; sleep 1000 & wait"
-    ready = {"exec": {"command": ["/bin/cat", "/shared/up"]}, "periodSeconds": 1}
+    ready = {"exec": {"command": ["/bin/cat", "/shared/up"]}, "periodSeconds": 1, "timeoutSeconds": 30}
     sidecar = container(
         "proxy", ["/bin/sh", "-c", serving], restartPolicy="Always", volumeMounts=mounts, startupProbe=ready
     )

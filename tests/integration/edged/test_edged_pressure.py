@@ -52,7 +52,7 @@ async def test_the_pod_that_uses_the_most_is_evicted_and_others_stay(daemon: Con
     machine = ShortMachine()
     async with clean_rig(daemon, tmp_path, settings=SETTINGS, machine=machine) as rig:
         hog = ["/bin/sh", "-c", "dd if=/dev/zero of=/held/x bs=1M count=48; touch /held/done; " + FOREVER[2]]
-        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1}
+        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1, "timeoutSeconds": 30}
         mounts = [{"name": "held", "mountPath": "/held"}]
         volumes = [{"name": "held", "emptyDir": {"medium": "Memory"}}]
         greedy = container(command=hog, volumeMounts=mounts, readinessProbe=filled)
@@ -87,7 +87,7 @@ async def test_what_fills_the_disk_is_evicted_and_nothing_comes_until_there_is_r
     limits = {**SETTINGS["tailoredKubeletConfig"], "evictionHard": {"nodefs.available": "100Mi"}}
     async with clean_rig(daemon, tmp_path, settings={"tailoredKubeletConfig": limits}, machine=machine) as rig:
         fill = ["/bin/sh", "-c", "dd if=/dev/zero of=/held/x bs=1M count=8; touch /held/done; " + FOREVER[2]]
-        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1}
+        filled = {"exec": {"command": ["cat", "/held/done"]}, "periodSeconds": 1, "timeoutSeconds": 30}
         greedy = container(command=fill, volumeMounts=[{"name": "held", "mountPath": "/held"}], readinessProbe=filled)
         await rig.cloud.apply("pod", pod("greedy", greedy, volumes=[{"name": "held", "emptyDir": {}}]))
         await rig.cloud.apply("pod", pod("modest", container()))
