@@ -59,7 +59,8 @@ The edge then drives all of its devices whose protocol is `$protocol`.
     $distribution --edge-socket /etc/kubeedge/dmi.sock --socket /etc/kubeedge/$name.sock
 
 It registers at the edge, edgesite's or KubeEdge's, and serves devices, metrics and health at http://127.0.0.1:7777 (`--help` tells of all options).
-`deploy/` has a systemd unit, a Dockerfile and a Kubernetes manifest. Where this is also installed as a plugin, leave the devices to the program
+`deploy/` has a systemd unit, a Dockerfile and a Kubernetes manifest; wheels that no package index has, as edgesite's own, go into `wheels/` before an image is
+built. Where this is also installed as a plugin, leave the devices to the program
 by `modules.mappers.outOfProcess: [$protocol]` in the edge's configuration.
 
 ## A device
@@ -132,7 +133,8 @@ _DOCKERFILE: Final = """# docker build -f deploy/Dockerfile -t $distribution:0.1
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+# wheels/ may hold what no package index has, as the edgesite that this is written for.
+RUN pip wheel --no-cache-dir --find-links wheels --wheel-dir /wheels .
 
 FROM python:3.11-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels pip install --no-cache-dir --no-index --find-links /wheels $distribution
@@ -171,6 +173,7 @@ _IGNORED: Final = """__pycache__/
 .pytest_cache/
 build/
 dist/
+wheels/
 """
 
 TEXTS: Final = {
