@@ -93,8 +93,9 @@ def test_a_rollout_that_cannot_succeed_keeps_what_works(own: Kubectl) -> None:
     deployed(own)
     broken = {"spec": {"progressDeadlineSeconds": 1, "template": {"spec": {"nodeSelector": {"no": "such"}}}}}
     own("patch", "deployment", "web", "-p", json.dumps(broken))
-    assert "exceeded its progress deadline" in own.fails("rollout", "status", "deployment/web", "--timeout=30s")
+    assert "exceeded its progress deadline" in own.fails("rollout", "status", "deployment/web", "--timeout=100s")
     assert int(field(own, "deployment/web", ".status.availableReplicas")) == 2
+    own("patch", "deployment", "web", "-p", json.dumps({"spec": {"progressDeadlineSeconds": 600}}))
     own("rollout", "undo", "deployment/web")
     rolled_out(own)
 

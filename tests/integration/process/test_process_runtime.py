@@ -47,7 +47,7 @@ def test_all_of_it_works_without_root() -> None:
             env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "HOME": place},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
