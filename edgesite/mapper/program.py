@@ -4,7 +4,7 @@
 
     --edge-socket PATH     where the edge serves mappers (/etc/kubeedge/dmi.sock)
     --socket PATH          where this mapper serves the edge (/etc/kubeedge/NAME.sock)
-    --http ADDRESS         devices by HTTP, metrics and health; "" for none (127.0.0.1:7777)
+    --http ADDRESS         devices by HTTP, metrics and health; "" for none (127.0.0.1:7777, unless another mapper has it)
     --protocol NAME        the name by which devices ask for it
     --dmi VERSION          v1beta1, v1alpha1, or auto
     --config-file FILE     the same from a file as KubeEdge's mappers have it (grpc_server.socket_path, common.name, .protocol, .edgecore_sock,
@@ -62,6 +62,7 @@ class _Settings:
     identity: Identity
     edge: str
     http: str
+    needs_http: bool  #: somebody has asked for that address
     dmi: Dmi
 
 
@@ -98,13 +99,24 @@ async def _main(driver: Make, settings: _Settings) -> int:
             fleet = await tasks.start(partial(end.run, driver, Meters(registry), environ=os.environ))
             async with AsyncExitStack() as stack:
                 if settings.http:
-                    rest = await stack.enter_async_context(Rest(fleet, host, settings.http, registry))
-                    host.log.info("devices are served at %s", rest.address)
+                    await _serve_http(stack, Rest(fleet, host, settings.http, registry), host, settings)
                 await anyio.sleep_forever()
     finally:
         with anyio.CancelScope(shield=True):
             await threads.close()
     return 0
+
+
+async def _serve_http(stack: AsyncExitStack, rest: Rest, host: Host, settings: _Settings) -> None:
+    """Several mappers of a node have the same address by default: who comes later drives devices without it. Raises OSError."""
+    try:
+        await stack.enter_async_context(rest)
+    except OSError as exc:
+        if settings.needs_http:
+            raise
+        host.log.warning("%s (--http)", exc)
+    else:
+        host.log.info("devices are served at %s", rest.address)
 
 
 async def _until_signalled(stop: Callable[[], object]) -> None:
@@ -165,7 +177,7 @@ def _settings(arguments: argparse.Namespace, name: str, protocol: str) -> _Setti
         _text(common, "version") or "v1.0.0",
         _text(common, "api_version") or "v1.0.0",
     )
-    return _Settings(identity, edge, http, cast("Dmi", arguments.dmi))
+    return _Settings(identity, edge, http, bool(port) or arguments.http is not None, cast("Dmi", arguments.dmi))
 
 
 def _read(path: Path) -> dict[str, Any]:
