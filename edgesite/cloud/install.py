@@ -13,7 +13,8 @@ Without a place devices are served as v1beta1 alone and only their schema is che
 Units   Seconds.
 Errors  ApiError of the API; ValueError: a Secret that cannot be used; PkiError, OSError: no certificate can be made.
 State   None.
-Source  Kubernetes: CustomResourceDefinition and ValidatingWebhookConfiguration v1, versions of stored objects.
+Source  Kubernetes: CustomResourceDefinition and ValidatingWebhookConfiguration v1, versions of stored objects; KubeEdge,
+        cloud/pkg/admissioncontroller (names of its webhooks).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ Object = dict[str, Any]
 TIMEOUT_S: Final = 5  #: that an API server waits for a verdict
 _CONFIGURATION: Final = "edgesite-devices"
 _WEBHOOKS: Final = next(one for one in BUILTIN if one.plural == "validatingwebhookconfigurations")
+_KUBEEDGES: Final = ("validate-devicemodel", "kubeedge-crds-validate-webhook-configuration")  #: v1.12, and newer
 _DIGEST: Final = "edgesite.kubeedge.io/definition"  #: annotation: which of ours this is
 _NAMES: Final = "edgesite.kubeedge.io/names"  #: annotation: what the certificate is for
 _DAYS: Final = 3650
@@ -87,6 +89,7 @@ class Installer:
             )
             return
         await self._webhooks(_configuration(place, bundle, policy))
+        await self._tell_of_kubeedges()
         self._say(f"webhooks for devices are expected at {place}")
         await rewrite(self._client, self._clock, self._say)
 
@@ -140,6 +143,14 @@ class Installer:
                 self._say(f"{'created' if live is None else 'updated'} webhooks {_CONFIGURATION}")
                 return
         raise ApiError(409, "Conflict", f"others write {_CONFIGURATION} all the time")
+
+    async def _tell_of_kubeedges(self) -> None:
+        """Where KubeEdge's program ``admission`` does not run any more, its webhooks stand in the way of rules."""
+        for name in _KUBEEDGES:
+            if await self._find(_WEBHOOKS, name) is not None:
+                self._say(
+                    f"kept webhooks {name}, which ask KubeEdge's admission: delete them if that does not run any more"
+                )
 
     # -- the certificate -----------------------------------------------------------------------------------------
 

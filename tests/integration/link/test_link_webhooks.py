@@ -63,6 +63,11 @@ async def test_it_is_installed_once_kept_and_moved(make_site: SiteMaker) -> None
         assert f"created {DEVICES_CRD}" in first
         assert changes(await install(client, Place(url="https://192.0.2.1:10443"))) == []
         assert changes(await install(client)) == [], "the place of before is kept"
+        theirs = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+        await client.create(WEBHOOKS, {**theirs, "metadata": {"name": "validate-devicemodel"}})
+        lines = await install(client)
+        assert [one for one in lines if "validate-devicemodel" in one and "KubeEdge's admission" in one]
+        assert changes(lines) == []
         assert changes(await install(client, default=Place(namespace="a", service="b"))) == []
         config = await conversion(client)
         assert config["url"] == "https://192.0.2.1:10443/convert"
