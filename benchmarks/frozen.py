@@ -49,6 +49,7 @@ USED: Final = {
     "pyyaml": ("yaml", "a YAML file or request is read"),
     "pydantic-settings": ("pydantic_settings", "in a child that checks the configuration"),
     "cryptography": ("cryptography.x509", "in a child that makes certificates"),
+    "pymysql": ("pymysql", "a mapper pushes to MySQL"),
     "aioquic": ("aioquic.quic.connection", "links over QUIC"),
 }
 #: What the first design had and no module imports.
