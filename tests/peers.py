@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -51,6 +52,8 @@ FILES = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
     "/usr/lib/python3/dist-packages/gi/__init__.py": "python3-gi",
 }
+if sys.base_prefix == "/usr":  # Debian's own Python: others have their headers
+    FILES[f"{sysconfig.get_paths()['include']}/Python.h"] = "libpython3-dev"
 #: A file whose folder has the machine's architecture in its name.
 TYPELIBS = {"Aravis-0.8.typelib": "gir1.2-aravis-0.8"}
 #: Version wanted → release of Debian and package that has it.
