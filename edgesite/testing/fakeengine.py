@@ -30,6 +30,7 @@ from edgesite.edge.edged.runtime import (
     Image,
     LinuxResources,
     NotInRuntime,
+    PullProgress,
     RuntimeFault,
     RuntimeUnavailable,
     SandboxConfig,
@@ -107,6 +108,7 @@ class FakeEngine:
         self.latency_s = latency_s
         self.reachable = True  #: False: as if the runtime's socket were gone
         self.images: dict[str, Image] = {}
+        self.pulling: PullProgress | None = None  #: what is told of pulls that are under way
         self.sandboxes: dict[str, FakeSandbox] = {}
         self.containers: dict[str, FakeContainer] = {}
         self._started = started

@@ -30,6 +30,7 @@ from edgesite.edge.edged.runtime import (
     LinuxResources,
     NamespaceMode,
     NotInRuntime,
+    PullProgress,
     RegistryAuth,
     RuntimeCondition,
     RuntimeFault,
@@ -229,6 +230,10 @@ class FakeRuntime:
         if not self._engine.registry(reference):
             raise NotInRuntime(f"failed to resolve reference {reference!r}: not found")
         return self._engine.add_image(reference).id
+
+    async def pull_progress(self) -> PullProgress | None:
+        await self._call()
+        return self._engine.pulling
 
     async def remove_image(self, reference: str) -> None:
         await self._call()

@@ -1,6 +1,6 @@
 """Getting images: present, pulled, or why not.
 
-A pull runs beside the pod's worker, which is told when it is over; the same image is pulled once at a time, whoever wants it.
+A pull runs beside the pod's worker, which is told how far it is and when it is over; the same image is pulled once at a time, whoever wants it.
 
 Units   Seconds.
 State   Back-off per image in memory; a pull that fails is tried again when its pod is looked at after the back-off.
@@ -9,7 +9,7 @@ Source  Kubernetes: "Images" (pull policies, ImagePullBackOff); reasons and text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,15 @@ from edgesite.edge.edged.events import NORMAL, WARNING, Events
 from edgesite.edge.edged.imagenames import InvalidImageName, credentials, default_pull_policy, normalized
 from edgesite.edge.edged.objects import Objects
 from edgesite.edge.edged.pod import Pod
-from edgesite.edge.edged.runtime import Image, InvalidReference, RegistryAuth, Runtime, RuntimeFault, RuntimeUnavailable
+from edgesite.edge.edged.runtime import (
+    Image,
+    InvalidReference,
+    PullProgress,
+    RegistryAuth,
+    Runtime,
+    RuntimeFault,
+    RuntimeUnavailable,
+)
 from edgesite.edge.edged.state import Waiting
 from edgesite.kube.times import format_duration
 
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Images", "Pull"]
 
 Say = Callable[[str, str, str], None]
+PROGRESS_S: Final = 10.0  #: how often a pull that takes long says how far it is
 MAX_PARALLEL: Final = 4  #: Pulls at once where the configuration does not want them one by one.
 RETRY_S: Final = 10.0
 UNAVAILABLE_S: Final = 0.5
@@ -42,6 +51,7 @@ class Pull:
     """What one start of a container needs; `checked` is set as soon as it is known whether there is a wait."""
 
     reference: str
+    changed: Callable[[], None]  #: called when there is anything new of it
     checked: anyio.Event = field(default_factory=anyio.Event)
     pulling: bool = False
     image: Image | None = None
@@ -74,14 +84,15 @@ class Images:
         self._failures: dict[str, tuple[float, str]] = {}  # reference -> when (monotonic), what was said
         self._limit = anyio.Semaphore(1 if one_by_one else MAX_PARALLEL)
         self._locks: dict[str, tuple[anyio.Lock, list[Pull]]] = {}
+        self._under_way = 0  # pulls
 
     def request(self, pod: Pod, container: Mapping[str, Any], done: Callable[[], None]) -> Pull:
-        """Begin to look for a container's image; ``done`` is called when a pull is over."""
-        pull = Pull(str(container.get("image", "")))
-        self._beside(self._find, pod, container, pull, done)
+        """Begin to look for a container's image; ``done`` is called when a pull has got on, or is over."""
+        pull = Pull(str(container.get("image", "")), done)
+        self._beside(self._find, pod, container, pull)
         return pull
 
-    async def _find(self, pod: Pod, container: Mapping[str, Any], pull: Pull, done: Callable[[], None]) -> None:
+    async def _find(self, pod: Pod, container: Mapping[str, Any], pull: Pull) -> None:
         name = str(container["name"])
 
         def say(type: str, reason: str, message: str) -> None:
@@ -103,7 +114,7 @@ class Images:
         finally:
             pull.checked.set()
             if pull.pulling or pull.image is None:  # else whoever waited for the check goes on by itself
-                done()
+                pull.changed()
 
     async def _get(self, pod: Pod, container: Mapping[str, Any], pull: Pull, say: Say) -> None:
         reference = normalized(pull.reference)
@@ -151,7 +162,7 @@ class Images:
                 asked_at = self._clock.monotonic()
                 async with self._limit:
                     began_at = self._clock.monotonic()
-                    image_id = await self._fetch(pod, reference)
+                    image_id = await self._fetch_telling(pod, reference, pull)
                 image = await self._runtime.image_status(image_id or reference)
                 if image is None:
                     raise RuntimeFault(f'image "{reference}" is gone after it was pulled')
@@ -172,6 +183,41 @@ class Images:
             waiters.remove(pull)
             if not waiters:
                 self._locks.pop(reference, None)
+
+    async def _fetch_telling(self, pod: Pod, reference: str, pull: Pull) -> str:
+        """Pull, and tell how far it is meanwhile. Raises RuntimeFault."""
+        failure, image_id = None, ""
+        self._under_way += 1
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tell, pull)
+                try:
+                    image_id = await self._fetch(pod, reference)
+                except RuntimeFault as exc:  # must not leave as part of a group
+                    failure = exc
+                tasks.cancel_scope.cancel()
+        finally:
+            self._under_way -= 1
+        if failure is not None:
+            raise failure
+        return image_id
+
+    async def _tell(self, pull: Pull) -> None:
+        """Say in the status of the container how far its pull is, as long as it goes on."""
+        # One of a plugin may be older than this question.
+        ask: Callable[[], Awaitable[PullProgress | None]] | None = getattr(self._runtime, "pull_progress", None)
+        while ask is not None:
+            await self._clock.sleep(PROGRESS_S)
+            try:
+                found = await ask()
+            except RuntimeFault:
+                continue
+            if found is None:
+                return
+            waiting = Waiting("ContainerCreating", _progress(pull.reference, found, alone=self._under_way == 1))
+            if pull.waiting != waiting:
+                pull.waiting = waiting
+                pull.changed()
 
     async def _failed(self, reference: str, pull: Pull, why: str, say: Say) -> None:
         now = self._clock.monotonic()
@@ -202,3 +248,12 @@ class Images:
         names = [one.get("name", "") for one in pod.spec.get("imagePullSecrets") or ()]
         found = [await self._objects.get("secret", pod.namespace, name) for name in names if name]
         return [one for one in found if one is not None]
+
+
+def _progress(reference: str, found: PullProgress, *, alone: bool) -> str:
+    """A runtime tells of all pulls together."""
+    what = f'image "{reference}"' if alone else f'image "{reference}" and others'
+    here = f"{found.here_bytes / 1e6:.1f}"
+    if not found.total_bytes:
+        return f"Pulling {what}"
+    return f"Pulling {what}: {here} of {found.total_bytes / 1e6:.1f} MB of the layers that are under way"

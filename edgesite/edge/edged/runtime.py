@@ -1,12 +1,10 @@
 """What edged asks of a container runtime: sandboxes, containers, images, exec and stats, shaped as CRI v1.
 
-``cri/`` (gRPC), ``process/`` (host processes) and `edgesite.testing.fakeruntime` implement `Runtime`; all pass
-`edgesite.testing.runtime.RuntimeContract`. A sandbox is what the containers of one pod share (network, cgroup, log
-directory); its containers are started and stopped one by one.
+``cri/`` (gRPC), ``process/`` (host processes) and `edgesite.testing.fakeruntime` pass `edgesite.testing.runtime.RuntimeContract`. A sandbox
+is what the containers of a pod share (network, cgroup, log directory); its containers are started and stopped one by one.
 
 Units   Times from a runtime are nanoseconds since the epoch (``*_ns``, 0: never); durations are seconds (``*_s``); sizes ``*_bytes``.
 Errors  Every call raises a RuntimeFault and nothing else (cancellation aside):
-
             RuntimeFault
              ├── RuntimeUnavailable   the runtime does not answer: try again later
              ├── NotInRuntime         no such sandbox, container or image
@@ -14,8 +12,8 @@ Errors  Every call raises a RuntimeFault and nothing else (cancellation aside):
              ├── InvalidReference     the text cannot be the name of an image
              └── DeadlineReached      the call took longer than the runtime was given; what it does may still happen
 
-State   A runtime keeps containers over a restart of edgesite: what is listed after one is adopted, never started anew.
-        Containers are recognised by their labels and annotations, so a runtime must give these back as it got them.
+State   A runtime keeps containers over a restart of edgesite: what is listed after one is adopted, never started anew. They are
+        recognised by labels and annotations, so a runtime must give these back as it got them.
 Source  Names and meaning: k8s.io/cri-api runtime/v1; label and annotation keys: kubelet's.
 """
 
@@ -78,6 +76,7 @@ __all__ = [
     "NotInRuntime",
     "PortMapping",
     "Propagation",
+    "PullProgress",
     "RegistryAuth",
     "Runtime",
     "RuntimeCondition",
@@ -370,6 +369,14 @@ class RuntimeCondition:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """Of layers that are under way, not of those that are here as a whole or have not begun."""
+
+    here_bytes: int
+    total_bytes: int  #: 0 while it is not known
+
+
 class Runtime(Streams, Protocol):
     """Runs containers. Calls may come at the same time, also for one sandbox. Each must be safe to repeat: to stop or remove
     what is stopped or gone succeeds.
@@ -468,6 +475,10 @@ class Runtime(Streams, Protocol):
 
     async def pull_image(self, reference: str, auth: RegistryAuth | None = None) -> str:
         """Fetch an image and return its id. Raises InvalidReference, NotInRuntime where no registry has it."""
+        ...
+
+    async def pull_progress(self) -> PullProgress | None:
+        """How far all pulls together are; None where the runtime does not tell. One of a plugin may lack this."""
         ...
 
     async def remove_image(self, reference: str) -> None: ...

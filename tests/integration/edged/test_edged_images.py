@@ -12,6 +12,7 @@ import anyio
 import pytest
 from edged_site import clean_rig
 
+from edgesite.edge.edged import images
 from edgesite.kube import json
 from edgesite.net.http import HttpServer
 from edgesite.net.real import RealClock, RealNet
@@ -42,6 +43,20 @@ def pod(name: str, image: str, policy: str = "", **spec: Any) -> dict[str, Any]:
 def waiting(rig: Rig, name: str) -> dict[str, str]:
     found = (rig.cloud.status(name).get("containerStatuses") or [{}])[0]
     return (found.get("state") or {}).get("waiting") or {}
+
+
+async def test_a_pull_that_takes_long_tells_how_far_it_is(
+    rig: Rig, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "PROGRESS_S", 0.1)
+    registry.hold = anyio.Event()
+    image = f"{registry.address}/team/app:1"
+    await rig.cloud.apply("pod", pod("slow", image))
+    text = f'Pulling image "{image}": 0.0 of '
+    await rig.cloud.until(lambda: waiting(rig, "slow").get("message", "").startswith(text))
+    assert waiting(rig, "slow")["reason"] == "ContainerCreating"
+    registry.hold.set()
+    await rig.cloud.until(lambda: rig.cloud.status("slow").get("phase") == "Running")
 
 
 async def test_an_image_is_pulled_once_when_it_may_be_present(rig: Rig, registry: Registry) -> None:

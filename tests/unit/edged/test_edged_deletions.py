@@ -10,8 +10,10 @@ import anyio
 import pytest
 from edged_machine import IMAGE, Machine, condition, container, pod
 
-from edgesite.edge.edged.runtime import ExecResult, RegistryAuth
+from edgesite.edge.edged import images
+from edgesite.edge.edged.runtime import ExecResult, PullProgress, RegistryAuth
 from edgesite.testing.edgedrig import NODE, Rig
+from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import FakeRuntime, Script
 from edgesite.testing.waiting import until
 
@@ -50,6 +52,32 @@ async def test_during_a_pull_that_does_not_end(
         await gone(rig, machine, 5)
         with anyio.fail_after(5):
             await ended.wait()  # nobody wants the image any more
+
+
+async def test_a_pull_that_takes_long_tells_how_far_it_is(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, pull = anyio.Event(), FakeRuntime.pull_image
+
+    async def slow(self: FakeRuntime, reference: str, auth: RegistryAuth | None = None) -> str:
+        await go_on.wait()
+        return await pull(self, reference, auth)
+
+    def told(cloud: FakeCloud) -> str:
+        found = (cloud.status("web").get("containerStatuses") or [{}])[0]
+        return str(found.get("state", {}).get("waiting", {}).get("message", ""))
+
+    monkeypatch.setattr(FakeRuntime, "pull_image", slow)
+    monkeypatch.setattr(images, "PROGRESS_S", 0.01)
+    async with machine.rig(tmp_path) as rig:
+        machine.engine.pulling = PullProgress(0, 0)
+        await rig.cloud.apply("pod", pod(image="docker.io/library/large:1"))
+        await rig.cloud.until(lambda: told(rig.cloud) == 'Pulling image "docker.io/library/large:1"')
+        machine.engine.pulling = PullProgress(2_500_000, 40_000_000)
+        text = 'Pulling image "docker.io/library/large:1": 2.5 of 40.0 MB of the layers that are under way'
+        await rig.cloud.until(lambda: told(rig.cloud) == text)
+        go_on.set()
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
 
 
 async def test_during_the_back_off_of_a_pull(machine: Machine, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from edgesite.edge.edged.runtime import (
     Isolation,
     LinuxResources,
     NotInRuntime,
+    PullProgress,
     RegistryAuth,
     RuntimeCondition,
     RuntimeFault,
@@ -269,6 +270,16 @@ class CriRuntime:
             }
         answer = await self._call("PullImage", body, images=True, timeout_s=PULL_TIMEOUT_S)
         return str(answer.get("image_ref", ""))
+
+    async def pull_progress(self) -> PullProgress | None:
+        if (await self.version()).name != "containerd":
+            return None
+        call = ("/containerd.services.content.v1.Content/ListStatuses", CONTAINERD)
+        client = self._client(images=True)
+        names = ("ListStatusesRequest", "ListStatusesResponse")
+        answer = await client.call(*call, *names, {}, self._timeout_s, namespace="k8s.io")
+        found = answer.get("statuses", ())
+        return PullProgress(sum(one.get("offset", 0) for one in found), sum(one.get("total", 0) for one in found))
 
     async def remove_image(self, reference: str) -> None:
         await self._forgiving("RemoveImage", {"image": {"image": reference}}, images=True)

@@ -139,8 +139,8 @@ VersionResponse: version string = 1; runtime_name string = 2; runtime_version st
 """
 )
 
-#: containerd's own services: events tell of exits where the CRI plugin has no events (before containerd 1.7), and tasks end
-#: processes that the CRI plugin has lost sight of.
+#: containerd's own services: events tell of exits where the CRI plugin has no events (before containerd 1.7), tasks end processes that
+#: the CRI plugin has lost sight of, and content tells how far pulls are.
 CONTAINERD: Final = Messages(
     """
 SubscribeRequest: filters repeated string = 1
@@ -149,6 +149,9 @@ Any: type_url string = 1; value bytes = 2
 TaskExit: container_id string = 1; id string = 2
 DeleteTaskRequest: container_id string = 1
 KillRequest: container_id string = 1; signal uint32 = 3; all bool = 4
+ListStatusesRequest: filters repeated string = 1
+ListStatusesResponse: statuses repeated Ingest = 1
+Ingest: ref string = 3; offset int64 = 4; total int64 = 5
 Empty: (empty)
 """
 )

@@ -416,6 +416,9 @@ class ProcessRuntime:
         assert image is not None
         return image.id
 
+    async def pull_progress(self) -> None:
+        return None  # images are names here
+
     async def remove_image(self, reference: str) -> None:
         return
 
