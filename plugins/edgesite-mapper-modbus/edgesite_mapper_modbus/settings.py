@@ -87,7 +87,7 @@ def line_of(config: Mapping[str, Any]) -> Line:
         baud = _whole(com, "baudRate", BAUD)
         if parity is None or data_bits not in (5, 6, 7, 8) or stop_bits not in (1, 2) or not 50 <= baud <= 4_000_000:
             raise DriverError("baudRate, dataBits, parity or stopBits of the serial port are not known")
-        return Line(str(com["serialPort"]), 0, baud, data_bits, parity, stop_bits, timeout_s=timeout_s)
+        return Line(_port(str(com["serialPort"])), 0, baud, data_bits, parity, stop_bits, timeout_s=timeout_s)
     host, port = str(tcp.get("ip") or tcp.get("host") or ""), _whole(tcp, "port", TCP_PORT)
     if not host:
         raise DriverError("neither com.serialPort nor tcp.ip says where the machine is")
@@ -97,6 +97,13 @@ def line_of(config: Mapping[str, Any]) -> Line:
     if framing not in ("tcp", "rtu"):
         raise DriverError("framing is neither tcp nor rtu")
     return Line(host, port, is_rtu_over_tcp=framing == "rtu", timeout_s=timeout_s)
+
+
+def _port(path: str) -> str:
+    """A device file, and nothing else: pyserial takes URLs, too, some of which write files, and who writes a Device is not root. Raises DriverError."""
+    if "://" in path or ".." in path.split("/") or ("/" in path and not path.startswith("/dev/")):
+        raise DriverError("serialPort is no device file, as /dev/ttyS0")
+    return path
 
 
 def unit_of(config: Mapping[str, Any]) -> int:

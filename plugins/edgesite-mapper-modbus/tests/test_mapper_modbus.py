@@ -229,7 +229,11 @@ async def test_a_refusal_says_what_the_machine_has_against_it(host: Host) -> Non
         ({"ip": "127.0.0.1", "port": 70000}, "is no port"),
         ({"ip": "127.0.0.1", "slaveID": 300}, "slaveID 300"),
         ({"serialPort": "/dev/null", "parity": "mark"}, "baudRate, dataBits, parity"),
-        ({"serialPort": "/nowhere/tty"}, "no connection"),
+        ({"serialPort": "/dev/nowhere"}, "no connection"),
+        ({"serialPort": "spy:///dev/ttyS0?file=/etc/passwd"}, "no device file"),
+        ({"serialPort": "socket://192.0.2.1:7"}, "no device file"),
+        ({"serialPort": "/etc/shadow"}, "no device file"),
+        ({"serialPort": "/dev/../etc/shadow"}, "no device file"),
     ],
 )
 async def test_a_device_that_says_too_little_or_nonsense_is_told_so(

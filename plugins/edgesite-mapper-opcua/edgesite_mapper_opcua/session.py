@@ -20,7 +20,7 @@ from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
 
 from edgesite.mapper import DriverError
-from edgesite_mapper_opcua.settings import Endpoint, file_of
+from edgesite_mapper_opcua.settings import Endpoint, file_of, password_in
 
 if TYPE_CHECKING:
     from edgesite.mapper import Host
@@ -136,7 +136,7 @@ class Session:
             client.set_user(endpoint.user)
             password = endpoint.password
             if password.startswith("/"):
-                password = (await self._file(password)).decode("utf-8", "replace").rstrip("\r\n")
+                password = password_in(await self._file(password))
             client.set_password(password)
         if endpoint.user_certificate:
             certificate, kind = await self._file_and_kind(endpoint.user_certificate)

@@ -3,7 +3,8 @@
 Words of a device: ``url``, ``userName``, ``password``, ``securityPolicy``, ``securityMode``, ``certificate``, ``privateKey``, ``timeout``; in
 ``common.customizedValues`` or beside them: ``remoteCertificate``, ``userCertificate``, ``userPrivateKey``.
 
-Files are named by absolute paths. A ``password`` that is one is read from there, as KubeEdge's mapper does, but without losing its last byte.
+Files are named by absolute paths. A ``password`` that is one is read from there, as KubeEdge's mapper does, but without losing its last byte. It is one line of at most
+`PASSWORD_BYTES`: it goes to the server that the device names, and who writes a Device shall not have keys, tokens and other files of the node sent there.
 
 Errors  DriverError, which names what is wrong, and never a password.
 Source  KubeEdge v1.12, mappers-go mappers/opcua (words); OPC UA part 7 (policies).
@@ -19,10 +20,11 @@ from urllib.parse import urlsplit
 
 from edgesite.mapper import DriverError
 
-__all__ = ["MODES", "POLICIES", "Endpoint", "endpoint_of", "file_of"]
+__all__ = ["MODES", "POLICIES", "Endpoint", "endpoint_of", "file_of", "password_in"]
 
 TIMEOUT_S: Final = 4.0
 FILE_BYTES: Final = 1 << 20
+PASSWORD_BYTES: Final = 256
 #: The word of a policy, without case and marks → the name of asyncua's class; the deprecated ones (SHA-1) are not among them.
 POLICIES: Final = {
     "": "",
@@ -103,6 +105,17 @@ def file_of(path: str) -> bytes:
     if len(content) > FILE_BYTES:
         raise DriverError(f"file {path} is larger than {FILE_BYTES} bytes")
     return content
+
+
+def password_in(content: bytes) -> str:
+    """The password that a file holds. Raises DriverError."""
+    line = content.rstrip(b"\r\n")
+    if len(line) > PASSWORD_BYTES or len(line.splitlines()) > 1:
+        raise DriverError(f"the file of the password is not one line of at most {PASSWORD_BYTES} bytes")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise DriverError("the file of the password is no text") from None
 
 
 def _checked_url(url: str) -> str:

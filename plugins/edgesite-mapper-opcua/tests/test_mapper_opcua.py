@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edgesite_mapper_opcua.driver import OpcUaDriver
-from edgesite_mapper_opcua.settings import endpoint_of
+from edgesite_mapper_opcua.settings import endpoint_of, password_in
 from edgesite_mapper_opcua.values import to_variant
 
 from edgesite.mapper import Device, DeviceState, DriverError, Host, Property
@@ -288,6 +288,15 @@ async def test_a_device_that_says_too_little_or_nonsense_is_told_so(
     with pytest.raises(DriverError, match=said):
         await driver.connect()
     await driver.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"-----BEGIN KEY-----\nabc\n", b"root:$6$x:1::\ndaemon:*:2::\n", b"e" * 257, b"\xff\xfe", b"a\rb"]
+)
+def test_other_files_of_the_node_are_no_password(content: bytes) -> None:
+    with pytest.raises(DriverError, match="the file of the password"):
+        password_in(content)
+    assert password_in("grün \r\n".encode()) == "grün "
 
 
 def test_a_password_is_in_no_text() -> None:
