@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from edgesite.mapper import DeviceState, DriverError
 from edgesite.mapper.conversion import ConversionError, Layout, encode, encode_within
 from edgesite_mapper_modbus.bus import Bus, Client, Refused
-from edgesite_mapper_modbus.settings import Spot, Table, line_of, spot_of, unit_of
+from edgesite_mapper_modbus.settings import Spot, Table, check_port, line_of, spot_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -39,6 +39,8 @@ class ModbusDriver:
     async def connect(self) -> None:
         self._answered_at = None
         line, self._unit = line_of(self._device.config), unit_of(self._device.config)
+        if line.is_serial:
+            await self._host.threads.run(check_port, line.address)
         if self._bus is None:
             self._bus = Bus.of(self._host, line)
         await self._probe()

@@ -13,14 +13,16 @@ Source  KubeEdge v1.12, mappers-go mappers/modbus (words and their meaning); the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 from edgesite.mapper import DriverError, Property
 
-__all__ = ["Line", "Spot", "Table", "line_of", "spot_of", "unit_of"]
+__all__ = ["Line", "Spot", "Table", "check_port", "line_of", "spot_of", "unit_of"]
 
 TCP_PORT: Final = 502
 BAUD: Final = 9600
@@ -104,6 +106,16 @@ def _port(path: str) -> str:
     if "://" in path or ".." in path.split("/") or ("/" in path and not path.startswith("/dev/")):
         raise DriverError("serialPort is no device file, as /dev/ttyS0")
     return path
+
+
+def check_port(path: str) -> None:
+    """Blocking. Raises DriverError for a device file that is no serial port: opening a watchdog starts it. One that is not there is left to who opens it."""
+    real = os.path.realpath(path)
+    terminals = Path("/sys/class/tty")
+    if not os.path.exists(real) or real.startswith("/dev/pts/") or not terminals.is_dir():
+        return
+    if not (terminals / Path(real).name).exists():
+        raise DriverError(f"{path} is no serial port")
 
 
 def unit_of(config: Mapping[str, Any]) -> int:

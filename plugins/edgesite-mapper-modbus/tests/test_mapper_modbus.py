@@ -230,6 +230,7 @@ async def test_a_refusal_says_what_the_machine_has_against_it(host: Host) -> Non
         ({"ip": "127.0.0.1", "slaveID": 300}, "slaveID 300"),
         ({"serialPort": "/dev/null", "parity": "mark"}, "baudRate, dataBits, parity"),
         ({"serialPort": "/dev/nowhere"}, "no connection"),
+        ({"serialPort": "/dev/full"}, "is no serial port"),
         ({"serialPort": "spy:///dev/ttyS0?file=/etc/passwd"}, "no device file"),
         ({"serialPort": "socket://192.0.2.1:7"}, "no device file"),
         ({"serialPort": "/etc/shadow"}, "no device file"),
