@@ -305,7 +305,7 @@ def wanted(
     for name, want in wants.items():
         rule = rules.get(name)
         type_ = _type(want.type, rule)
-        value = values.wished(type_, want.value) or None
+        value = values.wished(type_, want.value or "") or None
         if value is not None and (
             values.problem(type_, value) if rule is None else rule.read_only or rule.problem(value)
         ):

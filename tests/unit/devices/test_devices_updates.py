@@ -140,6 +140,14 @@ def test_an_unknown_null_does_not_end_the_rest() -> None:
     assert list(local(one, nothing=None, t=actual("4")).result) == ["t"]
 
 
+@pytest.mark.parametrize(("wish", "expected"), [("0", "false"), ("1", "true"), ("T", "true"), ("2", None), ("", None)])
+def test_a_boolean_may_be_wished_for_as_a_number(wish: str, expected: str | None) -> None:
+    for rules, type_ in (({"lamp": PropertyRule("lamp", "boolean")}, ""), ({}, "boolean")):
+        one = device()
+        updates.wanted(turn(), one, {"lamp": Want(wish, type_)}, 1, rules)
+        assert (one.twins["lamp"].expected if "lamp" in one.twins else None) == expected
+
+
 def test_a_property_that_left_the_object_ends_and_one_without_a_wish_stays() -> None:
     one = device(t="5", u="6")
     local(one, own=actual("1", "int"))
