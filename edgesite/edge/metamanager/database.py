@@ -7,9 +7,9 @@ Errors  apsw.Error (a full disk, a file that cannot be opened) leaves every meth
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EdgeDatabase", "Statement"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Statement = tuple[str, tuple[Any, ...] | list[tuple[Any, ...]]]  #: SQL and its values, or those of several rows
 Row = tuple[Any, ...]
@@ -73,6 +74,10 @@ class EdgeDatabase:
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[Row]:
         return list(self._open().execute(sql, values))
+
+    def fold(self, sql: str, values: tuple[Any, ...], function: Callable[[Iterable[Row]], T]) -> T:
+        """Give the rows to a function as they are read, so that they need not all be held. It takes every one of them."""
+        return function(self._open().execute(sql, values))
 
     def close(self) -> None:
         if self._connection is not None:

@@ -16,9 +16,10 @@ State   What is not written yet; the scopes. On disk at most about `OBJECTS_MOST
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 
     Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-__all__ = ["Document", "KindKey", "Replica", "Stored"]
+__all__ = ["Collected", "Document", "KindKey", "Replica", "Stored"]
 
 _ANY: Final = (1 << 63) - 1
+PIECE_BYTES: Final = 64 * 1024
 WRITTEN_S: Final = 1.0
 WAITING_MOST: Final = 2048  #: objects that wait to be written; then the disk is waited for
 OBJECTS_MOST: Final = 50_000
@@ -46,14 +48,19 @@ SCOPES_KEPT: Final = 512
 DOCUMENTS_KEPT: Final = 256
 DOCUMENT_BYTES: Final = 8 * 1024 * 1024
 _PUT: Final = (
-    "INSERT INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value)"
+    " VALUES (?, ?, ?, ?, ?, CAST(? || char(10) AS TEXT))"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, resourceversion = excluded.resourceversion"
     " WHERE excluded.resourceversion >= meta_v2.resourceversion"
 )
-_PUT_BACK: Final = "REPLACE INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value) VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_BACK: Final = (
+    "REPLACE INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value)"
+    " VALUES (?, ?, ?, ?, ?, CAST(? || char(10) AS TEXT))"
+)
 _DROP: Final = "DELETE FROM meta_v2 WHERE key = ? AND resourceversion <= ?"
 _GET: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key = ?"
 _LIST: Final = "SELECT namespace, name, resourceversion, value FROM meta_v2 WHERE key >= ? AND key < ? ORDER BY key"
+_LIST_BYTES: Final = "SELECT key, namespace, name, resourceversion, CAST(value AS BLOB) FROM meta_v2 WHERE key >= ? AND key < ? ORDER BY key"
 _COUNT: Final = "SELECT count(*) FROM meta_v2"
 _KEYS: Final = "SELECT key FROM meta_v2 WHERE key >= ? AND key < ?"
 _REMOVE: Final = "DELETE FROM meta_v2 WHERE key = ?"
@@ -97,6 +104,43 @@ class Stored:
     name: str
     revision: int
     value: bytes
+
+
+class Collected:
+    """Objects as JSON with commas between them, in pieces worth a write each. ``first``: one of them, b"" if there is none."""
+
+    __slots__ = ("_open", "_size", "first", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.first = b""
+        self.pieces: deque[bytes] = deque()
+        self.size = 0
+        self._open: list[bytes] = []
+        self._size = 0
+
+    def add(self, value: bytes) -> None:
+        value = value.rstrip(b"\n")
+        if self.first:
+            self._open.append(b",")
+        else:
+            self.first = value
+        self._open.append(value)
+        self._size += len(value) + 1
+        if self._size >= PIECE_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        self.pieces.append(b"".join(self._open))
+        self.size += self._size
+        self._open.clear()
+        self._size = 0
+
+    def take(self) -> Iterator[bytes]:
+        """Let go of the pieces one after the other."""
+        if self._open:
+            self._close()
+        while self.pieces:
+            yield self.pieces.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +316,18 @@ class Replica:
                 found[key] = change.stored
         return [found[key] for key in sorted(found)]
 
+    async def collect(self, kind: KindKey, namespace: str, matches: Callable[[Stored], bool] | None) -> Collected:
+        """The same as JSON to be sent, which holds no object by itself; ``matches`` is called in the disk's thread. Raises StoreError."""
+        start = kind.key(namespace)
+        changes = {
+            key: one
+            for changed in (self._writing, self._waiting)
+            for key, one in changed.items()
+            if key.startswith(start)
+        }
+        values = (start, start[:-1] + "0")
+        return await self._store.fold(_LIST_BYTES, values, lambda rows: _collected(rows, changes, matches))
+
     # -- scopes --------------------------------------------------------------------------------------------------
 
     def scope(self, key: str) -> int | None:
@@ -319,16 +375,43 @@ def _statement(key: str, change: _Change) -> Statement:
     stored = change.stored
     if change.gone:
         return _DROP, (key, _ANY if change.back else stored.revision)
-    text = stored.value.decode()
-    text = text if text.endswith("\n") else text + "\n"
     return (_PUT_BACK if change.back else _PUT), (
         key,
         change.kind.column,
         stored.namespace,
         stored.name,
         stored.revision,
-        text,
+        stored.value.rstrip(b"\n"),
     )
+
+
+def _collected(
+    rows: Iterable[tuple[Any, ...]], changes: Mapping[str, _Change], matches: Callable[[Stored], bool] | None
+) -> Collected:
+    """Objects on disk with what is not written yet, in order of their keys."""
+    found = Collected()
+
+    def add(stored: Stored) -> None:
+        if matches is None or matches(stored):
+            found.add(stored.value)
+
+    unwritten = deque(sorted(changes))
+    for key, namespace, name, revision, value in rows:
+        while unwritten and unwritten[0] < key:
+            change = changes[unwritten.popleft()]
+            if not change.gone:
+                add(change.stored)
+        if unwritten and unwritten[0] == key:
+            change = changes[unwritten.popleft()]
+            if change.back or change.stored.revision >= revision:
+                if not change.gone:
+                    add(change.stored)
+                continue
+        add(Stored(namespace, name, revision, value))
+    for key in unwritten:
+        if not changes[key].gone:
+            add(changes[key].stored)
+    return found
 
 
 def _stored(row: tuple[str, str, int, str]) -> Stored:

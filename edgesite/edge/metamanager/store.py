@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import apsw
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLUSTER_TYPES", "Arrival", "EdgeStore", "Outcome", "StoreError"]
 
+T = TypeVar("T")
 _PUT_META: Final = "REPLACE INTO meta (key, type, value) VALUES (?, ?, ?)"
 _PUT_META_V2: Final = "REPLACE INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value) VALUES (?, ?, ?, ?, ?, ?)"
 _DROP_META: Final = "DELETE FROM meta WHERE key = ?"
@@ -296,6 +297,13 @@ class EdgeStore:
         """Read rows. Raises StoreError."""
         try:
             return await self._worker.submit(self._database.query, sql, values)
+        except (apsw.Error, OSError) as exc:
+            raise StoreError(str(exc)) from exc
+
+    async def fold(self, sql: str, values: tuple[Any, ...], function: Callable[[Iterable[tuple[Any, ...]]], T]) -> T:
+        """Give rows to a function, in the disk's thread, as they are read; it takes every one. Raises StoreError."""
+        try:
+            return await self._worker.submit(self._database.fold, sql, values, function)
         except (apsw.Error, OSError) as exc:
             raise StoreError(str(exc)) from exc
 

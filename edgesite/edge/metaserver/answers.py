@@ -15,9 +15,19 @@ from edgesite.kube.errors import ApiError, too_large
 from edgesite.net.http import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["CACHED", "JSON_HEADERS", "cached_headers", "error", "passed_on", "rejected", "respond", "wants_pretty"]
+__all__ = [
+    "CACHED",
+    "JSON_HEADERS",
+    "cached_headers",
+    "error",
+    "passed_on",
+    "rejected",
+    "respond",
+    "stream",
+    "wants_pretty",
+]
 
 #: Says that an answer was made on this node, without the cloud.
 CACHED: Final = b"x-edgesite-served-from: node-cache\r\n"
@@ -53,6 +63,14 @@ def respond(request: Request, body: bytes, *, yaml: bool = False, headers: bytes
     if wants_pretty(request):
         body = msgspec.json.format(body, indent=2)
     return Response(status, JSON_HEADERS + headers, body)
+
+
+async def stream(request: Request, pieces: Iterable[bytes], *, headers: bytes = b"") -> None:
+    """Answer with JSON as the client takes it, piece by piece. Raises ClosedByPeer."""
+    writer = request.open_stream(200, JSON_HEADERS + headers)
+    for piece in pieces:
+        await writer.write(piece)
+    writer.close()
 
 
 def error(request: Request | None, problem: ApiError, headers: bytes = b"") -> Response:

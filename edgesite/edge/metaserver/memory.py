@@ -25,7 +25,7 @@ __all__ = ["Memory"]
 
 LARGE: Final = 64 * 1024  #: answers below leave no holes that others do not fill
 ENOUGH: Final = 1024 * 1024
-AFTER_S: Final = 2.0  #: until then it is written down
+AFTER_S: Final = 1.5  #: until then it is written down
 PAUSE_S: Final = 5.0
 
 

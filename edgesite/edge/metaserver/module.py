@@ -133,7 +133,7 @@ class MetaServer:
         upstream = Upstream(ctx, link, kubeedge, memory)
         printers = Printers(ctx, replica, link, upstream)
         views = Views(ctx.clock, printers)
-        reads = Reads(ctx, replica, link, upstream, views, printers)
+        reads = Reads(ctx, replica, link, upstream, views, printers, memory)
         reads.scopes = Scopes(ctx, replica, link, reads, kubeedge, tasks)
         extensions = ctx.hooks.metaserver(ctx.settings)
         documents = Documents(ctx, replica, link, upstream, [row for one in extensions for row in one.resources()])

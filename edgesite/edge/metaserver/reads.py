@@ -13,14 +13,16 @@ Source  Kubernetes API concepts (resource versions, retrieving large results in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from edgesite.edge.metamanager.replica import KindKey, Stored
+from edgesite.edge.metamanager.replica import PIECE_BYTES, Collected, KindKey, Stored
 from edgesite.edge.metamanager.store import StoreError
-from edgesite.edge.metaserver.answers import cached_headers, passed_on, respond
+from edgesite.edge.metaserver.answers import cached_headers, passed_on, respond, stream, wants_pretty
 from edgesite.edge.metaserver.cloudlink import CloudLink, Phase, offline
 from edgesite.edge.metaserver.scopekey import ScopeKey, read_meta
 from edgesite.edge.metaserver.views import accept_of, typed, view_of
@@ -33,6 +35,7 @@ from edgesite.net.http import Request, Response
 if TYPE_CHECKING:
     from edgesite.context import Context
     from edgesite.edge.metamanager.replica import Replica
+    from edgesite.edge.metaserver.memory import Memory
     from edgesite.edge.metaserver.printers import Printers
     from edgesite.edge.metaserver.scopes import Scopes
     from edgesite.edge.metaserver.upstream import Upstream
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 __all__ = ["Reads", "kind_of", "namespace_of"]
 
 PAGE: Final = 500
+FIRST_PAGE: Final = 100
+PAGE_BYTES: Final = 256 * 1024  #: of which there are several copies on the way
+STREAMED_BYTES: Final = 32 * 1024 * 1024  #: of large lists that clients are taking
 _FALL_BACK: Final = frozenset({503, 504})
 #: of these the cloud sends what this node's pods need; others are a whole list, or none
 _SENT: Final = frozenset({"pods", "configmaps", "secrets"})
@@ -65,7 +71,14 @@ class Reads:
     """Answers get and list; implements `edgesite.edge.metaserver.scopes.Lister`."""
 
     def __init__(
-        self, ctx: Context, replica: Replica, link: CloudLink, upstream: Upstream, views: Views, printers: Printers
+        self,
+        ctx: Context,
+        replica: Replica,
+        link: CloudLink,
+        upstream: Upstream,
+        views: Views,
+        printers: Printers,
+        memory: Memory,
     ) -> None:
         self._ctx = ctx
         self._replica = replica
@@ -73,6 +86,8 @@ class Reads:
         self._upstream = upstream
         self._views = views
         self._printers = printers
+        self._memory = memory
+        self._streamed = 0
         self.scopes: Scopes  # set by the owner: scopes list by us
 
     # -- one object ----------------------------------------------------------------------------------------------
@@ -164,8 +179,8 @@ class Reads:
 
     # -- lists ---------------------------------------------------------------------------------------------------
 
-    async def collection(self, request: Request, route: Route, token: str) -> Response:
-        """Raises ApiError."""
+    async def collection(self, request: Request, route: Route, token: str) -> Response | None:
+        """None: it was streamed. Raises ApiError, ClosedByPeer."""
         view = view_of(request)
         options = ListOptions.of(request.query if request.raw_query else {}, watch=False)
         key = ScopeKey.of(kind_of(route), route.namespace, str(options.labels or ""), str(options.fields or ""))
@@ -184,11 +199,16 @@ class Reads:
 
     async def _list_above(
         self, request: Request, key: ScopeKey, options: ListOptions, token: str, view: View
-    ) -> Response:
+    ) -> Response | None:
         forms_here = self._link.phase is Phase.KUBEEDGE and view != DEFAULT_VIEW
         whole = not (options.limit or options.token or options.match or options.revision)
         if forms_here or (whole and view == DEFAULT_VIEW):
             objects, revision = await self.list_scope(key, token)
+            size = sum(len(one.value) for one in objects)
+            if size > PIECE_BYTES and not forms_here and not wants_pretty(request):
+                head = self._views.list_head(key.kind, revision, objects[0].value)
+                await self._stream(request, chain((head,), pieces(objects), (b"]}\n",)), size)
+                return None
             body = self._views.in_format(self._views.collection(key.kind, objects, revision, view), view)
             return respond(request, body, yaml=view.format is BodyFormat.YAML)
         target = request.target
@@ -210,11 +230,13 @@ class Reads:
         revision, more = 0, ""
         for attempt in range(3):
             objects, more = [], ""
+            limit = FIRST_PAGE
             try:
                 while True:
-                    page = await self._page(key, token, more)
+                    page = await self._page(key, token, more, limit)
                     revision = int(page.metadata.get("resourceVersion") or 0)
                     objects += _objects(key.kind, page)
+                    limit = _next_limit(objects)
                     more = str(page.metadata.get("continue") or "")
                     if not more:
                         break
@@ -225,8 +247,8 @@ class Reads:
         await self._keep_all(key, objects, revision)
         return objects, revision
 
-    async def _page(self, key: ScopeKey, token: str, more: str) -> _Page:
-        query = {**key.query(), "limit": str(PAGE), **({"continue": more} if more else {})}
+    async def _page(self, key: ScopeKey, token: str, more: str, limit: int) -> _Page:
+        query = {**key.query(), "limit": str(limit), **({"continue": more} if more else {})}
         target = f"{key.path()}?{urlencode(query, quote_via=quote)}"
         status, _, body = await self._upstream.request(None, "GET", target, "application/json", token)
         if status != 200:
@@ -309,7 +331,7 @@ class Reads:
 
     # -- without the cloud ---------------------------------------------------------------------------------------
 
-    async def _list_offline(self, request: Request, route: Route, key: ScopeKey, view: View) -> Response:
+    async def _list_offline(self, request: Request, route: Route, key: ScopeKey, view: View) -> Response | None:
         text, revision = self._warning(), self._revision(key)
         if not self._is_covered(key.kind, key.namespace) and self._replica.scope(str(key)) is None:
             if route.group or route.resource not in _SENT:
@@ -318,10 +340,37 @@ class Reads:
             revision = 0  # whoever watches on from here is told all of it, once it is known
         return await self._list_here(request, key, view, revision or 0, cached_headers(text))
 
-    async def _list_here(self, request: Request, key: ScopeKey, view: View, revision: int, headers: bytes) -> Response:
+    async def _list_here(
+        self, request: Request, key: ScopeKey, view: View, revision: int, headers: bytes
+    ) -> Response | None:
+        if view == DEFAULT_VIEW and not wants_pretty(request):
+            return await self._stream_here(request, key, revision, headers)
         rows = await self._rows(key)
         body = self._views.in_format(self._views.collection(key.kind, rows, revision, view), view)
         return respond(request, body, yaml=view.format is BodyFormat.YAML, headers=headers)
+
+    async def _stream_here(self, request: Request, key: ScopeKey, revision: int, headers: bytes) -> Response | None:
+        """Answer with whole objects, as large as they are in memory once and no longer than until they are sent."""
+        try:
+            found = await self._replica.collect(key.kind, key.namespace, key.matcher())
+        except StoreError as exc:
+            raise internal(str(exc)) from exc
+        head = self._views.list_head(key.kind, revision, found.first)
+        if not found.pieces:
+            return respond(request, b"".join((head, *found.take(), b"]}\n")), headers=headers)
+        await self._stream(request, chain((head,), found.take(), (b"]}\n",)), found.size, headers)
+        return None
+
+    async def _stream(self, request: Request, pieces: Iterable[bytes], size: int, headers: bytes = b"") -> None:
+        """Answer with a list of this size, unless too many are under way. Raises ApiError, ClosedByPeer."""
+        if self._streamed and self._streamed + size > STREAMED_BYTES:
+            raise ApiError(429, "TooManyRequests", "too many large lists are under way on this node", None, 1)
+        self._streamed += size
+        try:
+            await stream(request, pieces, headers=headers)
+        finally:
+            self._streamed -= size
+            self._memory.passed(2 * size)
 
     async def _rows(self, key: ScopeKey) -> list[Stored]:
         try:
@@ -368,6 +417,22 @@ class Reads:
 def namespace_of(route: Route) -> str:
     """The namespace of what a path is about: a Namespace itself is in none, though its path names one."""
     return "" if route.resource == "namespaces" and not route.group else route.namespace
+
+
+def _next_limit(objects: Sequence[Stored]) -> int:
+    """How many objects to ask for, by those that have come."""
+    size = sum(len(one.value) for one in objects[-FIRST_PAGE:])
+    return max(FIRST_PAGE, min(PAGE, PAGE_BYTES * min(len(objects), FIRST_PAGE) // max(size, 1)))
+
+
+def pieces(objects: Iterable[Stored]) -> Iterator[bytes]:
+    """Objects with commas between them, in pieces that are worth a write each."""
+    found = Collected()
+    for one in objects:
+        found.add(one.value)
+        if found.pieces:
+            yield found.pieces.popleft()
+    yield from found.take()
 
 
 def _is_past(options: ListOptions) -> bool:

@@ -87,10 +87,15 @@ class Views:
             return json.dumps(self._table(kind, [one.value for one in objects], view, metadata))
         if view.form is Form.OBJECT:
             row = row_of(kind)
-            name, version = _list_names(kind, row, objects)
+            name, version = _list_names(kind, row, objects[0].value if objects else b"")
             return list_body(name, version, revision, [one.value for one in objects])
         items = [self._partial(one.value, view.version) for one in objects]
         return list_body("PartialObjectMetadataList", f"meta.k8s.io/{view.version}", revision, items)
+
+    def list_head(self, kind: KindKey, revision: int, first: bytes) -> bytes:
+        """What a list of whole objects begins with; they follow, and "]}". ``first``: one of them, b"" if there is none."""
+        name, version = _list_names(kind, row_of(kind), first)
+        return list_body(name, version, revision, ()).rstrip(b"]}\n")
 
     def in_format(self, body: bytes, view: View) -> bytes:
         """JSON in the encoding of the view. YAML is read by people: what is JSON is YAML, too."""
@@ -148,10 +153,10 @@ def _api_version(kind: KindKey) -> str:
     return f"{kind.group}/{kind.version}" if kind.group else kind.version
 
 
-def _list_names(kind: KindKey, row: Resource | None, objects: Sequence[Stored]) -> tuple[str, str]:
+def _list_names(kind: KindKey, row: Resource | None, first: bytes) -> tuple[str, str]:
     if row is not None:
         return row.list_name, row.api_version
-    word = str(json.loads(objects[0].value).get("kind") or "") if objects else ""
+    word = str(json.loads(first).get("kind") or "") if first else ""
     if not word:
         from edgesite.wire.application import guessed_kind
 

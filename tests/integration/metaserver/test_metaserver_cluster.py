@@ -46,7 +46,7 @@ async def _play(site: MetaSite, folder: Path, *, gate: bool) -> None:
                 with anyio.fail_after(60):
                     while not (folder / "edge-1" / "pki" / "metaserver-ca.crt").exists():  # noqa: ASYNC110
                         await anyio.sleep(0.1)
-                it = Secured(site, client, (folder / "edge-1" / "pki" / "metaserver-ca.crt").read_bytes())
+                it = Secured(site, client, edge, (folder / "edge-1" / "pki" / "metaserver-ca.crt").read_bytes())
                 with anyio.fail_after(60):
                     while not await is_serving(it):  # noqa: ASYNC110
                         await anyio.sleep(0.05)

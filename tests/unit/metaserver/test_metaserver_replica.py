@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from edgesite.edge.metamanager import replica as replicas
 from edgesite.edge.metamanager.database import EdgeDatabase
 from edgesite.edge.metamanager.hot import HOT_BYTES, Hot
-from edgesite.edge.metamanager.replica import Document, KindKey, Replica, Stored
+from edgesite.edge.metamanager.replica import Collected, Document, KindKey, Replica, Stored
 from edgesite.edge.metamanager.store import Arrival, EdgeStore, StoreError
 from edgesite.kube import json
 from edgesite.net.real import RealClock, RealDisk, RealThreads
@@ -169,3 +170,34 @@ def test_memory_of_what_was_read_is_bounded() -> None:
     hot.drop((MAPS, "default", "99"))
     hot.put((MAPS, "default", "99"), stored("99", 99), before)
     assert hot.find((MAPS, "default", "99")) is None, "it was written while it was read"
+
+
+def collected(it: Collected) -> list[Any]:
+    return list(json.loads(b"[%b]" % b"".join(it.take())))
+
+
+async def test_lists_to_be_sent_hold_what_is_written_and_what_is_not_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "PIECE_BYTES", 150)
+    async with opened(tmp_path / "db") as (it, _):
+        assert collected(await it.collect(MAPS, "", None)) == []
+        for at, name in enumerate("bdfh"):
+            it.put(MAPS, stored(name, at + 1, "é\n"))
+        await it.flush()
+        for name in "aceg":
+            it.put(MAPS, stored(name, 10))
+        it.put(MAPS, stored("d", 11, "newer"))
+        it.drop(MAPS, "default", "f", 12)
+        it.drop(MAPS, "default", "h", 13)
+        it.put(MAPS, stored("z", 14))
+        found = await it.collect(MAPS, "default", None)
+        assert found.first == stored("a", 10).value
+        assert len(found.pieces) > 2
+        whole = collected(found)
+        assert whole == [json.loads(one.value) for one in await it.list(MAPS, "default")]
+        assert [one["metadata"]["name"] for one in whole] == [*"abcdegz"]
+        some = collected(await it.collect(MAPS, "", lambda one: one.name in "bz"))
+        assert [one["metadata"]["name"] for one in some] == ["b", "z"]
+        await it.flush()
+        assert collected(await it.collect(MAPS, "default", None)) == whole
