@@ -20,6 +20,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -33,6 +34,7 @@ ITERATIONS: Final = 1_000_000
 CACHED: Final = 8192
 TOPIC_CACHED: Final = 512  #: characters: clients choose topics, and they may have 64 KB
 _DEFAULT_ITERATIONS: Final = 101
+_MARK: Final = re.compile("%[uc]")
 _ACCESS: Final = ("read", "write", "readwrite", "deny")
 Access = Literal["read", "write"]
 
@@ -171,10 +173,11 @@ def _rule(text: str, number: int) -> _Rule:
 
 
 def _filled(pattern: str, user: str, client_id: str) -> str | None:
-    """The pattern for this client; None where it cannot be. A name with wildcards in it would open more than its own."""
-    for mark, name in (("%u", user), ("%c", client_id)):
-        if mark in pattern:
-            if not name or any(sign in name for sign in "+#/"):
-                return None
-            pattern = pattern.replace(mark, name)
-    return pattern
+    """The pattern for this client; None where it cannot be. A name with wildcards in it would open more than its own, and so would one
+    that begins with "$" where a topic begins."""
+    names = {"%u": user, "%c": client_id}
+    for mark, name in names.items():
+        if mark in pattern and (not name or any(sign in name for sign in "+#/")):
+            return None
+    filled = _MARK.sub(lambda found: names[found[0]], pattern)
+    return None if filled.startswith("$") and not pattern.startswith("$") else filled

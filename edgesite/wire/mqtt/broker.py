@@ -58,6 +58,7 @@ class Broker:
         self.counts = Counts()
         self.journal: Journal = journal or NoJournal()
         self.acl = acl
+        self.is_user: Callable[[str], bool] = lambda name: True  #: sessions of users who are no more yield to others
         self.timers = Timers()
         self.stored_upto = 0
         self.unstored: dict[Session, None] = {}
@@ -127,15 +128,18 @@ class Broker:
             self.logins.append(connection)
 
     def admit(self, connection: Connection, user: str, now: float) -> None:
-        """It may come in, as ``user`` ("" is nobody in particular)."""
+        """It may come in, as ``user`` ("" is nobody in particular); not with a client id under which another user has a session."""
         if connection.state is not State.ASKING:
             return
         connect = connection.connect
+        old = self.sessions.get(connect.client_id)
+        if old is not None and old.user not in ("", user) and self.is_user(old.user):
+            connection.refuse(Reason.CLIENT_ID, "another user has a session with this client id", now)
+            return
         assigned = ""
         if not connect.client_id:
             connect.client_id = assigned = f"auto-{self._random_bits(96):024x}"
         expiry_s = self._expiry(connection)
-        old = self.sessions.get(connect.client_id)
         if old is not None and old.connection is not None:
             old.connection.leave(Reason.TAKEN_OVER, "another connection has the same client id", now)
             old = self.sessions.get(connect.client_id)
@@ -336,7 +340,7 @@ class Broker:
         if not found:
             return Reason.SUCCESS if message.retain else Reason.NO_SUBSCRIBERS
         acl = self.acl
-        for target, qos, retain, ids in deliveries(found, message, origin):
+        for target, qos, retain, ids in deliveries(found, message, origin, self._may_read):
             if acl is not None and isinstance(target, Session) and not self._allows(target, message.topic, "read"):
                 self.counts.denied += 1
                 continue
@@ -352,6 +356,9 @@ class Broker:
     def _forget_retained(self, topic: str) -> None:
         self.retained.remove(topic)
         self.journal.retained(Message(topic, b"", retain=True))
+
+    def _may_read(self, target: Target, topic: str) -> bool:
+        return self.acl is None or not isinstance(target, Session) or self._allows(target, topic, "read")
 
     def _allows(self, session: Session, topic: str, access: str) -> bool:
         acl = self.acl

@@ -5,7 +5,7 @@ Source  OASIS, MQTT Version 5.0, sections 3.3.4, 3.8.3.1 and 4.8.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from edgesite.wire.mqtt.messages import Message
@@ -39,9 +39,9 @@ class Share:
         self.members: dict[str, Entry] = {}
         self._turn = 0
 
-    def pick(self) -> Entry | None:
-        """The next one that is connected; if none is, the next one that will get it later."""
-        members = list(self.members.values())
+    def pick(self, may_read: Callable[[Target], bool]) -> Entry | None:
+        """The next one that is connected; if none is, the next one that will get it later. Who may not read it takes it from nobody."""
+        members = [one for one in self.members.values() if may_read(one.target)]
         self._turn += 1
         for offset in range(len(members)):
             entry = members[(self._turn + offset) % len(members)]
@@ -50,16 +50,19 @@ class Share:
         return members[self._turn % len(members)] if members else None
 
 
+MayRead = Callable[[Target, str], bool]
 _Delivery = tuple[Target, int, bool, tuple[int, ...]]
 
 
-def deliveries(found: list[Entry | Share], message: Message, origin: Target | None) -> Iterable[_Delivery]:
+def deliveries(
+    found: list[Entry | Share], message: Message, origin: Target | None, may_read: MayRead
+) -> Iterable[_Delivery]:
     """Give target, QoS, the retain flag and subscription ids of each delivery; a client gets a message once, but for shared subscriptions."""
     if len(found) == 1:
         only = found[0]
         if isinstance(only, Entry):
             return () if only.target is origin and only.grant.wanted.no_local else (_one(only, message),)
-    return _several(found, message, origin)
+    return _several(found, message, origin, may_read)
 
 
 def _one(entry: Entry, message: Message) -> _Delivery:
@@ -68,11 +71,13 @@ def _one(entry: Entry, message: Message) -> _Delivery:
     return entry.target, qos, message.retain and wanted.retain_as_published, (number,) if number else ()
 
 
-def _several(found: list[Entry | Share], message: Message, origin: Target | None) -> Iterator[_Delivery]:
+def _several(
+    found: list[Entry | Share], message: Message, origin: Target | None, may_read: MayRead
+) -> Iterator[_Delivery]:
     merged: dict[int, _Delivery] = {}
     for value in found:
         if isinstance(value, Share):
-            picked = value.pick()
+            picked = value.pick(lambda target: may_read(target, message.topic))
             if picked is not None:
                 yield _one(picked, message)
             continue

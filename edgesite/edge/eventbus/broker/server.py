@@ -97,6 +97,7 @@ class BrokerServer:
         self._leaving: dict[_Client, float] = {}  # until when they may take our last words
         self._held = 0
         self._unsent = 0
+        broker.is_user = lambda name: self.who.knows(name)
         self._tasks = anyio.create_task_group()
         self._checks = anyio.CapacityLimiter(CHECKS)
         self._armed: float | None = None

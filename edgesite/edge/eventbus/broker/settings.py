@@ -36,6 +36,10 @@ class Who:
     anonymous: bool | None = None  #: None: from this host alone, and only without passwords
     by_certificate: bool = False  #: the common name of a client certificate is the user
 
+    def knows(self, user: str) -> bool:
+        """Whether this user may still come. Those of certificates are not listed anywhere."""
+        return self.by_certificate or (self.passwords is not None and user in self.passwords)
+
     def takes_anonymous(self, is_local: bool) -> bool:
         if self.anonymous is None:
             return is_local and self.passwords is None
