@@ -180,3 +180,24 @@ def test_with_tokens_only_who_may_is_led_into_pods(tmp_path: Path) -> None:
         assert time.monotonic() - began < 60
         site.heal()
         without_pods(site)
+
+
+def test_what_was_read_is_whole_after_a_kill_without_a_link(site: SplitSite) -> None:
+    admin, kubectl = site.kubectl(), site.on_edge()
+    for n in range(20):
+        admin("create", "configmap", f"kept-{n}", f"--from-literal=n={n}")
+    seen = kubectl.json("get", "configmaps")
+    time.sleep(1.5)  # what was read a moment before a crash may be read again
+    site.cut()
+    try:
+        assert site.edge is not None
+        site.edge.kill()
+        site.start_edge()
+        after = eventually(lambda: kubectl.json("get", "configmaps"), "the answer of the next run", 30)
+        assert after["items"] == seen["items"]
+        pods = json.loads(kubectl("get", "pods", "-o", "json"))["items"]
+        assert {"talks", "listens", "web"} <= {one["metadata"]["name"] for one in pods}
+        assert eventually(lambda: kubectl.run("logs", "talks", "--tail=1").stdout, "the log", 40).startswith("line")
+        assert kubectl("exec", "talks", "--", "echo", "still").strip() == "still"
+    finally:
+        site.heal()
