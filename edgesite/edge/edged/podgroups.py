@@ -78,15 +78,14 @@ class PodGroups:
         if self._wanted:
             await self._threads.run(self._set, pod, False, only_more)
 
-    async def remove(self, uid: str, pod: Pod | None = None) -> None:
+    async def remove(self, uid: str) -> None:
         """Remove the group of a pod that has ended. Of one known by its containers alone nobody knows the class."""
         if not self._wanted:
             return
         if self.driver == SYSTEMD:
             await self._threads.run(_stop_slices, uid, self._root)
             return
-        known = pod is not None and pod.containers
-        parents = (self.parent(pod),) if pod and known else cgroup_parents(uid, self._settings.cgroup_root)
+        parents = cgroup_parents(uid, self._settings.cgroup_root)
         for wait_s in END_S:  # whatever was killed takes a moment to end
             if await self._threads.run(self._remove, parents):
                 return

@@ -47,7 +47,7 @@ BUSY_S: Final = (
 
 
 class ContainerStarter:
-    """One for a pod. ``wake`` is called when a pull is over."""
+    """One for a pod. ``wake`` is called when a pull has got on or is over, and when a container is to be restarted at once."""
 
     def __init__(self, services: PodServices, wake: Callable[[], None]) -> None:
         self._services = services
@@ -160,6 +160,7 @@ class ContainerStarter:
         if failure is not None:
             self._say(state, WARNING, "FailedPostStartHook", f"PostStartHook failed: {failure}", container["name"])
             state.unhealthy[container_id] = Unhealthy(f"Container {container['name']} failed its PostStartHook")
+            self._wake()
 
     def _refused(self, state: PodState, name: str, reason: str, why: str) -> float:
         state.waiting[name] = Waiting(reason, why)

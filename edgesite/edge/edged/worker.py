@@ -125,12 +125,14 @@ class PodWorker:
         self.wake()
 
     def listed(self, found: PodInventory | None) -> None:
-        """The runtime was listed: look again if that shows anything else than what is known here."""
+        """The runtime was listed: ask it anew if that shows anything else than what is known here."""
         state = self.state
         known = [(one.id, one.state.value) for one in state.sandboxes]
         known += [(one.status.id, one.status.state.value) for one in state.containers.values()]
         if found is None or found.states() != frozenset(known):
             self.refresh()
+        else:
+            self.wake()  # what was known may not have been acted upon: a program that ended as soon as it was started
 
     def objects_changed(self) -> None:
         """A ConfigMap or Secret of this pod changed."""

@@ -51,7 +51,7 @@ class SandboxStage:
             await runtime.remove_sandbox(sandbox.id)
             state.sandboxes.remove(sandbox)
         state.sandbox_config, state.ips = None, ()
-        await self._services.cgroups.remove(state.pod.uid, state.pod)
+        await self._services.cgroups.remove(state.pod.uid)
 
     async def stop(self, state: PodState) -> None:
         """Release what a pod that has come to its end does not need; its containers stay for their logs."""
