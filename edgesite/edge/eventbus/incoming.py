@@ -75,7 +75,7 @@ class Incoming:
     def put(self, topic: str, payload: bytes) -> None:
         """Take a publication, also where it is full: whoever gives many looks at `is_full`."""
         queue = self._twin if belongs_to_twin(topic) else self._cloud
-        if queue.is_full and not queue.open.is_set():
+        while queue.is_full and not queue.open.is_set():
             queue.size -= _size(*queue.waiting.popleft())
             self.dropped += 1
         queue.waiting.append((topic, payload))

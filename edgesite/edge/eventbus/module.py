@@ -161,7 +161,7 @@ class _Run:
             self._internal.flush()
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        if not is_topic(topic) or len(topic) > 65535:
+        if not is_topic(topic):
             raise InvalidMessage("that is no topic to publish to")
         self._metrics.published.inc()
         if self._internal is not None:

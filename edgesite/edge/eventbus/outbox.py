@@ -21,6 +21,10 @@ class Command:
     topic: str
     payload: bytes = b""
 
+    @property
+    def size(self) -> int:
+        return len(self.topic) + len(self.payload)
+
 
 class Outbox:
     """Commands in order."""
@@ -39,7 +43,7 @@ class Outbox:
         """Queue a command; True if it is the only one, so that whoever takes them may be asleep."""
         with self._lock:
             self._waiting.append(command)
-            self._size += len(command.payload)
+            self._size += command.size
             while len(self._waiting) > self.most or self._size > BYTES:
                 if not self._drop_oldest():
                     break
@@ -50,19 +54,20 @@ class Outbox:
             if not self._waiting:
                 return None
             command = self._waiting.popleft()
-            self._size -= len(command.payload)
+            self._size -= command.size
             return command
 
     def drop_subscriptions(self) -> None:
         """Whoever connects anew subscribes to all that is wanted then."""
         with self._lock:
             self._waiting = deque(one for one in self._waiting if one.operation == "publish")
+            self._size = sum(one.size for one in self._waiting)
 
     def _drop_oldest(self) -> bool:
         for at, command in enumerate(self._waiting):
             if command.operation == "publish":
                 del self._waiting[at]
-                self._size -= len(command.payload)
+                self._size -= command.size
                 self.dropped += 1
                 return True
         return False

@@ -20,12 +20,30 @@ __all__ = ["CACHED", "LEVELS", "Tree", "check_filter", "check_topic", "is_topic"
 V = TypeVar("V")
 LEVELS: Final = 128  #: a filter of 60,000 slashes would cost everybody
 CACHED: Final = 4096
+_MOST_BYTES: Final = 65535
 _SHARE: Final = "$share/"
 
 
 def is_topic(topic: str) -> bool:
     """Whether something may be published there."""
-    return bool(topic) and "#" not in topic and "+" not in topic and "\0" not in topic and topic.count("/") < LEVELS
+    return (
+        bool(topic)
+        and "#" not in topic
+        and "+" not in topic
+        and "\0" not in topic
+        and topic.count("/") < LEVELS
+        and _fits(topic)
+    )
+
+
+def _fits(text: str) -> bool:
+    """Whether a packet can hold it: what the host wants to publish has been in no packet yet."""
+    if text.isascii():
+        return len(text) <= _MOST_BYTES
+    try:
+        return len(text.encode()) <= _MOST_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def check_topic(topic: str) -> None:
@@ -40,8 +58,8 @@ def check_filter(text: str) -> None:
         group, text = share_of(text) or ("", "")
         if not group or "+" in group or "#" in group:
             raise ProtocolError(Reason.BAD_FILTER, "the name of a shared subscription is missing or has a wildcard")
-    if not text or "\0" in text or text.count("/") >= LEVELS:
-        raise ProtocolError(Reason.BAD_FILTER, "a filter is empty or has too many levels")
+    if not text or "\0" in text or text.count("/") >= LEVELS or not _fits(text):
+        raise ProtocolError(Reason.BAD_FILTER, "a filter is empty, too long, or has too many levels")
     if "#" not in text and "+" not in text:
         return
     levels = text.split("/")

@@ -182,3 +182,18 @@ async def test_a_port_that_is_taken_is_tried_again(tmp_path: Path, caplog: pytes
             await answers(port)
             await publish(port, UPDATE, "{}", "-q", "1")
             await rig.twin.next()
+
+
+async def test_answers_to_topics_as_long_as_can_be_do_not_end_the_module(tmp_path: Path) -> None:
+    port = free_port()
+    long = "é" * 32_760  # as bytes a topic of MQTT; with "/result" behind it none
+    async with bus_rig(MODULES, tmp_path, settings(port)) as rig:
+        async with subscriber(port, "#", 1, "-q", "1") as wait:
+            await rig.tell("publishall", "", [(long + "é" * 100, b"{}"), ("\ud800", b"{}"), ("fine", b"1")])
+            assert await wait() == ["fine 1"]
+        for topic in (long + "é" * 100, "\ud800"):
+            await rig.tell("subscribe", topic)
+            await rig.tell("publish", topic, "x")
+        await rig.tell("subscribe", long)
+        await publish(port, "app/user/x", "y")
+        assert (await rig.cloud.next()).resource == "app/user/x"
