@@ -22,6 +22,7 @@ Source  KubeEdge v1.12.7, edge/pkg/edgehub (keepalive, rate limit, acknowledgeme
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ class EdgeLimits:
 
     heartbeat_s: float = 15.0
     silence: float = 3.0  #: heartbeats without a word of a cloud that answers them, after which it is lost
+    unanswered: float = (
+        6.0  #: heartbeats without a word of a cloud of KubeEdge, all of which answer it, after a lease was asked for
+    )
     rate: float = 30.0  #: requests a second; 0 means no limit
     own_rate: float = 0.0  #: the same to a cloud of ours
     burst: int = 60
@@ -58,6 +62,7 @@ class EdgeLimits:
 
 
 _ANSWERED: Final = frozenset({"query", "insert", "update", "patch", "delete", "null", RENEW})
+_LEASE: Final = "/lease/"
 _FOR_CALLERS: Final = frozenset({"resource", "func", "user"})
 
 
@@ -89,6 +94,7 @@ class EdgeSession:
         self._keepalive_at = now
         self._greeted = False
         self._heard_at = now
+        self._asked_at: float | None = None  # for a lease, since when nothing was heard
         self._acks: deque[Message] = deque()
         self._requests: deque[Message] = deque()
         self._waiting: dict[str, Message] = {}  # requests written, msg_id -> request
@@ -161,6 +167,8 @@ class EdgeSession:
         request = self._requests.popleft()
         if request.operation in _ANSWERED and not request.parent_msg_id:
             self._waiting[request.msg_id] = request
+            if self._asked_at is None and _LEASE in request.resource:
+                self._asked_at = now
             if len(self._waiting) > self.limits.backlog:  # a Go cloud leaves some requests without an answer
                 self.give_up(next(iter(self._waiting)))
         return request
@@ -251,7 +259,7 @@ class EdgeSession:
         """Take a message of the cloud."""
         if self.closed or message.is_empty:
             return
-        self._heard_at = now
+        self._heard_at, self._asked_at = now, None
         if message.operation == Operation.KEEPALIVE:
             features = greeting.features_of(message)
             if features is not None:
@@ -292,20 +300,23 @@ class EdgeSession:
         """When `handle_timer` is due, after which more may be taken; None once closed."""
         if self.closed:
             return None
-        times = [self._keepalive_at]
-        if self.own_peer:
-            times.append(self._lost_at)
+        times = [self._keepalive_at, self._lost_at]
         if self._requests and self._tokens < 1 and self._rate:
             times.append(self._tokens_at + (1 - self._tokens) / self._rate + 1e-3)
         return min(times)
 
     @property
     def _lost_at(self) -> float:
-        return self._heard_at + self.limits.silence * self.limits.heartbeat_s
+        """When to give up the cloud, if it stays silent."""
+        if self.own_peer:
+            return self._heard_at + self.limits.silence * self.limits.heartbeat_s
+        if self._asked_at is None:
+            return math.inf
+        return self._asked_at + self.limits.unanswered * self.limits.heartbeat_s
 
     def handle_timer(self, now: float) -> None:
-        """Give up a cloud that answers keepalives and has fallen silent."""
-        if not self.closed and self.own_peer and now >= self._lost_at:
+        """Give up a cloud that has fallen silent: one that answers keepalives, or one of KubeEdge that has not answered for a lease."""
+        if not self.closed and now >= self._lost_at:
             self.reason = f"nothing heard for {now - self._heard_at:.0f} s"
             self.closed = True
 

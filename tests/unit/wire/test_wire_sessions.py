@@ -365,6 +365,30 @@ def test_a_go_cloud_need_not_answer_but_ours_must() -> None:
     assert session.closed
 
 
+def test_a_go_cloud_that_answers_no_lease_is_given_up() -> None:
+    session = edge(heartbeat_s=15, unanswered=6)
+    all_of(session, 0.0)
+    query = MAKER.make("edged", "meta", "query", "default/configmap/none")
+    session.send(query, 1.0)
+    all_of(session, 1.0)
+    session.handle_timer(1000.0)
+    assert not session.closed, "v1.12 answers no question for what there is not"
+    for asked_at, answered in ((1000.0, True), (1010.0, False), (1020.0, False)):
+        lease = MAKER.make("edged", "resource", "update", "kube-node-lease/lease/e1", {})
+        session.send(lease, asked_at)
+        all_of(session, asked_at)
+        if answered:
+            session.receive(MAKER.reply(lease, {}), asked_at + 9)
+        else:
+            session.give_up(lease.msg_id)
+    assert session.next_timer() == 1020.0 + 15
+    session.handle_timer(1099.9)
+    assert not session.closed, "a cloud with much to do may be slow"
+    session.handle_timer(1100.0)
+    assert session.closed
+    assert session.reason == "nothing heard for 91 s"
+
+
 def test_acknowledged_once_stored_and_again_when_it_comes_again() -> None:
     session = edge()
     all_of(session, 0.0)
