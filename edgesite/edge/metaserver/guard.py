@@ -210,10 +210,12 @@ class TokenGuard(Guard):
         kept = self._identities.last(digest)
         if kept is not None and kept.error is not None:
             raise kept.error
-        if not self._was_in_time(kept) or kept is None or kept.value is None:
-            raise unavailable(f"node {self._ctx.node_name} is offline: tokens cannot be reviewed", None)
         if _expiry(token) <= self._ctx.clock.time():
             raise unauthorized("the token has expired")
+        if kept is None and self._issuer.standing(token) is Standing.FORGED:
+            raise unauthorized()
+        if not self._was_in_time(kept) or kept is None or kept.value is None:
+            raise unavailable(f"node {self._ctx.node_name} is offline: tokens cannot be reviewed", None)
         return kept.value
 
     def _was_in_time(self, kept: Kept[Any] | None) -> bool:

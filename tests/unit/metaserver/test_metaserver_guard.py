@@ -276,6 +276,10 @@ async def test_forged_signatures_are_refused_without_a_review() -> None:
     for n in range(100):
         assert await code(guard, token(f"forged {n}")) == 401
     assert (world.reviews, len(guard._identities)) == (0, 0)
+    world.lose()
+    assert await code(guard, token("forged 1")) == 401
+    assert await code(guard, token("a", NOW - 1)) == 401
+    assert await code(guard, token("a")) == 503, "of others nothing can be said without a link"
 
 
 async def test_places_are_given_in_order_and_come_back_whatever_happens() -> None:
