@@ -9,7 +9,7 @@ import anyio
 import pytest
 from edged_machine import Machine, condition, container, pod
 
-from edgesite.edge.edged.runtime import ContainerState
+from edgesite.edge.edged.runtime import ContainerState, ExecResult
 from edgesite.testing.fakemeta import FakeCloud
 from edgesite.testing.fakeruntime import Script
 from edgesite.testing.waiting import until
@@ -233,6 +233,20 @@ async def test_a_hook_that_hangs_does_not_keep_a_pod_from_its_end(machine: Machi
         await rig.cloud.delete("web", grace_s=1)
         await rig.cloud.until(lambda: ("pod", "default", "web") not in rig.cloud.objects, 10.0)
     assert machine.started == ["first"], "nothing more is started once the pod is to end"
+
+
+async def test_a_hook_that_fails_has_its_container_restarted_with_nobody_asking(
+    machine: Machine, tmp_path: Path
+) -> None:
+    answers = [ExecResult(b"", b"", 0), ExecResult(b"", b"broken", 4)]
+    machine.scripts["main"] = Script(exec=lambda command: (0.0, answers.pop()))
+    hook = {"postStart": {"exec": {"command": ["/hook"]}}}
+    main = {"name": "main", "image": "docker.io/library/busybox:1", "lifecycle": hook}
+    async with machine.rig(tmp_path) as rig:
+        await rig.cloud.apply("pod", pod(containers=[main], terminationGracePeriodSeconds=1))
+        await rig.cloud.until(lambda: container(rig.cloud).get("restartCount") == 1, 15)
+        await rig.cloud.until(lambda: condition(rig.cloud, "Ready") == "True")
+        assert not answers
 
 
 async def test_running_containers_are_adopted_and_ended_ones_restarted(machine: Machine, tmp_path: Path) -> None:
