@@ -15,7 +15,6 @@ import argparse
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +136,8 @@ def _unpack(rpm: Path, root: Path) -> None:
     archive = root.parent / rpm.name
     archive.symlink_to(rpm.resolve())
     run(["rpm2archive", "--nocompression", archive])  # writes beside it
-    with tarfile.open(f"{archive}.tar") as payload:
-        payload.extractall(root, filter="tar")
+    # Not tarfile, whose filters Debian 12's Python does not have yet.
+    run(["tar", "--extract", f"--file={archive}.tar", f"--directory={root}", "--same-permissions", "--no-same-owner"])
 
 
 def _documents(package: Package, root: Path) -> None:
