@@ -27,7 +27,7 @@ from edgesite.wire.mqtt.messages import Message, message_of
 from edgesite.wire.mqtt.packets import V3_1, V5, Packet, Publish, Reason, Subscribe, Subscription, Will
 from edgesite.wire.mqtt.retained import Retained
 from edgesite.wire.mqtt.routing import Entry, Share, Target, deliveries
-from edgesite.wire.mqtt.session import FOREVER, Counts, Grant, Journal, Limits, NoJournal, Session
+from edgesite.wire.mqtt.session import FOREVER, Counts, Grant, Journal, Limits, NoJournal, Session, weight_of
 from edgesite.wire.mqtt.timers import Timers
 from edgesite.wire.mqtt.topics import Tree, share_of
 
@@ -35,6 +35,7 @@ __all__ = ["Broker", "LocalSubscriber"]
 
 _FOREVER: Final = 0xFFFFFFFF
 ID_LENGTH: Final = 1024
+DEFERRED: Final = 10_000
 
 
 class LocalSubscriber(Protocol):
@@ -71,7 +72,7 @@ class Broker:
         self._tree: Tree[Entry | Share] = Tree()
         self._shares: dict[tuple[str, str], Share] = {}
         self._deferred: deque[tuple[int, Connection, Packet]] = deque()
-        self._offers: list[tuple[str, Grant]] = []  # retained messages to look for after SUBACK
+        self._offers: dict[str, Grant] = {}  # filters of retained messages to look for after SUBACK
 
     # The driver's side
 
@@ -234,10 +235,12 @@ class Broker:
             if connection.connect.is_bridge:  # gets nothing back that it sent, and retains what was retained
                 wanted = structs.replace(wanted, no_local=True, retain_as_published=True)
             old = session.grants.get(wanted.filter)
-            if old is None and len(session.grants) >= self.limits.subscriptions:
+            if old is None and not self._has_room(session, wanted.filter):
                 codes.append(int(Reason.QUOTA if connection.version == V5 else Reason.UNSPECIFIED))
                 continue
             grant = Grant(wanted, given[0])
+            if old is None:
+                session.count_granted(wanted.filter, 1)
             session.grants[wanted.filter] = grant
             self._put(session.client_id, session, grant)
             if grant != old:
@@ -245,13 +248,25 @@ class Broker:
             codes.append(wanted.qos)
             is_shared = wanted.filter.startswith("$share/")
             if not is_shared and (wanted.retain_handling == 0 or (wanted.retain_handling == 1 and old is None)):
-                self._offers.append((wanted.filter, grant))
+                self._offers[wanted.filter] = grant
         return codes, session.journal.sequence
+
+    def _has_room(self, session: Session, pattern: str) -> bool:
+        """Whether it may have one more subscription."""
+        limits, size = self.limits, weight_of(pattern)
+        return (
+            len(session.grants) < limits.subscriptions
+            and session.granted_bytes + size <= limits.granted_bytes // 16
+            and self.counts.granted_bytes + size <= limits.granted_bytes
+        )
 
     def offer_retained(self, session: Session, now: float) -> None:
         """Send what is retained to those who have just subscribed."""
-        offers, self._offers = self._offers, []
-        for pattern, grant in offers:
+        offers, self._offers = self._offers, {}
+        for pattern, grant in offers.items():
+            if self.counts.offered >= self.limits.offered:
+                self.counts.dropped_full += 1
+                continue
             session.offer_retained((one.topic for one in self.retained.find(pattern)), grant, now)
 
     def retained_at(self, topic: str, session: Session, now: float) -> Message | None:
@@ -270,6 +285,7 @@ class Broker:
             if session.grants.pop(pattern, None) is None:
                 codes.append(int(Reason.NO_SUBSCRIPTION))
                 continue
+            session.count_granted(pattern, -1)
             self._remove(session.client_id, pattern)
             session.journal.unsubscribed(session.client_id, pattern)
             codes.append(0)
@@ -368,6 +384,11 @@ class Broker:
 
     # For connections and at the start
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many answers wait for the disk that clients are not to be read."""
+        return len(self._deferred) >= DEFERRED
+
     def defer(self, connection: Connection, sequence: int, packet: Packet) -> None:
         """Answer with ``packet`` once ``sequence`` is stored, after all that waits already."""
         last = self._deferred[-1][0] if self._deferred else 0
@@ -381,6 +402,7 @@ class Broker:
         return session
 
     def restore_grant(self, session: Session, grant: Grant) -> None:
+        session.count_granted(grant.wanted.filter, 1)
         session.grants[grant.wanted.filter] = grant
         self._put(session.client_id, session, grant)
 

@@ -5,13 +5,13 @@
     data = encode(packet, version)
 
 Errors  ProtocolError from `feed`: the connection is over. ValueError from `encode` for what no packet can hold.
-Bounds  `max_bytes` a packet, its fixed header included; nothing longer is kept.
+Bounds  `max_bytes` a packet, its fixed header included; nothing longer is kept. `MOST_FILTERS` in it, `properties.MOST_LISTED` user properties.
 Source  OASIS, MQTT Version 3.1.1 and MQTT Version 5.0, chapters 2 and 3; MQTT V3.1 for the name "MQIsdp".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Final
 
 from edgesite.wire.mqtt import properties as props
@@ -46,6 +46,7 @@ __all__ = ["Decoder", "encode", "publish_head"]
 _FLAGS: Final = {Kind.PUBREL: 2, Kind.SUBSCRIBE: 2, Kind.UNSUBSCRIBE: 2}
 _NAMES: Final = {("MQTT", V3_1_1), ("MQTT", V5), ("MQIsdp", V3_1)}
 _BRIDGE: Final = 0x80
+MOST_FILTERS: Final = 4096  #: in one packet: whoever wants more asks twice
 _LARGEST: Final = 268_435_455 + 5
 
 
@@ -271,8 +272,14 @@ def _read_subscribe(body: bytes, version: int) -> Subscribe:
             raise ProtocolError(Reason.MALFORMED, "SUBSCRIBE with unknown options")
         if options & 4 and pattern.startswith("$share/"):
             raise ProtocolError(Reason.PROTOCOL_ERROR, "a shared subscription cannot be without local messages")
+        _check_count(filters)
         filters.append(Subscription(pattern, options & 3, bool(options & 4), bool(options & 8), options >> 4 & 3))
     return Subscribe(packet_id, filters, found)
+
+
+def _check_count(filters: Sized) -> None:
+    if len(filters) >= MOST_FILTERS:
+        raise ProtocolError(Reason.QUOTA, f"more than {MOST_FILTERS} filters in a packet")
 
 
 def _read_unsubscribe(body: bytes, version: int) -> Unsubscribe:
@@ -283,6 +290,7 @@ def _read_unsubscribe(body: bytes, version: int) -> Unsubscribe:
     while at < len(body) or not filters:
         pattern, at = read_text(body, at)
         check_filter(pattern)
+        _check_count(filters)
         filters.append(pattern)
     return Unsubscribe(packet_id, filters, found)
 

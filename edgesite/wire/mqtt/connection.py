@@ -81,6 +81,7 @@ class Connection:
         "_last",
         "_out",
         "_out_bytes",
+        "_taken",
         "_unanswered",
         "_writable",
         "connect",
@@ -112,6 +113,9 @@ class Connection:
         self._last = now
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._taken: set[int] = (
+            set()
+        )  # ids of QoS 2 that came here and are not released: only these count for this connection
         self._unanswered = 0  # PUBLISH of QoS 1 whose PUBACK waits for the journal
         self._writable = True
         self._aliases: dict[int, str] = {}
@@ -135,8 +139,8 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """Bytes of a packet that is not complete."""
-        return self._decoder.held
+        """Bytes that could not be worked on yet."""
+        return self._decoder.held + len(self._early)
 
     # The driver's side
 
@@ -333,12 +337,15 @@ class Connection:
         if qos == 2 and packet_id in session.received:
             self.answer(Ack(kind, packet_id), session.journal.sequence)
             return
-        if is_5 and self._unanswered + len(session.received) >= self._broker.limits.inflight:
+        if is_5 and self._unanswered + len(self._taken) >= self._broker.limits.inflight:
             raise ProtocolError(Reason.RECEIVE_MAXIMUM, "more unacknowledged messages than were allowed")
+        if qos == 2 and self._broker.counts.unreleased >= self._broker.limits.received:
+            raise ProtocolError(Reason.QUOTA, "too many messages of QoS 2 that clients have not released")
         before = self._broker.journal.sequence
         code = self._broker.published(self, session, packet, now)
         if qos == 2 and code < 0x80:
-            session.received.add(packet_id)
+            session.receive(packet_id)
+            self._taken.add(packet_id)
             session.journal.received(session.client_id, packet_id)
         after = self._broker.journal.sequence
         sequence = after if after != before else 0
@@ -365,8 +372,8 @@ class Connection:
             session.acknowledged(packet, now)
             return
         code = Reason.SUCCESS
-        if packet.packet_id in session.received:
-            session.received.discard(packet.packet_id)
+        self._taken.discard(packet.packet_id)
+        if session.complete(packet.packet_id):
             session.journal.completed(session.client_id, packet.packet_id)
         elif self.version == V5:
             code = Reason.ID_UNKNOWN

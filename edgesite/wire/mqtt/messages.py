@@ -35,11 +35,12 @@ class Message(msgspec.Struct):
     properties: Properties | None = None  #: those that travel on, without the expiry
     expires_at: float | None = None
     publisher: str = ""  #: client id; "" for the host itself
+    weight: int = 0  #: of the properties, in bytes of memory
     _plain: dict[tuple[bool, bool], bytes] = msgspec.field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        return len(self.payload) + len(self.topic) + _OVERHEAD
+        return len(self.payload) + len(self.topic) + self.weight + _OVERHEAD
 
     def plain(self, version: int, retain: bool) -> bytes:
         """Return it as QoS 0 without subscription ids, the same bytes for everybody; of a message that does not expire."""
@@ -48,7 +49,9 @@ class Message(msgspec.Struct):
         if data is None:
             found = props.encode(self.properties) if version == V5 else b""
             head = publish_head(self.topic, len(self.payload), 0, retain, False, 0, found)
-            data = self._plain[key] = head + self.payload
+            data = head + self.payload
+            if not self.retain:  # which stays: it would take the room of three
+                self._plain[key] = data
         return data
 
 
@@ -102,4 +105,4 @@ def message_of(
     expiry = given.get(props.MESSAGE_EXPIRY)
     forwarded: Properties = {number: given[number] for number in _FORWARDED if number in given}
     expires_at = None if expiry is None else now + expiry
-    return Message(topic, payload, qos, retain, forwarded or None, expires_at, publisher)
+    return Message(topic, payload, qos, retain, forwarded or None, expires_at, publisher, props.weight(forwarded))

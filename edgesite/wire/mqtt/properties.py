@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from edgesite.wire.mqtt.packets import Kind, Properties, ProtocolError, Reason
 
-__all__ = ["WILL", "decode", "encode", "read_text", "read_varint", "text_bytes", "varint_bytes"]
+__all__ = ["WILL", "decode", "encode", "read_text", "read_varint", "text_bytes", "varint_bytes", "weight"]
 
 PAYLOAD_FORMAT: Final = 0x01
 MESSAGE_EXPIRY: Final = 0x02
@@ -42,6 +42,7 @@ WILDCARD_AVAILABLE: Final = 0x28
 SUBSCRIPTION_IDS_AVAILABLE: Final = 0x29
 SHARED_AVAILABLE: Final = 0x2A
 
+MOST_LISTED: Final = 1000  #: user properties in a packet: each costs 200 bytes of memory for five on the wire
 WILL: Final = 0  #: the place of a will's properties, which is no packet of its own
 _BYTE, _TWO, _FOUR, _VARINT, _TEXT, _BYTES, _PAIR = range(7)
 _ANYWHERE: Final = frozenset(range(16))
@@ -106,6 +107,17 @@ def encode(properties: Properties | None) -> bytes:
     return varint_bytes(len(out)) + bytes(out)
 
 
+def weight(properties: Properties | None) -> int:
+    """Return about how many bytes of memory they take."""
+    size = 0
+    for value in (properties or {}).values():
+        if isinstance(value, list):
+            size += sum(200 + len(one[0]) + len(one[1]) if isinstance(one, tuple) else 40 for one in value)
+        else:
+            size += 50 + (0 if isinstance(value, int) else len(value))
+    return size
+
+
 def decode(place: int, data: bytes, at: int) -> tuple[Properties | None, int]:
     """Read the properties of a packet of kind ``place`` (or a `WILL`) at ``at``; return them and where they end. Raises ProtocolError."""
     length, at = read_varint(data, at)
@@ -129,7 +141,10 @@ def decode(place: int, data: bytes, at: int) -> tuple[Properties | None, int]:
         if bounds is not None and not bounds[0] <= value <= bounds[1]:
             raise ProtocolError(Reason.PROTOCOL_ERROR, f"property {number} may not be {value}")
         if form == _PAIR or (number == SUBSCRIPTION_ID and place == Kind.PUBLISH):
-            found.setdefault(number, []).append(value)
+            listed = found.setdefault(number, [])
+            if len(listed) >= MOST_LISTED:
+                raise ProtocolError(Reason.QUOTA, f"more than {MOST_LISTED} user properties")
+            listed.append(value)
         elif number in found:
             raise ProtocolError(Reason.PROTOCOL_ERROR, f"property {number} stands there twice")
         else:

@@ -6,11 +6,14 @@ Bounds  `count` messages and `size` bytes in all: what is beyond is refused, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from edgesite.wire.mqtt.messages import Message
 
 __all__ = ["Retained"]
 
+_LEVEL: Final = 300
+_USUAL: Final = 8
 _Node = dict[str, "_Level"]
 
 
@@ -37,8 +40,8 @@ class Retained:
             return True
         level = self._root
         old = self.get(message.topic)
-        freed = 0 if old is None else old.size
-        if self.size - freed + message.size > self._limits[1] or (old is None and self.count >= self._limits[0]):
+        freed, size = 0 if old is None else _cost(old), _cost(message)
+        if self.size - freed + size > self._limits[1] or (old is None and self.count >= self._limits[0]):
             return False
         for name in message.topic.split("/"):
             below = level.below.get(name)
@@ -47,7 +50,7 @@ class Retained:
             level = below
         level.message = message
         self.count += old is None
-        self.size += message.size - freed
+        self.size += size - freed
         return True
 
     def get(self, topic: str) -> Message | None:
@@ -68,7 +71,7 @@ class Retained:
         if level.message is None:
             return
         self.count -= 1
-        self.size -= level.message.size
+        self.size -= _cost(level.message)
         level.message = None
         while path and level.message is None and not level.below:
             level, name = path.pop()
@@ -77,6 +80,11 @@ class Retained:
     def find(self, pattern: str) -> Iterator[Message]:
         """Give what matches a filter, as it is at the call."""
         return iter(list(_found(self._root, pattern.split("/"), 0)))
+
+
+def _cost(message: Message) -> int:
+    """Bytes of memory, with the levels of the tree that it is alone in, if it has many."""
+    return message.size + _LEVEL * max(0, message.topic.count("/") - _USUAL)
 
 
 def _found(level: _Level, wanted: list[str], at: int) -> Iterator[Message]:

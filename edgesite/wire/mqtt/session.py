@@ -24,7 +24,7 @@ from edgesite.wire.mqtt.packets import V5, Ack, Kind, Reason, Subscription, Will
 if TYPE_CHECKING:
     from edgesite.wire.mqtt.connection import Connection
 
-__all__ = ["FOREVER", "Counts", "Grant", "Journal", "Limits", "NoJournal", "Session"]
+__all__ = ["FOREVER", "Counts", "Grant", "Journal", "Limits", "NoJournal", "Session", "weight_of"]
 
 FOREVER: Final = float("inf")
 
@@ -37,6 +37,8 @@ class Limits:
     connections: int = 1000
     sessions: int = 10_000  #: the one that is offline longest goes for a new one
     subscriptions: int = 1000  #: of one session
+    granted_bytes: int = 64 << 20  #: of all subscriptions; one session may have a sixteenth
+    received: int = 1_000_000  #: ids of QoS 2 that clients have not released, of all
     inflight: int = 100  #: unacknowledged messages each way; a client may want fewer
     queued: int = 1000
     queued_offline: int = 1000
@@ -52,7 +54,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened; only ever grows, but for the last two."""
+    """What has happened; only ever grows, but for the last four."""
 
     received: int = 0
     sent: int = 0
@@ -66,6 +68,13 @@ class Counts:
     retained_refused: int = 0
     held_bytes: int = 0
     offered: int = 0  #: retained messages that wait for clients to have room
+    granted_bytes: int = 0
+    unreleased: int = 0  #: ids of QoS 2
+
+
+def weight_of(pattern: str) -> int:
+    """About how many bytes of memory a subscription takes."""
+    return 500 + len(pattern) + 250 * pattern.count("/")
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -158,6 +167,7 @@ class Session:
         "due_at",
         "ends_at",
         "expiry_s",
+        "granted_bytes",
         "grants",
         "held",
         "held_bytes",
@@ -173,6 +183,7 @@ class Session:
         self.user = user
         self.expiry_s = expiry_s
         self.grants: dict[str, Grant] = {}
+        self.granted_bytes = 0
         self.held: dict[int, Parcel] = {}  # QoS 1 and 2 by packet id, oldest first
         self.held_bytes = 0
         self.received: set[int] = set()  # ids of QoS 2 messages from the client that it has not released
@@ -388,8 +399,31 @@ class Session:
         self._sent = len(self.held)
         self._count(parcel.message.size)
 
+    def receive(self, packet_id: int) -> None:
+        """The client has sent this one of QoS 2."""
+        self.received.add(packet_id)
+        self._owner.counts.unreleased += 1
+
+    def complete(self, packet_id: int) -> bool:
+        """The client has released it; False if it is not known."""
+        if packet_id not in self.received:
+            return False
+        self.received.discard(packet_id)
+        self._owner.counts.unreleased -= 1
+        return True
+
+    def count_granted(self, pattern: str, sign: int) -> None:
+        """A subscription has come (1) or gone (-1)."""
+        size = sign * weight_of(pattern)
+        self.granted_bytes += size
+        self._owner.counts.granted_bytes += size
+
     def drop(self) -> None:
         """The session is over."""
+        self._owner.counts.unreleased -= len(self.received)
+        self.received.clear()
+        self._owner.counts.granted_bytes -= self.granted_bytes
+        self.granted_bytes = 0
         self._owner.counts.held_bytes -= self.held_bytes
         self.held_bytes = 0
         self.held.clear()

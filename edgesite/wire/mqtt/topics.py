@@ -21,6 +21,7 @@ V = TypeVar("V")
 LEVELS: Final = 128  #: a filter of 60,000 slashes would cost everybody
 CACHED: Final = 4096
 _MOST_BYTES: Final = 65535
+_REMEMBERED: Final = 512  #: characters: clients choose topics, and they may have 64 KB
 _SHARE: Final = "$share/"
 
 
@@ -148,7 +149,8 @@ class Tree(Generic[V]):
             self._collect(self._root, levels, 0, found)
             if len(self._cache) >= CACHED:
                 self._cache.clear()
-            self._cache[topic] = found
+            if len(topic) <= _REMEMBERED:
+                self._cache[topic] = found
         return found
 
     def _collect(self, node: _Node[V], levels: list[str], at: int, found: list[V]) -> None:

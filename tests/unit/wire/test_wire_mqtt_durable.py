@@ -107,7 +107,8 @@ def bench_on(disk: Disk) -> tuple[Bench, MemoryJournal]:
                 session.restore(
                     Parcel(row.message, row.qos, row.retain, row.ids, packet_id, True, is_released=row.is_released)
                 )
-        session.received |= {number for owner, number in disk.taken if owner == client_id}
+        for number in [number for owner, number in disk.taken if owner == client_id]:
+            session.receive(number)
     for message in disk.retained.values():
         bench.broker.restore_retained(message)
     return bench, journal

@@ -260,7 +260,7 @@ class SqliteJournal:
                 session.restore(Parcel(message, qos, bool(retain), numbers, packet_id, True, bool(released)))
         for client_id, packet_id in rows["received"]:
             if (session := broker.sessions.get(client_id)) is not None:
-                session.received.add(packet_id)
+                session.receive(packet_id)
         for topic, payload, qos, packed, expires_s in rows["retained"]:
             message = _read_message(topic, payload, packed, expires_s, qos, now)
             message.retain = True
@@ -294,4 +294,5 @@ def _read_message(
     topic: str, payload: bytes, packed: bytes | None, expires_s: float | None, qos: int, now: float
 ) -> Message:
     properties = props.decode(Kind.PUBLISH, packed, 0)[0] if packed else None
-    return Message(topic, payload, qos, False, properties, None if expires_s is None else now + expires_s)
+    expires_at = None if expires_s is None else now + expires_s
+    return Message(topic, payload, qos, False, properties, expires_at, weight=props.weight(properties))

@@ -190,7 +190,7 @@ class BrokerServer:
 
     @property
     def is_busy(self) -> bool:
-        return self._host_is_full() or (self._journal is not None and self._journal.is_full)
+        return self._host_is_full() or self._broker.is_behind or (self._journal is not None and self._journal.is_full)
 
     def go_on(self) -> None:
         """Read those again who were stopped, if there is room; whoever made room calls it."""
