@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sys import intern
 from typing import Any, Final
 
-from edgesite.kube.resources import NODES
+from edgesite.kube.resources import LEASES, NODES
 
 __all__ = ["NodeTransform", "transform_of", "without_managed_fields"]
 
@@ -34,7 +34,19 @@ def without_managed_fields(obj: Object) -> Object:
 
 def transform_of(resource: object) -> Callable[[Object], Object]:
     """Return the transform for the cache of a resource."""
-    return NodeTransform() if resource == NODES else without_managed_fields
+    if resource == NODES:
+        return NodeTransform()
+    return _renewal if resource == LEASES else without_managed_fields
+
+
+def _renewal(lease: Object) -> Object:
+    """Leases are as many as nodes and change all the time: who holds one of a node is its name, once more."""
+    without_managed_fields(lease)
+    metadata, spec = lease["metadata"], lease.get("spec")
+    metadata.pop("creationTimestamp", None)
+    if type(spec) is dict and spec.get("holderIdentity") == metadata.get("name"):
+        spec["holderIdentity"] = metadata["name"]
+    return lease
 
 
 class NodeTransform:

@@ -69,6 +69,10 @@ class NodeRules:
             return Answer.YES
         return _yes(path.type in ("persistentvolume", "volumeattachment"))  # judged by the object, see `may_have`
 
+    def knows_node(self, name: str) -> bool:
+        """Whether the node was there when it was last looked at."""
+        return self._objects.nodes.get(name) is not None
+
     def ended_pod(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
         """The pod as last seen, if it has ended for good. Shared: not to be changed."""
         pod = self._objects.pods.get(name, namespace)

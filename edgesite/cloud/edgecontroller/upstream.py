@@ -35,7 +35,7 @@ from edgesite.cloud.edgecontroller.requests import (
 from edgesite.cloud.edgecontroller.statuses import create_or_report_node, pod_reports, report_node, report_pod
 from edgesite.cloud.edgecontroller.storage import create_csi_node, report_claim, update_csi_node
 from edgesite.kube import json, resources
-from edgesite.kube.errors import ApiError, bad_request, forbidden, internal
+from edgesite.kube.errors import ApiError, already_exists, bad_request, forbidden, internal
 from edgesite.wire import resource
 from edgesite.wire.message import OK, InvalidMessage, Message, MessageMaker, Operation, error_content
 from edgesite.wire.renewal import RENEW
@@ -277,7 +277,21 @@ class Upstream:
         node = message.object()
         node = {**node, "kind": "Node", "apiVersion": "v1"}
         node["metadata"] = {**node_metadata(node.get("metadata") or {}), "name": path.name}
+        if self._rules.knows_node(path.name) and await self._is_there(path.name):
+            raise already_exists(
+                "nodes", path.name
+            )  # as every node that comes back hears: much dearer to find out by a write
         return await self._client.create(resources.NODES, node)
+
+    async def _is_there(self, node: str) -> bool:
+        """Whether the API has the node at this moment, for the cache may be behind, and not on its way out. Raises ApiError."""
+        try:
+            found = await self._client.get(resources.NODES, node)
+        except ApiError as exc:
+            if exc.reason != "NotFound":
+                raise
+            return False
+        return not found["metadata"].get("deletionTimestamp")
 
     async def _update_node(self, path: ResourcePath, message: Message) -> str:
         patch = {"metadata": node_metadata(message.object().get("metadata") or {})}

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgesite.client.transforms import NodeTransform, transform_of, without_managed_fields
 from edgesite.kube import json
-from edgesite.kube.resources import NODES, PODS
+from edgesite.kube.resources import LEASES, NODES, PODS
 
 
 def _node(name: str, **status: Any) -> dict[str, Any]:
@@ -61,3 +61,15 @@ def test_what_is_remembered_is_bounded_and_stays_right() -> None:
 def test_only_nodes_have_a_transform_of_their_own() -> None:
     assert isinstance(transform_of(NODES), NodeTransform)
     assert transform_of(PODS) is without_managed_fields
+
+
+def test_leases_keep_what_tells_that_a_node_lives_and_their_holders_name_once() -> None:
+    lease = json.loads(
+        b'{"metadata":{"name":"a","uid":"u","resourceVersion":"7","creationTimestamp":"2026-01-01T00:00:00Z"},'
+        b'"spec":{"holderIdentity":"a","renewTime":"2026-01-01T00:00:01.000000Z"}}'
+    )
+    kept = transform_of(LEASES)(lease)
+    assert kept["metadata"] == {"name": "a", "uid": "u", "resourceVersion": "7"}
+    assert kept["spec"] == {"holderIdentity": "a", "renewTime": "2026-01-01T00:00:01.000000Z"}
+    assert kept["spec"]["holderIdentity"] is kept["metadata"]["name"]
+    assert transform_of(LEASES)({"metadata": {"name": "b"}, "spec": None}) == {"metadata": {"name": "b"}, "spec": None}
