@@ -36,6 +36,7 @@ __all__ = ["Broker", "LocalSubscriber"]
 _FOREVER: Final = 0xFFFFFFFF
 ID_LENGTH: Final = 1024
 DEFERRED: Final = 10_000
+_PURGE_S: Final = 10.0
 
 
 class LocalSubscriber(Protocol):
@@ -69,6 +70,7 @@ class Broker:
         self.sessions: dict[str, Session] = {}
         self.retained = Retained(limits.retained, limits.retained_bytes)
         self._random_bits = random_bits
+        self._purged_at = -FOREVER
         self._tree: Tree[Entry | Share] = Tree()
         self._shares: dict[tuple[str, str], Share] = {}
         self._deferred: deque[tuple[int, Connection, Packet]] = deque()
@@ -351,7 +353,7 @@ class Broker:
 
     def _spread(self, message: Message, origin: Target | None, now: float) -> Reason:
         if message.retain:
-            self._retain(message)
+            self._retain(message, now)
         found = self._tree.find(message.topic)
         if not found:
             return Reason.SUCCESS if message.retain else Reason.NO_SUBSCRIBERS
@@ -363,11 +365,21 @@ class Broker:
             target.deliver(message, qos, retain, ids, now)
         return Reason.SUCCESS
 
-    def _retain(self, message: Message) -> None:
-        if self.retained.put(message):
+    def _retain(self, message: Message, now: float) -> None:
+        if self.retained.put(message) or (self._purge_retained(now) and self.retained.put(message)):
             self.journal.retained(message)
         else:
             self.counts.retained_refused += 1
+
+    def _purge_retained(self, now: float) -> bool:
+        """Let go what is retained and has expired; False if that is nothing, or was looked for just now."""
+        if now - self._purged_at < _PURGE_S:
+            return False
+        self._purged_at = now
+        expired = [one.topic for one in self.retained.expired(now)]
+        for topic in expired:
+            self._forget_retained(topic)
+        return bool(expired)
 
     def _forget_retained(self, topic: str) -> None:
         self.retained.remove(topic)
@@ -394,10 +406,10 @@ class Broker:
         last = self._deferred[-1][0] if self._deferred else 0
         self._deferred.append((max(sequence, last), connection, packet))
 
-    def restore(self, client_id: str, user: str, expiry_s: float, now: float) -> Session:
-        """Put back a session that the journal held; its time without a connection begins now."""
+    def restore(self, client_id: str, user: str, expiry_s: float, now: float, away_s: float = 0.0) -> Session:
+        """Put back a session that the journal held; it has been without a connection for ``away_s``, and may end at once."""
         session = self.sessions[client_id] = Session(self, client_id, user, expiry_s)
-        session.ends_at = now + expiry_s
+        session.ends_at = now + max(0.0, expiry_s - away_s)
         self.session_due(session, now)
         return session
 

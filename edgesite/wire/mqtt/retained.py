@@ -77,6 +77,9 @@ class Retained:
             level, name = path.pop()
             del level.below[name]
 
+    def expired(self, now: float) -> list[Message]:
+        return [one for one in _all(self._root, False) if one.expires_at is not None and one.expires_at <= now]
+
     def find(self, pattern: str) -> Iterator[Message]:
         """Give what matches a filter, as it is at the call."""
         return iter(list(_found(self._root, pattern.split("/"), 0)))

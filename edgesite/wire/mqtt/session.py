@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FOREVER", "Counts", "Grant", "Journal", "Limits", "NoJournal", "Session", "weight_of"]
 
 FOREVER: Final = float("inf")
+_PURGE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,10 @@ class Journal(Protocol):
 
     def session(self, session: Session) -> None: ...
 
+    def away(self, client_id: str, is_away: bool) -> None:
+        """The time of a session that ends some time without a connection begins, or is over."""
+        ...
+
     def forget(self, client_id: str) -> None:
         """All of a session goes."""
         ...
@@ -125,6 +130,7 @@ class NoJournal:
     sequence = 0
 
     def session(self, session: Session) -> None: ...
+    def away(self, client_id: str, is_away: bool) -> None: ...
     def forget(self, client_id: str) -> None: ...
     def subscribed(self, client_id: str, grant: Grant) -> None: ...
     def unsubscribed(self, client_id: str, pattern: str) -> None: ...
@@ -159,6 +165,7 @@ class Session:
         "_journal",
         "_next_id",
         "_owner",
+        "_purged_at",
         "_retained",
         "_sent",
         "_waiting",
@@ -198,6 +205,7 @@ class Session:
         )  # topics whose retained message it shall get, when there is room
         self._sent = 0
         self._next_id = 1
+        self._purged_at = -FOREVER
         self._journal: Journal = owner.journal if expiry_s > 0 else _NOWHERE
 
     @property
@@ -241,11 +249,7 @@ class Session:
                 return True
         limit = limits.queued_offline if connection is None else limits.queued
         size = message.size
-        if (
-            self._sent + len(self._waiting) >= limit
-            or self.held_bytes + size > limits.queued_bytes
-            or counts.held_bytes + size > limits.held_bytes
-        ):
+        if not self._has_room(limit, size) and not (self._purge(now) and self._has_room(limit, size)):
             counts.dropped_full += 1
             return False
         self._count(size)
@@ -261,6 +265,26 @@ class Session:
         if connection is not None:
             self._drain(now)
         return True
+
+    def _has_room(self, limit: int, size: int) -> bool:
+        limits = self._owner.limits
+        return (
+            self._sent + len(self._waiting) < limit
+            and self.held_bytes + size <= limits.queued_bytes
+            and self._owner.counts.held_bytes + size <= limits.held_bytes
+        )
+
+    def _purge(self, now: float) -> bool:
+        """Let go what has expired while the client is away; False if that is nothing, or was looked for just now."""
+        if self.connection is not None or now - self._purged_at < _PURGE_S:
+            return False
+        self._purged_at = now
+        expired = [one for one in self.held.values() if one.has_expired(now) and not one.is_released]
+        for parcel in expired:
+            self._owner.counts.dropped_expired += 1
+            self._end(parcel)
+        self._sent = len(self.held)
+        return bool(expired)
 
     def offer_retained(self, topics: Iterable[str], grant: Grant, now: float) -> None:
         """Deliver what these topics retain, at the pace of the client: each as it is when its turn comes, so never an older one after a
@@ -295,7 +319,7 @@ class Session:
                 self._owner.unstored[self] = None
                 return
             self._waiting.popleft()
-            if parcel.has_expired(now) and not parcel.is_sent:
+            if parcel.has_expired(now):  # also what may have been sent before: a command must not come too late
                 self._owner.counts.dropped_expired += 1
                 self._end(parcel)
                 continue
@@ -370,6 +394,7 @@ class Session:
         """A connection goes on with this session: send again what is not acknowledged."""
         self.connection = connection
         self.ends_at = None
+        self._tell_away(False)
         self._sent = 0
         self._waiting.clear()
         for parcel in self.held.values():
@@ -391,6 +416,11 @@ class Session:
         self._retained.clear()
         self._sent = len(self.held)
         self.ends_at = now + self.expiry_s
+        self._tell_away(True)
+
+    def _tell_away(self, is_away: bool) -> None:
+        if 0 < self.expiry_s < FOREVER:
+            self._journal.away(self.client_id, is_away)
 
     def restore(self, parcel: Parcel) -> None:
         """Put back what the journal held; oldest first, before any connection."""

@@ -51,6 +51,9 @@ class MemoryJournal:
         row = session.user, session.expiry_s
         self._later(lambda: self.disk.sessions.__setitem__(session.client_id, row))
 
+    def away(self, client_id: str, is_away: bool) -> None:
+        """No clock goes on here while the broker does not."""
+
     def forget(self, client_id: str) -> None:
         def change() -> None:
             self.disk.sessions.pop(client_id, None)

@@ -4,7 +4,8 @@ Changes are gathered and written in one transaction; what somebody waits for (an
 messages of QoS 0 within `RETAINED_S`, each topic once. If the disk refuses, the same changes are tried again until it takes them:
 nothing is acknowledged meanwhile, and clients are not read beyond `FULL` changes or `BYTES` of messages in them.
 
-Units   Seconds. An expiry that was under way begins anew at a restart: clocks at the edge may be wrong, and are not asked.
+Units   Seconds. What expires is written with what was left of its time, and the wall clock then: at a restart the time between counts, too, as far
+        as both clocks can be right. A device without a battery begins in the past: then nothing has gone by.
 Errors  OSError, apsw.Error from `open` alone. A damaged file is set aside and begun anew.
 State   The file ``mqtt.db``; `SCHEMA` is its version, another one's file is set aside too.
 """
@@ -36,25 +37,36 @@ FULL: Final = 10_000
 BYTES: Final = 16 << 20
 LAZY_S: Final = 1.0
 RETAINED_S: Final = 30.0
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+_WRONG_BEFORE: Final = 1_704_067_200.0  #: no clock of a device that runs this is right before 2024
 _FIRST_S: Final = 0.5
 _MOST_S: Final = 30.0
 _TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS session (client_id text PRIMARY KEY, user text NOT NULL, expiry_s real)",
+    "CREATE TABLE IF NOT EXISTS session (client_id text PRIMARY KEY, user text NOT NULL, expiry_s real, away_at real)",
     "CREATE TABLE IF NOT EXISTS subscription (client_id text NOT NULL, filter text NOT NULL, qos integer NOT NULL, no_local integer NOT NULL,"
     " as_published integer NOT NULL, handling integer NOT NULL, id integer NOT NULL, PRIMARY KEY (client_id, filter))",
     "CREATE TABLE IF NOT EXISTS queue (seq integer PRIMARY KEY, client_id text NOT NULL, packet_id integer NOT NULL, qos integer NOT NULL,"
     " retain integer NOT NULL, released integer NOT NULL, ids text NOT NULL, topic text NOT NULL, payload blob NOT NULL, properties blob,"
-    " expires_s real)",
+    " expires_s real, noted_at real)",
     "CREATE UNIQUE INDEX IF NOT EXISTS queue_packet ON queue (client_id, packet_id)",
     "CREATE TABLE IF NOT EXISTS received (client_id text NOT NULL, packet_id integer NOT NULL, PRIMARY KEY (client_id, packet_id))",
-    "CREATE TABLE IF NOT EXISTS retained (topic text PRIMARY KEY, payload blob NOT NULL, qos integer NOT NULL, properties blob, expires_s real)",
+    "CREATE TABLE IF NOT EXISTS retained (topic text PRIMARY KEY, payload blob NOT NULL, qos integer NOT NULL, properties blob, expires_s real,"
+    " noted_at real)",
+)
+#: From schema 1.
+_ADDED: Final = (
+    "ALTER TABLE session ADD COLUMN away_at real",
+    "ALTER TABLE queue ADD COLUMN noted_at real",
+    "ALTER TABLE retained ADD COLUMN noted_at real",
 )
 _QUEUE: Final = (
-    "INSERT OR REPLACE INTO queue (client_id, packet_id, qos, retain, released, ids, topic, payload, properties, expires_s)"
-    " VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO queue (client_id, packet_id, qos, retain, released, ids, topic, payload, properties, expires_s,"
+    " noted_at) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"
 )
-_RETAIN: Final = "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)"
+_RETAIN: Final = (
+    "INSERT OR REPLACE INTO retained (topic, payload, qos, properties, expires_s, noted_at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_SESSION: Final = "INSERT OR REPLACE INTO session (client_id, user, expiry_s) VALUES (?, ?, ?)"
 _Change = tuple[str, tuple[Any, ...]]
 
 
@@ -82,7 +94,12 @@ class SqliteJournal:
 
     def session(self, session: Session) -> None:
         expiry = None if session.expiry_s == FOREVER else session.expiry_s
-        self._tell("INSERT OR REPLACE INTO session VALUES (?, ?, ?)", session.client_id, session.user, expiry)
+        self._tell(_SESSION, session.client_id, session.user, expiry)
+
+    def away(self, client_id: str, is_away: bool) -> None:
+        self._note(
+            "UPDATE session SET away_at = ? WHERE client_id = ?", self._clock.time() if is_away else None, client_id
+        )
 
     def forget(self, client_id: str) -> None:
         for table in ("session", "subscription", "queue", "received"):
@@ -132,14 +149,14 @@ class SqliteJournal:
             self._tell("DELETE FROM retained WHERE topic = ?", message.topic)
 
     def _retain(self, message: Message) -> tuple[Any, ...]:
-        topic, payload, properties, expires_s = self._message(message)
-        return _RETAIN, topic, payload, message.qos, properties, expires_s
+        topic, payload, *more = self._message(message)
+        return _RETAIN, topic, payload, message.qos, *more
 
-    def _message(self, message: Message) -> tuple[str, bytes, bytes | None, float | None]:
+    def _message(self, message: Message) -> tuple[str, bytes, bytes | None, float | None, float | None]:
         left = None if message.expires_at is None else message.expires_at - self._clock.monotonic()
         packed = props.encode(message.properties) if message.properties else None
-        self._size += len(message.payload)
-        return message.topic, message.payload, packed, left
+        self._size += message.size
+        return message.topic, message.payload, packed, left, None if left is None else self._clock.time()
 
     def _tell(self, sql: str, *values: Any) -> None:
         """A change that somebody waits for."""
@@ -180,6 +197,18 @@ class SqliteJournal:
         self._urgent = False
         upto, changes, size = self.sequence, self._take(), self._size
         self._writing = len(changes)
+        try:
+            await self._until_taken(changes)
+        except anyio.get_cancelled_exc_class():
+            self._changes[:0] = (
+                changes  # for `close`: the worker may have left them out, and twice they are the same as once
+            )
+            raise
+        self._writing = 0
+        self._size -= size
+        stored(upto)
+
+    async def _until_taken(self, changes: list[_Change]) -> None:
         wait_s, said = _FIRST_S, False
         while changes:
             try:
@@ -193,9 +222,6 @@ class SqliteJournal:
                 wait_s = min(2 * wait_s, _MOST_S)
         if said:
             logger.warning("the disk takes messages of the MQTT broker again")
-        self._writing = 0
-        self._size -= size
-        stored(upto)
 
     def _take(self) -> list[_Change]:
         changes, self._changes = self._changes, []
@@ -231,9 +257,11 @@ class SqliteJournal:
                 if answer != "ok":
                     raise apsw.CorruptError(str(answer))
             (version,) = next(iter(connection.execute("PRAGMA user_version")))
-            if version not in (0, SCHEMA):
+            if version not in (0, 1, SCHEMA):
                 raise apsw.CorruptError(f"version {version} of its schema; {SCHEMA} is known")
             with connection:
+                for statement in _ADDED if version == 1 else ():
+                    connection.execute(statement)
                 for statement in _TABLES:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -247,31 +275,53 @@ class SqliteJournal:
         tables = ("session", "subscription", "queue", "received", "retained")
         rows = await self._worker.submit(self._rows, tables)
         now = self._clock.monotonic()
-        for client_id, user, expiry_s in rows["session"]:
-            broker.restore(client_id, user, FOREVER if expiry_s is None else expiry_s, now)
+        for client_id, user, expiry_s, away_at in rows["session"]:
+            broker.restore(client_id, user, FOREVER if expiry_s is None else expiry_s, now, self._since(away_at))
+            if expiry_s is not None and (away_at is None or away_at < _WRONG_BEFORE):
+                self.away(client_id, True)
         for client_id, pattern, qos, no_local, as_published, handling, number in rows["subscription"]:
             if (session := broker.sessions.get(client_id)) is not None:
                 wanted = Subscription(pattern, qos, bool(no_local), bool(as_published), handling)
                 broker.restore_grant(session, Grant(wanted, number))
-        for _, client_id, packet_id, qos, retain, released, ids, topic, payload, packed, expires_s in rows["queue"]:
+        for _, client_id, packet_id, qos, retain, released, ids, *told in rows["queue"]:
             if (session := broker.sessions.get(client_id)) is not None:
-                message = _read_message(topic, payload, packed, expires_s, qos, now)
+                message = self._read_message(qos, now, *told)
                 numbers = tuple(map(int, ids.split()))
                 session.restore(Parcel(message, qos, bool(retain), numbers, packet_id, True, bool(released)))
         for client_id, packet_id in rows["received"]:
             if (session := broker.sessions.get(client_id)) is not None:
                 session.receive(packet_id)
-        for topic, payload, qos, packed, expires_s in rows["retained"]:
-            message = _read_message(topic, payload, packed, expires_s, qos, now)
+        for topic, payload, qos, *told in rows["retained"]:
+            message = self._read_message(qos, now, topic, payload, *told)
             message.retain = True
             broker.restore_retained(message)
+
+    def _since(self, noted_at: float | None) -> float:
+        """How long ago that was; 0 where a clock cannot have been right."""
+        if noted_at is None or noted_at < _WRONG_BEFORE:
+            return 0.0
+        return max(0.0, self._clock.time() - noted_at)
+
+    def _read_message(
+        self,
+        qos: int,
+        now: float,
+        topic: str,
+        payload: bytes,
+        packed: bytes | None,
+        expires_s: float | None,
+        noted_at: float | None,
+    ) -> Message:
+        properties = props.decode(Kind.PUBLISH, packed, 0)[0] if packed else None
+        expires_at = None if expires_s is None else now + expires_s - self._since(noted_at)
+        return Message(topic, payload, qos, False, properties, expires_at, weight=props.weight(properties))
 
     def _rows(self, tables: tuple[str, ...]) -> dict[str, list[tuple[Any, ...]]]:
         assert self._connection is not None
         return {table: list(self._connection.execute(f"SELECT * FROM {table} ORDER BY rowid")) for table in tables}
 
     async def close(self) -> None:
-        """Write what is left, once, and close. Raises apsw.Error, OSError."""
+        """Write what is left, what was under way at the end too, once, and close. Raises apsw.Error, OSError."""
         self._retained_at = 0.0
         changes = self._take()
         try:
@@ -288,11 +338,3 @@ class SqliteJournal:
 
 def _as_change(told: tuple[Any, ...]) -> _Change:
     return told[0], told[1:]
-
-
-def _read_message(
-    topic: str, payload: bytes, packed: bytes | None, expires_s: float | None, qos: int, now: float
-) -> Message:
-    properties = props.decode(Kind.PUBLISH, packed, 0)[0] if packed else None
-    expires_at = None if expires_s is None else now + expires_s
-    return Message(topic, payload, qos, False, properties, expires_at, weight=props.weight(properties))
