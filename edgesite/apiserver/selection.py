@@ -1,13 +1,15 @@
 """Which objects a list or watch wants, decided on what was indexed when they were written: nothing is decoded.
 
 Errors  ApiError BadRequest for a selector that cannot be read or a field that cannot be selected by.
-State   None. ``Row.attrs`` holds what `index` made: (labels, selectable fields by their path in the stored object), each perhaps None.
+State   None but equal values, kept once. ``Row.attrs`` holds what `index` made: (labels, selectable fields by their path in the stored object), each perhaps None.
 Source  Kubernetes: Labels and selectors, Field selectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -48,7 +50,16 @@ def index(resource: Resource, obj: Mapping[str, Any]) -> Attrs:
     labels = obj["metadata"].get("labels") or None
     if not resource.selectable:
         return (labels, None) if labels else _NO_ATTRS
-    return labels, {path: field_text(obj, path) for path in _selected_paths(resource)}
+    paths = _selected_paths(resource)
+    if len(paths) == 1:  # a flag, a type: the same in all objects but a few
+        return labels, _only_field(paths[0], field_text(obj, paths[0]))
+    return labels, {path: field_text(obj, path) for path in paths}
+
+
+@lru_cache(maxsize=256)
+def _only_field(path: str, text: str) -> Mapping[str, str]:
+    """One mapping for all objects that are alike, of which each would cost as much as the object's row."""
+    return MappingProxyType({path: text})
 
 
 def indexer(kinds: Kinds) -> Callable[[str, bytes], Attrs]:
