@@ -7,7 +7,7 @@
 Clients are not read while the journal or the host has too much to do: the kernel, then the client, holds what comes.
 
 Errors  OSError from `listen`. What a client does wrong ends its connection, is counted, and logged (one line a minute).
-Bounds  `HELD_BYTES` of packets that are not complete; `UNSENT_BYTES` that clients are slow to take, beyond which the next slow one goes; `CHECKS` passwords
+Bounds  `HELD_BYTES` of packets that are not complete, beyond which who holds most goes; `UNSENT_BYTES` that clients are slow to take, beyond which the next slow one goes; `CHECKS` passwords
         checked at once; `LEAVE_S` for a client that does not take our last words.
 """
 
@@ -53,6 +53,7 @@ class _Client(asyncio.Protocol):
         self.connection: Connection | None = None
         self.held = 0
         self.unsent = 0
+        self.is_slow = False  #: it does not take what it is sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -158,8 +159,10 @@ class BrokerServer:
         connection.receive(data, now)
         self._held += connection.held - client.held
         client.held = connection.held
-        if self._held > HELD_BYTES and client.held:
-            connection.fail(ProtocolError(Reason.QUOTA, "too much of packets that are not complete"), now)
+        if self._held > HELD_BYTES:
+            worst = max(self._clients.values(), key=lambda one: one.held, default=None)
+            if worst is not None and worst.connection is not None:
+                worst.connection.fail(ProtocolError(Reason.QUOTA, "too much of packets that are not complete"), now)
         if self._broker.logins:
             self._log_in(now)
         self.flush()
@@ -170,13 +173,19 @@ class BrokerServer:
     def writable(self, client: _Client, is_writable: bool) -> None:
         if client.connection is None:
             return
-        now, unsent = self._clock.monotonic(), 0 if is_writable else client.transport.get_write_buffer_size()
+        now = self._clock.monotonic()
+        client.is_slow = not is_writable
+        client.connection.set_writable(is_writable, now)
+        self._count_unsent(client, client.connection, now)
+        self.flush()
+
+    def _count_unsent(self, client: _Client, connection: Connection, now: float) -> None:
+        """Messages wait for a slow client to take what it has; answers to what it sends do not."""
+        unsent = client.transport.get_write_buffer_size() if client.is_slow else 0
         self._unsent += unsent - client.unsent
         client.unsent = unsent
-        client.connection.set_writable(is_writable, now)
-        if self._unsent > UNSENT_BYTES and not is_writable:
-            client.connection.fail(ProtocolError(Reason.QUOTA, "too much that slow clients do not take"), now)
-        self.flush()
+        if self._unsent > UNSENT_BYTES and client.is_slow:
+            connection.fail(ProtocolError(Reason.QUOTA, "too much that slow clients do not take"), now)
 
     def left(self, client: _Client) -> None:
         self._stopped.pop(client, None)
@@ -209,6 +218,8 @@ class BrokerServer:
                     continue
                 if data := connection.take():
                     client.transport.write(data)
+                    if client.is_slow:
+                        self._count_unsent(client, connection, now)
                 if connection.is_over:
                     self._part(client, connection, now)
                 elif data:
@@ -217,10 +228,15 @@ class BrokerServer:
 
     def _part(self, client: _Client, connection: Connection, now: float) -> None:
         self._clients.pop(connection, None)
+        self._held -= client.held
+        client.held = 0
         self._leaving[client] = now + LEAVE_S
         if connection.why not in _USUAL:
             self._say(connection.peer, connection.why, connection.client_id)
-        client.transport.close()
+        if client.is_slow:
+            client.transport.abort()  # it takes no last words, and what it has not taken has no more use
+        else:
+            client.transport.close()
 
     def _abort_late(self, now: float) -> None:
         for client in [one for one, until in self._leaving.items() if until <= now]:
