@@ -145,6 +145,8 @@ class EdgeStore:
                 self.on_write()
                 for write in writes:
                     write.finish(error)
+                writes, statements = [], []  # the next may be long in coming, and these megabytes
+                del write
         finally:
             for write in (*writes, *self._writes.close()):
                 write.finish(BatchClosed("the store is closing"))
