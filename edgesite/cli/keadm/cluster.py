@@ -43,12 +43,19 @@ def check_version(kubeconfig: Path) -> str:
 
 
 def prepare(kubeconfig: Path) -> list[str]:
-    """Make the namespace and the custom resources that are missing; returns the names of the latter. Raises KeadmError."""
-    from edgesite.cloud import crds
+    """Make the namespace and the custom resources that are missing; returns what was done, in lines. Webhooks for devices are for
+    `edgesite cloud --install-crds`. Raises KeadmError."""
+    from edgesite.cloud.install import Installer
     from edgesite.cloud.namespace import ensure_namespace
+    from edgesite.net.pki import RealPki
+    from edgesite.net.real import RealClock
 
-    async def question(client: Client) -> list[str]:
+    done: list[str] = []
+
+    async def question(client: Client) -> None:
         await ensure_namespace(client)
-        return (await crds.install(client))[0]
+        clock = RealClock()
+        await Installer(client, RealPki(clock), clock, done.append).run(None, "Ignore")
 
-    return ask(kubeconfig, question, deadline_s=60.0)
+    ask(kubeconfig, question, deadline_s=60.0)
+    return done
