@@ -186,7 +186,7 @@ def test_the_packages_take_the_place_of_openeulers(
     assert "kind: CloudCore" in (config / "cloudcore.example.yaml").read_text()
     assert "ExecStart=/usr/bin/edgecore" in (root / "usr/lib/systemd/system/edgecore.service").read_text()
     crds = {str(one.relative_to(root / "etc/kubeedge/crds")) for one in (root / "etc/kubeedge/crds").glob("*/*")}
-    assert {"devices/devices.yaml", "reliablesyncs/objectsyncs.yaml"} <= crds
+    assert {"devices/devices.yaml", "reliablesyncs/objectsyncs.yaml", "rules/rules.yaml"} <= crds
     left = [root / "etc/kubeedge" / one for one in ("edgecore.service", "tools/certgen.sh", "crds/router")]
     assert not any(one.exists() for one in (*left, root / "usr/local/bin/admission"))
     licence = root / "usr/share/licenses/kubeedge-common/LICENSE"

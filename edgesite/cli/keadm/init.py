@@ -179,8 +179,8 @@ def _configuration(arguments: argparse.Namespace, tools: Tools, kubeconfig: Path
 def _prepare_cluster(tools: Tools, kubeconfig: Path) -> None:
     tools.progress.step("make the namespace kubeedge and the custom resources in the cluster")
     if not tools.progress.dry_run:
-        for name in cluster.prepare(kubeconfig):
-            tools.progress.note(f"made {name}")
+        for line in cluster.prepare(kubeconfig):
+            tools.progress.note(line)
 
 
 def _program(tools: Tools, changes: Changes) -> Path:
