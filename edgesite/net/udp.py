@@ -52,10 +52,10 @@ class UdpTransport(asyncio.DatagramTransport):
         self._descriptor = sock.fileno()
         self._protocol = protocol
         self._takes_batches = getattr(protocol, "datagrams_received", None) is not None
-        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._waiting: deque[Batch] = deque()
         self._closing = False
         self._segments = _takes_batches(sock)
+        self._buffer = memoryview(bytearray(_READ_BYTES if self._segments else 0))
 
     def start(self) -> None:
         """Tell the protocol that its socket is open, and read."""
