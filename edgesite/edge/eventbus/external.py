@@ -51,6 +51,7 @@ class ExternalBroker:
         self.was_there = False  #: at some time
         self.connects = 0
         self.repeated = 0
+        self.unreadable = 0  #: publications whose topic was no text
         self.on_refused: Callable[[str], None] = lambda topic: None
         self._session: PahoSession | None = None
         self._seen: dict[str, int] = {}
@@ -179,6 +180,10 @@ class ExternalBroker:
                 self.repeated += 1
             else:
                 self._incoming.put(topic, payload)
+        if batch.unreadable:
+            if not self.unreadable:
+                self._ctx.log.warning("the MQTT broker sent a topic that is no UTF-8; further ones are counted alone")
+            self.unreadable += batch.unreadable
         for topic in batch.refused:
             self._ctx.log.warning("the MQTT broker does not let us subscribe to %s", topic)
             self.on_refused(topic)

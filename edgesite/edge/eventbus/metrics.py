@@ -56,6 +56,11 @@ class Metrics(Collector):
                 "Publications that the external broker did not get",
                 value=self._external.outbox.dropped,
             )
+            yield CounterMetricFamily(
+                f"{_NAME}_external_unreadable",
+                "Publications of the external broker whose topic was no text",
+                value=self._external.unreadable,
+            )
         if self._internal is None or (counts := self._internal.counts) is None:
             return
         yield GaugeMetricFamily(f"{_NAME}_clients", "Clients of the embedded broker", value=self._internal.clients)

@@ -59,6 +59,8 @@ class Batch:
     """What one `PahoSession.pump` brought."""
 
     publications: list[tuple[str, bytes, bool]] = field(default_factory=list)  #: topic, payload, retained
+    to_ack: list[tuple[int, int]] = field(default_factory=list)  #: id and QoS
+    unreadable: int = 0  #: publications whose topic is no UTF-8
     refused: list[str] = field(default_factory=list)  #: topics that the broker does not let us subscribe to
 
 
@@ -70,10 +72,11 @@ class PahoSession:
         self._clock = clock
         self._outbox = outbox
         self._batch = Batch()
-        self._to_ack: list[tuple[int, int]] = []
+        self._handed = Batch()  # over: to be acknowledged
         self._asked: dict[int, list[str]] = {}  # topics of a SUBSCRIBE by its id
         self._failed = ""
         self._inflight = 0
+        self._broken: OSError | None = None  # the next `pump` says it: what came before that is handed over first
         self._stopping = False
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -108,9 +111,12 @@ class PahoSession:
             self._failed = str(reason)
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
-        self._batch.publications.append((message.topic, bytes(message.payload), message.retain))
+        try:
+            self._batch.publications.append((message.topic, bytes(message.payload), message.retain))
+        except UnicodeDecodeError:
+            self._batch.unreadable += 1  # acknowledged all the same: it would come again with each connection
         if message.qos:
-            self._to_ack.append((message.mid, message.qos))
+            self._batch.to_ack.append((message.mid, message.qos))
 
     def _on_subscribe(self, client: paho.Client, _: Any, mid: int, reasons: list[Any], __: Any) -> None:
         topics = self._asked.pop(mid, [])
@@ -140,9 +146,9 @@ class PahoSession:
     def connect(self, topics: list[str]) -> None:
         """Connect both, and subscribe. Raises OSError."""
         self._failed = ""
-        self._to_ack.clear()
+        self._broken = None
         self._asked.clear()
-        self._batch = Batch()
+        self._batch, self._handed = Batch(), Batch()
         options = self._options
         until = self._clock.monotonic() + CONNECT_S
         try:
@@ -164,19 +170,23 @@ class PahoSession:
 
     def pump(self, wait_s: float = _IDLE_S) -> Batch:
         """Acknowledge what the last one brought; write and read; return as soon as something has come. Raises OSError."""
+        if self._broken is not None:
+            raise self._broken
         try:
-            for mid, qos in self._to_ack:
+            for mid, qos in self._handed.to_ack:
                 self._sub.ack(mid, qos)
-            self._to_ack.clear()
-            self._batch = Batch()
+            self._handed = Batch()
             self._carry_out()
-            self._turn(wait_s)
+            self._turn(0.0 if self._batch.publications else wait_s)  # some may have come while we connected
             self._carry_out()
-        except OSError:
-            raise
+        except OSError as exc:
+            self._broken = exc
         except Exception as exc:  # paho reads a broker's nonsense with whatever error comes
-            raise ConnectionError(f"the MQTT broker sends what cannot be read: {exc!r}") from exc
-        return self._batch
+            self._broken = ConnectionError(f"the MQTT broker sends what cannot be read: {exc!r}")
+        if self._broken is not None and not self._batch.publications:
+            raise self._broken
+        self._handed, self._batch = self._batch, Batch()
+        return self._handed
 
     def leave(self) -> None:
         """Disconnect; `connect` may follow."""

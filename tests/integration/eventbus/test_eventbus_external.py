@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 from mqtt_peers import free_port, mosquitto, publish, resource_of, run, subscriber
 from raw_client import RawClient
 
@@ -16,6 +18,8 @@ from edgesite.net.pki import CLIENT, RealPki
 from edgesite.net.real import RealClock
 from edgesite.testing.busrig import BusRig, bus_rig, event_bus
 from edgesite.testing.waiting import until
+from edgesite.wire.mqtt.codec import Decoder, encode
+from edgesite.wire.mqtt.packets import Connack, Connect, Publish, Suback, Subscribe
 
 pytestmark = pytest.mark.anyio
 MODULES = [MetaManager, EventBus]
@@ -182,3 +186,35 @@ async def test_both_brokers_at_once(tmp_path: Path) -> None:
         for port in (inner, outer):
             await publish(port, UPDATE, str(port))
             assert (await rig.twin.next()).data() == str(port).encode()
+
+
+async def test_what_a_broker_says_right_before_it_goes_is_taken_and_nonsense_left(tmp_path: Path) -> None:
+    """Of clean sessions it does not say it again."""
+    said = 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal said
+        decoder = Decoder()
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    for packet in decoder.feed(await stream.receive()):
+                        if isinstance(packet, Connect):
+                            early = encode(Publish(UPDATE, b"0", 1, packet_id=9), 4)  # of a session that it kept
+                            is_first = not said and "-sub-" in packet.client_id
+                            await stream.send(encode(Connack(), 4) + (early if is_first else b""))
+                        elif isinstance(packet, Subscribe):
+                            answer = encode(Suback(packet.packet_id, [1] * len(packet.filters)), 4)
+                            said += 1
+                            nonsense = b"\x30\x05\x00\x02\xff\xfex"
+                            last = [encode(Publish(UPDATE, b"%d" % n, 1, packet_id=n), 4) for n in (1, 2, 3)]
+                            await stream.send(answer + (nonsense + b"".join(last) if said == 1 else b""))
+                            if said == 1:
+                                return
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks, bus_rig(MODULES, tmp_path, settings(port)) as rig:
+        tasks.start_soon(listener.serve, serve)
+        assert [(await rig.twin.next()).data() for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+        tasks.cancel_scope.cancel()
