@@ -55,8 +55,8 @@ class NodeRules:
         if path.type in _POD_TYPES:
             return self._own_pod(node, namespace, name)
         if path.type in ("configmap", "secret"):
-            needing = self._objects.nodes_needing(path.type, namespace, name)
-            if node in needing or (path.type == "secret" and self._objects.mounts_with(node, namespace, name)):
+            needed = node in self._objects.nodes_needing(path.type, namespace, name)
+            if needed or (path.type == "secret" and self._needs_apart_from_pods(node, namespace, name)):
                 return Answer.YES
             return Answer.ASK
         if path.type == "serviceaccounttoken":
@@ -84,6 +84,9 @@ class NodeRules:
         pod = self._objects.pods.get(name, namespace)
         bound = (pod.get("spec") or {}).get("nodeName") if pod is not None else None
         return Answer.YES if bound == node else Answer.ASK
+
+    def _needs_apart_from_pods(self, node: str, namespace: str, secret: str) -> bool:
+        return self._objects.mounts_with(node, namespace, secret) or self._task_needs(node, namespace, secret)
 
     def _own_token(self, node: str, namespace: str, account: str, content: Any) -> Answer:
         """A token must be bound to a pod of the node that runs as this account, and for whom that pod's tokens are."""

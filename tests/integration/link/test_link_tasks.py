@@ -167,6 +167,10 @@ async def test_tasks_of_v1_23_go_and_are_answered_as_recorded(make_site: SiteMak
                 }
                 await edge._send("websocket", "hub", "UpdateNodeActionStatus", path, row)
                 await status_of(client, IMAGE_PRE_PULL_JOBS, "pre-1", "Pulling")
+                given = (await edge.call("query", "default/secret/pull"))["content"]
+                assert given["metadata"]["name"] == "pull", "the task pulls with it"
+                unasked = (await edge.call("query", "default/secret/other"))["content"]
+                assert unasked["ErrStatus"]["reason"] == "Forbidden"
                 images = [
                     {"image": "good:1", "status": "True"},
                     {"image": "bad:1", "status": "False", "reason": "gone"},
