@@ -7,7 +7,7 @@ Source  kube-controller-manager (event reasons and messages, slow start: 1, 2, 4
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -20,10 +20,11 @@ from edgesite.kube.resources import PODS
 
 if TYPE_CHECKING:
     from edgesite.client import Client, EventRecorder, Informer
+    from edgesite.client.workqueue import WorkQueue
     from edgesite.controlplane.expectations import Expectations
     from edgesite.kube.resources import Resource
 
-__all__ = ["BURST", "PodControl", "in_parallel", "namespace_is_ending", "slow_start"]
+__all__ = ["BURST", "OwnerQueue", "PodControl", "in_parallel", "namespace_is_ending", "slow_start"]
 
 BURST: Final = 500  #: pods made or deleted by one reconcile
 PARALLEL: Final = 16  #: requests under way at once
@@ -107,6 +108,37 @@ class PodControl:
         """The pod as the cache has it; None if it has none, or another one of that name."""
         seen = self._pods.by_key(key_of(pod))
         return seen if seen is not None and seen["metadata"]["uid"] == pod["metadata"]["uid"] else None
+
+
+class OwnerQueue:
+    """Handlers for an informer of pods: queue the owner of each that comes, changes or goes.
+
+    ``adopters(pod)`` gives the objects of our kind that may want a pod without an owner: asked when it comes to be one, and when
+    its labels change, not for each report of its status.
+    """
+
+    def __init__(
+        self, control: PodControl, queue: WorkQueue[ObjectKey], adopters: Callable[[Object], Iterable[ObjectKey]]
+    ) -> None:
+        self._control, self._queue, self._adopters = control, queue, adopters
+
+    def seen(self, pod: Object) -> None:
+        if (owner := self._control.saw(pod)) is not None:
+            self._queue.add(owner)
+        elif controller_of(pod) is None:
+            for one in self._adopters(pod):
+                self._queue.add(one)
+
+    def changed(self, old: Object, new: Object) -> None:
+        if (owner := self._control.owner_of(old)) is not None:
+            self._queue.add(owner)
+        stays_orphan = controller_of(old) is None and controller_of(new) is None
+        if not stays_orphan or old["metadata"].get("labels") != new["metadata"].get("labels"):
+            self.seen(new)
+
+    def gone(self, pod: Object) -> None:
+        if (owner := self._control.saw(pod, gone=True)) is not None:
+            self._queue.add(owner)
 
 
 def namespace_is_ending(exc: ApiError) -> bool:

@@ -19,8 +19,8 @@ from edgesite.controlplane.daemonset.placement import plan, template_for
 from edgesite.controlplane.expectations import Expectations
 from edgesite.controlplane.history import HASH_LABEL, History, digest_of
 from edgesite.controlplane.ownership import Claimer, index_by_controller
-from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, namespace_is_ending
-from edgesite.controlplane.pods import controller_of, is_terminating
+from edgesite.controlplane.podcontrol import BURST, OwnerQueue, PodControl, in_parallel, namespace_is_ending
+from edgesite.controlplane.pods import is_terminating
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from edgesite.kube.selectors import InvalidSelector, from_object
@@ -69,7 +69,8 @@ class DaemonSetController:
             handlers.enter_context(
                 self._sets.add_handler(self._set_seen, lambda old, new: self._set_seen(new), self._set_gone)
             )
-            handlers.enter_context(self._pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone))
+            owners = OwnerQueue(self._control, self._controller.queue, self._adopters)
+            handlers.enter_context(self._pods.add_handler(owners.seen, owners.changed, owners.gone))
             handlers.enter_context(
                 self._nodes.add_handler(self._nodes_changed, self._node_changed, self._nodes_changed)
             )
@@ -85,22 +86,9 @@ class DaemonSetController:
             del self._replace_at[key]
             self._failures.forget(key)
 
-    def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod)) is not None:
-            self._controller.queue.add(owner)
-        elif controller_of(pod) is None:
-            for one in self._sets.list(pod["metadata"].get("namespace") or ""):
-                self._controller.queue.add(key_of(one))
-
-    def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._control.owner_of(old)) is not None:
-            self._controller.queue.add(owner)
-        if self._control.owner_of(new) is not None or controller_of(old) is not None:
-            self._pod_seen(new)
-
-    def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod, gone=True)) is not None:
-            self._controller.queue.add(owner)
+    def _adopters(self, pod: Object) -> list[ObjectKey]:
+        """Sets that may want to adopt an orphan."""
+        return [key_of(one) for one in self._sets.list(pod["metadata"].get("namespace") or "")]
 
     def _nodes_changed(self, node: Object) -> None:
         for one in self._sets.list():

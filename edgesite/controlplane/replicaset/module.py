@@ -17,7 +17,7 @@ from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.expectations import Expectations
 from edgesite.controlplane.ownership import Claimer, index_by_controller, owned_by
 from edgesite.controlplane.ownwrites import OwnWrites
-from edgesite.controlplane.podcontrol import BURST, PodControl, in_parallel, namespace_is_ending, slow_start
+from edgesite.controlplane.podcontrol import BURST, OwnerQueue, PodControl, in_parallel, namespace_is_ending, slow_start
 from edgesite.controlplane.pods import available_at, condition, controller_of, is_active, is_ready, is_terminating
 from edgesite.controlplane.replicaset.deletion import to_delete
 from edgesite.kube.errors import ApiError
@@ -88,7 +88,8 @@ class ReplicaSetController:
         """Control until cancelled."""
         with ExitStack() as handlers:
             handlers.enter_context(self._sets.add_handler(self._set_seen, self._set_changed, self._set_gone))
-            handlers.enter_context(self._pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone))
+            owners = OwnerQueue(self._control, self._controller.queue, self._matching)
+            handlers.enter_context(self._pods.add_handler(owners.seen, owners.changed, owners.gone))
             await self._controller.run((self._sets, self._pods), ready=ready)
 
     def _set_seen(self, one: Object) -> None:
@@ -100,22 +101,6 @@ class ReplicaSetController:
     def _set_gone(self, one: Object) -> None:
         self._control.expectations.forget(key_of(one))
         self._controller.queue.add(key_of(one))
-
-    def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod)) is not None:
-            self._controller.queue.add(owner)
-        elif controller_of(pod) is None:
-            for one in self._matching(pod):
-                self._controller.queue.add(one)
-
-    def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._control.owner_of(old)) is not None:
-            self._controller.queue.add(owner)
-        self._pod_seen(new)
-
-    def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod, gone=True)) is not None:
-            self._controller.queue.add(owner)
 
     def _matching(self, pod: Object) -> list[ObjectKey]:
         """Replica sets that may want to adopt an orphan."""

@@ -17,8 +17,8 @@ from edgesite.controlplane.cluster import Cluster, ControlPlaneModule
 from edgesite.controlplane.expectations import Expectations
 from edgesite.controlplane.history import HASH_LABEL, History, name_of, template_of
 from edgesite.controlplane.ownership import Claimer, index_by_controller
-from edgesite.controlplane.podcontrol import PodControl, namespace_is_ending
-from edgesite.controlplane.pods import controller_of, is_terminating
+from edgesite.controlplane.podcontrol import OwnerQueue, PodControl, namespace_is_ending
+from edgesite.controlplane.pods import is_terminating
 from edgesite.controlplane.statefulset.plan import claims_for, ordinal_of, plan, template_for
 from edgesite.kube.errors import ApiError
 from edgesite.kube.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
@@ -59,25 +59,14 @@ class StatefulSetController:
         """Control until cancelled."""
         with ExitStack() as handlers:
             handlers.enter_context(self._sets.on_change(lambda one: self._controller.queue.add(key_of(one))))
-            handlers.enter_context(self._pods.add_handler(self._pod_seen, self._pod_changed, self._pod_gone))
+            owners = OwnerQueue(self._control, self._controller.queue, self._adopters)
+            handlers.enter_context(self._pods.add_handler(owners.seen, owners.changed, owners.gone))
             await self._controller.run((self._sets, self._pods, self._revisions), ready=ready)
 
-    def _pod_seen(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod)) is not None:
-            self._controller.queue.add(owner)
-        elif controller_of(pod) is None:
-            for one in self._sets.list(pod["metadata"].get("namespace") or ""):
-                if ordinal_of(one, pod) is not None:
-                    self._controller.queue.add(key_of(one))
-
-    def _pod_changed(self, old: Object, new: Object) -> None:
-        if (owner := self._control.owner_of(old)) is not None:
-            self._controller.queue.add(owner)
-        self._pod_seen(new)
-
-    def _pod_gone(self, pod: Object) -> None:
-        if (owner := self._control.saw(pod, gone=True)) is not None:
-            self._controller.queue.add(owner)
+    def _adopters(self, pod: Object) -> list[ObjectKey]:
+        """Sets that an orphan may belong to by its name."""
+        sets = self._sets.list(pod["metadata"].get("namespace") or "")
+        return [key_of(one) for one in sets if ordinal_of(one, pod) is not None]
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """Take the next step, then write the status. Raises ApiError, TerminalError."""

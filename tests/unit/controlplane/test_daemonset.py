@@ -216,3 +216,20 @@ async def test_nothing_is_written_at_rest(world):
         await ready(world, name, "False")
         await settle()
         assert status(world, "daemonsets", "ds")["numberUnavailable"] == 1
+
+
+@pytest.mark.anyio
+async def test_an_orphan_is_adopted_once_its_labels_match(world):
+    async with world.running(DaemonSetModule):
+        await world.client.create(
+            NODES, node("n1", [{"key": "mine", "effect": "NoSchedule"}])
+        )  # what is there may stay
+        await world.client.create(DAEMON_SETS, daemon_set())
+        metadata = {"name": "stray", "namespace": "d", "labels": {"app": "other"}}
+        spec = {"nodeName": "n1", "containers": [{"name": "c", "image": "v1"}]}
+        await world.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        await anyio.sleep(5)
+        assert not world.all("pods")["stray"]["metadata"].get("ownerReferences")
+        await world.client.patch(PODS, "stray", {"metadata": {"labels": {"app": "web"}}}, "d")
+        await anyio.sleep(5)
+        assert world.all("pods")["stray"]["metadata"]["ownerReferences"][0]["name"] == "ds"
