@@ -1,6 +1,6 @@
 """Changes to the host: each skipped where it is so already, said, written down, then made. With ``--dry-run`` only said.
 
-Errors  OSError, SystemdError. A block that raises, or is interrupted, leaves the host as it was.
+Errors  OSError, SystemdError, KeadmError. A block that raises, or is interrupted, leaves the host as it was.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesite.cli.keadm.failure import KeadmError
+from edgesite.cli.keadm.files import PROGRAMS
 from edgesite.cli.keadm.journal import BEFORE, Journal
 from edgesite.cli.keadm.systemd import OWN_UNITS, Systemd, unit_text
 
@@ -102,6 +104,18 @@ class Changes:
                 self._journal.note("empty", place, keep=[one.name for one in place.iterdir()])
             else:
                 self._journal.note("rmtree", place)
+
+    def program(self, name: str) -> Path:
+        """Where a program of ours is; the one binary gets a link of that name where no package has brought one. Raises KeadmError."""
+        found = self._host.program(name)
+        if found is not None:
+            return found
+        own = self._host.own_program()
+        if own is None:
+            raise KeadmError(f"the program {name} is not installed")
+        place = f"{PROGRAMS}/{name}"
+        self.link(place, own)
+        return Path(place)
 
     def link(self, path: str, target: Path) -> None:
         """Let a name lead to a program."""

@@ -34,7 +34,6 @@ from edgesite.cli.keadm.systemd import CLOUD_STATE
 from edgesite.runtime.paths import local_ip
 
 if TYPE_CHECKING:
-    from edgesite.cli.keadm.changes import Changes
     from edgesite.cli.keadm.command import Tools
 
 __all__ = ["configure", "run"]
@@ -98,7 +97,7 @@ def run(arguments: argparse.Namespace, tools: Tools) -> None:
         changes.folder(files.LOGS)
         changes.folder(files.STATE, 0o711)
         changes.file(files.CLOUDCORE_YAML, data, 0o640, user)
-        program = _program(tools, changes)
+        program = changes.program(UNIT)
         if not _uses_systemd(arguments, tools):
             progress.say(f"systemd does not run here: start the cloud side with\n  {program} --data-dir {CLOUD_STATE}")
             return
@@ -181,17 +180,6 @@ def _prepare_cluster(tools: Tools, kubeconfig: Path) -> None:
     if not tools.progress.dry_run:
         for line in cluster.prepare(kubeconfig):
             tools.progress.note(line)
-
-
-def _program(tools: Tools, changes: Changes) -> Path:
-    found = tools.host.program(UNIT)
-    if found is not None:
-        return found
-    own = tools.host.own_program()
-    if own is None:
-        raise KeadmError("the program cloudcore is not installed")
-    changes.link(f"{files.PROGRAMS}/{UNIT}", own)
-    return Path(files.PROGRAMS) / UNIT
 
 
 def _uses_systemd(arguments: argparse.Namespace, tools: Tools) -> bool:

@@ -124,7 +124,7 @@ def _join(arguments: argparse.Namespace, tools: Tools) -> None:
     with changing(tools.host, tools.systemd, tools.progress) as changes:
         changes.folder(files.LOGS)
         changes.folder(files.STATE, 0o711)
-        program = _program(tools, changes)
+        program = changes.program(UNIT)
         changes.file(values["modules"]["edgeHub"]["tlsCaFile"], cloud.ca, 0o644)
         changes.file(files.EDGECORE_YAML, data, 0o600)
         _certificate(tools, changes, wishes, values)
@@ -250,19 +250,6 @@ def _short_default() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(defaults("EdgeCore", minimal=True))
     document["modules"]["edged"] = {"enable": True}
     return document
-
-
-def _program(tools: Tools, changes: Changes) -> Path:
-    """Where edgecore is; the one binary gets a link of that name where no package has brought one."""
-    found = tools.host.program(UNIT)
-    if found is not None:
-        return found
-    own = tools.host.own_program()
-    if own is None:
-        raise KeadmError("the program edgecore is not installed")
-    place = f"{files.PROGRAMS}/{UNIT}"
-    changes.link(place, own)
-    return Path(place)
 
 
 def _certificate(tools: Tools, changes: Changes, wishes: EdgeWishes, values: dict[str, Any]) -> None:
