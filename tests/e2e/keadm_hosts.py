@@ -68,7 +68,7 @@ class Host:
         """Kill what `start` began, which is a child of what enters the namespaces."""
         for pid in _children(started.pid):
             os.kill(pid, signal.SIGKILL)
-        started.wait(10)
+        started.wait(60)
 
     def keadm(self, *arguments: str, stdin: str = "") -> Done:
         return self.run("keadm", *arguments, stdin=stdin)
@@ -110,7 +110,7 @@ class Host:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -48,7 +48,7 @@ def driver(root: Path, state: Path) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def mounts(below: Path) -> list[str]:

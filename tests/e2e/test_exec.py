@@ -192,7 +192,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self.fd)
 
 
@@ -239,7 +239,7 @@ def forwarded(kubectl: Kubectl, target: str, port: int) -> Iterator[int]:
         yield int(found[1])
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def answer(port: int, data: bytes) -> bytes:

@@ -55,7 +55,7 @@ def watching(own: Kubectl, *arguments: str) -> Iterator[Queue[str]]:
         yield lines
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         reader.join(10)
         process.stdout.close()
         assert process.stderr is not None

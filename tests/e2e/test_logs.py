@@ -57,7 +57,7 @@ def test_following_shows_lines_as_they_come_and_ends_with_the_pod(kubectl: Kubec
         first = int(follower.stdout.readline().split()[1])
         assert [int(follower.stdout.readline().split()[1]) for _ in range(3)] == [first + 1, first + 2, first + 3]
         kubectl("-n", namespace, "delete", "pod", "talk")
-        rest, said = follower.communicate(timeout=30)
+        rest, said = follower.communicate(timeout=60)
         assert follower.returncode == 0, said
         numbers = [int(line.split()[1]) for line in rest.splitlines()]
         assert numbers == list(range(first + 4, first + 4 + len(numbers)))

@@ -182,7 +182,7 @@ def test_two_edges_join_and_their_logs_come_through_the_tunnel(stack: ExitStack,
     assert follower.stdout is not None
     assert follower.stdout.readline() == "I am a1\n"
     kubectl("delete", "pod", "says-a1", "says-a2")
-    _, said = follower.communicate(timeout=20)
+    _, said = follower.communicate(timeout=60)
     assert follower.returncode == 0, said
 
 

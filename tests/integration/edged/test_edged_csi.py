@@ -41,7 +41,7 @@ class Driver:
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
         for socket in (self.registration, self.endpoint):
             socket.unlink(missing_ok=True)

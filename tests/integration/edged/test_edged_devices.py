@@ -44,7 +44,7 @@ class Plugin:
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def calls(self, name: str) -> list[dict[str, Any]]:
