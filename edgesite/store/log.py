@@ -80,7 +80,6 @@ class Contents:
     floor: int = 0
     ceiling: int = 0
     noted_at: int = 0
-    salvaged: bool = False
 
 
 class CorruptFile(Exception):
@@ -149,7 +148,6 @@ def open_log(disk: Disk, path: Path) -> tuple[Log, Contents]:
     contents.floor = contents.reserved = (
         max([saved.reserved, *(one.revision for one in saved.versions)], default=0) + SALVAGE_GAP
     )
-    contents.salvaged = True
     log.append(
         [one._replace(floor=contents.floor) for one in saved.versions],
         {"reserved": contents.reserved, "floor": contents.floor},

@@ -100,7 +100,6 @@ class DeviceObjects:
         node_of: Callable[[str], Object | None],
     ) -> None:
         self.kinds = {DEVICE: device_kind, MODEL: model_kind}
-        self._alpha_only = device_kind.version == "v1alpha2"
         self.devices = Informer(client, device_kind, clock, draw, transform=self._packed)
         self.models = Informer(client, model_kind, clock, draw)
         self._is_own = is_own

@@ -58,11 +58,6 @@ class SchedulingQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def parked(self) -> int:
-        """Pods that wait for a change of the cluster."""
-        return len(self._parked)
-
     def add(self, key: ObjectKey, uid: str, priority: int) -> None:
         """Queue a pod that is new, or whose own form changed: it is tried at once."""
         entry = self._entries.get(uid)

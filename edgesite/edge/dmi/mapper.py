@@ -68,7 +68,6 @@ class Mapper:
     ) -> None:
         self.info = info
         self.told = told
-        self.pushes = self.failures = 0
         self.problem = ""  #: why the last push failed
         self.scope = anyio.CancelScope()
         self._ctx, self._tables, self._devices, self._on_change = ctx, tables, devices, on_change
@@ -127,7 +126,6 @@ class Mapper:
         self._fail(f"{key.kind} {key.namespace}/{key.name}: {why}")
 
     def _fail(self, why: str) -> None:
-        self.failures += 1
         if why != self.problem:  # not each attempt
             self._ctx.log.warning("mapper %s (%s): %s", self.info.name, self.info.protocol, why)
             self.problem = why
@@ -268,7 +266,6 @@ class Mapper:
             self.told.pop(key, None)
         else:
             self.told[key] = told
-        self.pushes += 1
         self.problem = ""
         self._on_change(Change(self.info.name, key, told))
 
