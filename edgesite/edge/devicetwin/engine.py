@@ -12,6 +12,7 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dtclient (five tries).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -26,12 +27,14 @@ from edgesite.edge.devicetwin.state import Device, Registry, Twin
 from edgesite.edge.devicetwin.tables import DeviceTables
 from edgesite.edge.devicetwin.turn import Publication, Turn
 from edgesite.edge.devicetwin.uplink import Uplink
-from edgesite.edge.metamanager.batch import Batch
+from edgesite.edge.metamanager.batch import Batch, BatchClosed
 from edgesite.edge.metamanager.store import StoreError
 from edgesite.kube import json
 from edgesite.kube.errors import ApiError, internal
 
 if TYPE_CHECKING:
+    import random
+
     from edgesite.context import Clock
 
 __all__ = ["Engine", "Request"]
@@ -40,8 +43,10 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Action = Callable[[Turn], None]
 _LINE: Final = 256
 _PUBLICATIONS: Final = 512  #: or a few more in one turn
+_PUBLISHED_BYTES: Final = 4 << 20
 _TRIES: Final = 5
 _PAUSE_S: Final = 1.0
+_AGAIN_S: Final = 5.0
 _LAZY_S: Final = 60.0
 _STOPPING: Final = "DeviceTwin is stopping"
 
@@ -74,6 +79,7 @@ class Engine:
         uplink: Uplink,
         publish: Callable[[list[Publication]], Awaitable[None]],
         clock: Clock,
+        draw: random.Random,
         log: Log,
     ) -> None:
         self.registry = registry
@@ -84,11 +90,13 @@ class Engine:
         self._tables = tables
         self._publish = publish
         self._clock = clock
+        self._random = draw
         self._log = log
         self._line: Batch[Action | Request] = Batch(_LINE)
         self._lazy: dict[Twin, tuple[str, str]] = {}
         self._items: deque[Action | Request] = deque()  # taken from the line, not worked on yet
         self._objects_lost = False
+        self._looks_again = False
 
     async def add(self, item: Action | Request) -> None:
         """Queue something to be done to the twins. Raises BatchClosed at the end."""
@@ -115,12 +123,20 @@ class Engine:
                     if obj is not None:
                         self.membership.object_changed(turn, type_, obj, loading=loading)
                         present.add(f"{type_}/{obj['metadata'].get('uid')}")
-                await self._finish(turn)
+                await self._finish_or_undo(turn)
         turn = self._new_turn()
         for device in list(self.registry):
             if device.uid and f"device/{device.uid}" not in present:
                 self.membership.object_gone(turn, "device", device.namespace, device.name)
-        await self._finish(turn)
+        await self._finish_or_undo(turn)
+
+    async def _finish_or_undo(self, turn: Turn) -> None:
+        """What is not written must not be there either: it would be no news the next time. Raises StoreError."""
+        try:
+            await self._finish(turn)
+        except StoreError:
+            turn.undo()
+            raise
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -132,8 +148,9 @@ class Engine:
                     self._items.extend(await self._line.take())
                     while self._items:
                         await self._turn(self._items)
-                    if self._objects_lost:
-                        await self._recover()
+                    if self._objects_lost and not await self._recover() and not self._looks_again:
+                        self._looks_again = True
+                        tasks.start_soon(self._look_again)
         finally:
             for item in (*self._items, *self._line.close()):
                 if isinstance(item, Request):
@@ -143,9 +160,10 @@ class Engine:
         """Take items as long as what is to be told of them stays small."""
         turn = self._new_turn()
         requests = []
-        while items and len(turn.published) < _PUBLICATIONS:
+        told = size = 0
+        while items and len(turn.published) < _PUBLICATIONS and size < _PUBLISHED_BYTES:
             item = items.popleft()
-            mark = turn.mark
+            mark, sizes = turn.mark, turn.sizes()
             try:
                 (item.action if isinstance(item, Request) else item)(turn)
             except ApiError as exc:
@@ -155,12 +173,14 @@ class Engine:
                 continue
             except Exception:
                 self._log.exception("an item could not be worked on")
-                turn.undo(mark)
+                turn.undo_all(mark, sizes)
                 if isinstance(item, Request):
                     item.finish(internal("the report could not be worked on"))
                 continue
             if isinstance(item, Request):
                 requests.append(item)
+            size += sum(len(payload) for _, payload in turn.published[told:])
+            told = len(turn.published)
         error: ApiError | None = internal(_STOPPING)
         try:
             error = await self._commit(turn)
@@ -190,14 +210,22 @@ class Engine:
             self._publishing.error(failed, id_text, "twin/update", event, 500, why)
         await self._publish(failed.published)
 
-    async def _recover(self) -> None:
-        """Take the cloud's objects anew, some of which were lost with a turn that the disk refused."""
+    async def _recover(self) -> bool:
+        """Take the cloud's objects anew, some of which were lost with a turn that the disk refused; False if it still does."""
         try:
             await self._take_objects(loading=False)
-            self._objects_lost = False
         except StoreError as exc:
             self._log.error("devices cannot be read anew: %s", exc)
-            await self._clock.sleep(_PAUSE_S)
+            return False
+        self._objects_lost = False
+        return True
+
+    async def _look_again(self) -> None:
+        """Come back to what was lost, also where nothing else happens here."""
+        await self._clock.sleep(_AGAIN_S * (0.5 + self._random.random() / 2))
+        self._looks_again = False
+        with contextlib.suppress(BatchClosed):
+            await self._line.add(_nothing)
 
     def _new_turn(self) -> Turn:
         return Turn(int(self._clock.time() * 1000), self._tables.next_row)
@@ -238,6 +266,10 @@ class Engine:
             self._lazy.pop(twin, None)
         self.clients.forget(device)
         self.uplink.forget(device)
+
+
+def _nothing(turn: Turn) -> None:
+    """An item that wakes the loop."""
 
 
 def _object(text: str) -> dict[str, Any] | None:

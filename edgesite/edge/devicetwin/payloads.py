@@ -7,7 +7,7 @@ Source  KubeEdge v1.12, edge/pkg/devicetwin/dttype and /dtcommon.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -54,8 +54,12 @@ class Refused(Exception):
         self.known = known
 
 
+#: As Go's int64: what is larger its programs could not read again.
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
 class InTime(msgspec.Struct, gc=False):
-    timestamp: int = 0
+    timestamp: Int64 = 0
 
 
 class InValue(msgspec.Struct):
@@ -68,8 +72,8 @@ class InValue(msgspec.Struct):
 
 
 class InVersion(msgspec.Struct, gc=False):
-    cloud: int = 0
-    edge: int = 0
+    cloud: Int64 = 0
+    edge: Int64 = 0
 
 
 class InMeta(msgspec.Struct, gc=False):
@@ -91,7 +95,7 @@ class InTwin(msgspec.Struct):
 
 class InUpdate(msgspec.Struct):
     event_id: str = ""
-    timestamp: int = 0
+    timestamp: Int64 = 0
     twin: dict[str, InTwin | None] | None = None
 
 
@@ -112,7 +116,7 @@ class InDevice(msgspec.Struct):
 
 class InMembership(msgspec.Struct):
     event_id: str = ""
-    timestamp: int = 0
+    timestamp: Int64 = 0
     added_devices: list[InDevice] | None = None
     removed_devices: list[InDevice] | None = None
     devices: list[InDevice] | None = None
@@ -120,13 +124,13 @@ class InMembership(msgspec.Struct):
 
 class InState(msgspec.Struct):
     event_id: str = ""
-    timestamp: int = 0
+    timestamp: Int64 = 0
     state: str = ""
 
 
 class InEvent(msgspec.Struct):
     event_id: str = ""
-    timestamp: int = 0
+    timestamp: Int64 = 0
 
 
 _update: Final = msgspec.json.Decoder(InUpdate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import anyio
 
@@ -25,8 +25,10 @@ from edgesite.edge.devicetwin.turn import Publication, Turn
 from edgesite.edge.devicetwin.uplink import Uplink
 from edgesite.edge.edgehub.link import CONNECTED, Link
 from edgesite.edge.eventbus import Interest
+from edgesite.edge.metamanager.store import StoreError
 from edgesite.kube import json
 from edgesite.wire import resource
+from edgesite.wire.delivery import version_number
 from edgesite.wire.message import InvalidMessage, Message, MessageMaker, Operation
 
 if TYPE_CHECKING:
@@ -57,11 +59,20 @@ class Run:
         publishing = Publishing(ctx.node_name, registry, self._wanted, self._maker.new_id)
         membership = Membership(registry, publishing, self._count, self._own_cloud, self._gone, self._restored)
         clients = Clients(registry, membership, publishing, self._count)
-        tables = DeviceTables(rows)
+        tables = self._tables = DeviceTables(rows)
         rate = 0.0 if ctx.site.get("single_process") else _bits_per_s(ctx.config) / 8
         self._uplink = Uplink(registry, ctx.bus, self._maker, ctx.clock, ctx.random, self._own_cloud, rate)
         self._engine = Engine(
-            registry, membership, clients, publishing, tables, self._uplink, self._publish, ctx.clock, ctx.log
+            registry,
+            membership,
+            clients,
+            publishing,
+            tables,
+            self._uplink,
+            self._publish,
+            ctx.clock,
+            ctx.random,
+            ctx.log,
         )
         self._service = service
 
@@ -143,6 +154,8 @@ class Run:
             except InvalidMessage:
                 self._count("malformed")
                 return
+            if kind == "device":
+                obj = await self._newest(obj)
             operation = "insert" if message.operation == Operation.INSERT else "update"
 
             def take(turn: Turn) -> None:
@@ -153,6 +166,23 @@ class Run:
             service.tell(DeviceChange(kind, operation, path.namespace, path.name))
 
         await self._engine.add(take)
+
+    async def _newest(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """This object, or the one that metamanager has by now if this is older than what was taken: a device must not be told a value
+        that is no longer wanted. An API that was restored from a backup has an older one there, too."""
+        metadata = obj.get("metadata")
+        if not isinstance(metadata, dict):
+            return obj
+        namespace, name = str(metadata.get("namespace") or "default"), str(metadata.get("name") or "")
+        known = self._engine.registry.at(namespace, name)
+        version = version_number(metadata.get("resourceVersion"))
+        if known is None or known.uid != metadata.get("uid") or not 0 < version < known.version:
+            return obj
+        try:
+            stored = json.loads(await self._tables.stored("device", namespace, name) or "null")
+        except (StoreError, json.InvalidJson):
+            return obj
+        return stored if isinstance(stored, dict) else obj
 
     async def _take_word(self, message: Message) -> None:
         """Take what a cloud of KubeEdge says beside objects."""

@@ -31,6 +31,7 @@ _LOAD_TWINS: Final = (
     " FROM device_twin WHERE id > ? ORDER BY id LIMIT 1000"
 )
 _OBJECTS: Final = "SELECT key, value FROM meta WHERE type = ? AND key > ? ORDER BY key LIMIT 50"
+_OBJECT: Final = "SELECT value FROM meta WHERE key = ? AND type = ?"
 
 
 class DeviceTables:
@@ -90,6 +91,11 @@ class DeviceTables:
     async def objects(self, type_: str, after: str = "") -> list[tuple[str, str]]:
         """Key and text of the next objects of a type, by key; none at the end. Raises StoreError."""
         return [(row[0], row[1] or "") for row in await self._rows.query(_OBJECTS, (type_, after))]
+
+    async def stored(self, type_: str, namespace: str, name: str) -> str | None:
+        """The text of an object as metamanager has it now. Raises StoreError."""
+        rows = await self._rows.query(_OBJECT, (f"{namespace}/{type_}/{name}", type_))
+        return rows[0][0] if rows else None
 
     async def commit(self, turn: Turn) -> None:
         """Write what a turn has changed, in one transaction. Raises StoreError."""

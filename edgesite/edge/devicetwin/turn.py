@@ -45,6 +45,24 @@ class Turn:
         """A point to which `undo` may go back."""
         return len(self._saved)
 
+    def sizes(self) -> tuple[int, ...]:
+        """How much there is to be written and told, for `undo_all`."""
+        return tuple(map(len, self._parts()))
+
+    def undo_all(self, mark: int, sizes: tuple[int, ...]) -> None:
+        """Take back all of an item that could not be worked on to its end: also what it wanted written and told."""
+        self.undo(mark)
+        for part, size in zip(self._parts(), sizes, strict=True):
+            if isinstance(part, list):
+                del part[size:]
+            else:
+                for key in list(part)[size:]:
+                    del part[key]
+
+    def _parts(self) -> tuple[list[Any] | dict[Any, Any], ...]:
+        lists = self.statements, self.published, self.told, self.rejected, self.asked, self.states, self.after
+        return (*lists, self.dirty, self.lazy, self.devices)
+
     def keep(self, device: Device, name: str) -> Twin | None:
         """Remember a twin as it is before it is changed, and return it so."""
         twin = device.twins.get(name)

@@ -31,7 +31,10 @@ from edgesite.kube.devices.model import PropertyRule
 __all__ = ["Changes", "Want", "cloud", "local", "wanted"]
 
 Rules = Mapping[str, PropertyRule]
-MOST_TWINS: Final = 4096  #: of one device
+MOST_TWINS: Final = (
+    4096  #: of one device, made by clients or by messages: those that an object names are as many as it holds
+)
+MOST_VALUE: Final = 256 << 10  #: characters of a reported value; those of MQTT clients have 512
 _BOTH: Final = EXPECTED | ACTUAL
 _NOT_EVERYWHERE: Final = frozenset({"double", "bytes"})  #: types that need a model: KubeEdge's edge refuses them
 
@@ -135,6 +138,8 @@ def _set_local(twin: Twin, given: InTwin, rule: PropertyRule | None, now_ms: int
 def _checked(type_: str, side: InValue, rule: PropertyRule | None) -> str:
     if side.value is None:
         raise Refused(400, "the value is missing")
+    if len(side.value) > MOST_VALUE:
+        raise Refused(400, f"the value has more than {MOST_VALUE} characters")
     why = rule.problem(side.value) if rule is not None else values.problem(type_, side.value)
     if why:
         raise Refused(400, why)
@@ -312,7 +317,7 @@ def wanted(
             continue  # it would be refused where it was written, were it not for a model that has changed since
         twin = device.twins.get(name)
         if twin is None:
-            if value is not None and len(device.twins) < MOST_TWINS:
+            if value is not None:  # however many twins clients have made
                 _add_wanted(turn, device, name, value, type_, version, changes)
         elif not (overtaken and twin.expected is not None and twin.expected_cloud > version):
             if rule is None and not want.type and twin.type != DELETED:

@@ -40,6 +40,7 @@ __all__ = ["REPORTED", "Uplink"]
 REPORTED: Final = "devices/reported"  #: resource of a report of many devices
 HUB: Final = "websocket"
 _DEVICES: Final = 100  #: in one message
+_BYTES: Final = 1 << 20  #: of values in one message, and those of the last device
 _BURST_S: Final = 8.0  #: so many seconds' worth of bytes may go at once after a rest
 _GATHER_S: Final = 0.05
 _ANSWER_S: Final = 30.0
@@ -91,13 +92,16 @@ class Uplink:
     def note(self, told: Iterable[tuple[Device, str, int]], states: Iterable[Device]) -> None:
         """These twins and states have changed."""
         for device, name, sides in told:
+            if self._registry.get(device.id) is not device:
+                continue  # it has ended while it was told of; another one may have its name by now
             twin = device.twins.get(name)
             if name in device.silent or (twin is not None and sides == ACTUAL and _is_known(twin)):
                 continue
             names = self._waiting.setdefault(device, {})
             names[name] = names.get(name, 0) | sides
         for device in states:
-            self._states[device] = None
+            if self._registry.get(device.id) is device:
+                self._states[device] = None
         if self._waiting or self._states:
             self._filled.set()
 
@@ -184,7 +188,11 @@ class Uplink:
 
     def _take(self) -> tuple[dict[Device, dict[str, int]], dict[Device, None]]:
         """The devices that have waited longest."""
-        taken = {device: self._waiting.pop(device) for device in list(self._waiting)[:_DEVICES]}
+        taken, size = dict[Device, dict[str, int]](), 0
+        while self._waiting and len(taken) < _DEVICES and size < _BYTES:
+            device = next(iter(self._waiting))
+            taken[device] = names = self._waiting.pop(device)
+            size += sum(len(_actual(device, name) or "") for name in names)
         states = {device: self._states.pop(device) for device in list(self._states)[:_DEVICES]}
         return taken, states
 
@@ -200,7 +208,7 @@ class Uplink:
             for name, value in report.items():
                 twin = device.twins.get(name)
                 if value is not None and twin is not None and twin.sent != value:
-                    row += [names.setdefault(name, len(names)), value, base - twin.actual_ms]
+                    row += [names.setdefault(name, len(names)), value, max(0, base - twin.actual_ms)]
                 elif value is None and twin is not None and twin.sent is not None:
                     row += [names.setdefault(name, len(names)), None, 0]
             if len(row) > 1:

@@ -172,3 +172,37 @@ async def test_nothing_is_told_without_a_link() -> None:
         assert [row[2] for one in rig.hub.messages for row in one.content["devices"]] == ["99"]
 
     await running(rig, play)
+
+
+async def test_a_device_that_ended_while_it_was_told_of_is_not_told_of_again() -> None:
+    """A new one may have its name by then."""
+    rig = Rig()
+
+    async def play() -> None:
+        rig.hub.answers = lambda message: None if len(rig.hub.sent) == 1 else "OK"
+        rig.report("a", speed="1")
+        await anyio.sleep(5)
+        old = rig.registry.remove("a")
+        assert old is not None
+        rig.uplink.forget(old)
+        rig.report("a", speed="2")
+        await anyio.sleep(100)
+        told = [row[2] for message in rig.hub.messages for row in message.content["devices"]]
+        assert told == ["1", "2"]
+        assert not rig.uplink._waiting
+
+    await running(rig, play)
+
+
+async def test_large_values_are_told_in_messages_that_a_link_can_carry() -> None:
+    rig = Rig()
+
+    async def play() -> None:
+        for number in range(20):
+            rig.report(f"d{number}", image=f"{number:02}" * 100_000)
+        await anyio.sleep(10)
+        sizes = [len(json.dumps(message.content)) for message in rig.hub.messages]
+        assert len(sizes) >= 3
+        assert max(sizes) < 2_000_000
+
+    await running(rig, play)
