@@ -37,6 +37,7 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 ADMISSION_BYTES: Final = 1 << 20  #: as KubeEdge
 CONVERSION_BYTES: Final = 32 << 20  #: a page of a list may hold thousands of devices
 _LOOK_S: Final = 3.0  #: for a model; the API server waits `install.TIMEOUT_S`
+_LOOKS: Final = 4  #: models at a time: whoever reaches the port makes us ask the API
 _AT_A_TIME: Final = 50  #: conversions between two turns of the loop
 _JSON: Final = {"Content-Type": "application/json"}
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
@@ -66,6 +67,8 @@ class Webhooks:
         self._live = live
         self._count = count
         self._log = log
+        self._looks = anyio.CapacityLimiter(_LOOKS)
+        self._is_silent = False  # the API did not answer the last time, and that was logged
         self._failed: set[str] = set()  # types of failures that were told with their traceback
 
     async def __call__(self, request: Request) -> Response:
@@ -81,9 +84,12 @@ class Webhooks:
             return Response(400, _TEXT, str(exc).encode())
         except (ApiError, TimeoutError) as exc:
             self._count(what, "failed")
-            self._log.warning(
-                "a device could not be checked: the API does not tell of its model: %s", exc or "no answer"
-            )
+            if not self._is_silent:
+                self._is_silent = True
+                self._log.warning(
+                    "a device could not be checked: the API does not tell of its model: %s; further ones are counted alone",
+                    exc or "no answer",
+                )
             return Response(500, _TEXT, b"the model cannot be looked up now")
         except Exception as exc:
             self._count(what, "failed")
@@ -131,7 +137,9 @@ class Webhooks:
             if error is None:
                 return None, warnings
         with anyio.fail_after(_LOOK_S):
-            model = await self._live(asked.namespace, name)
+            async with self._looks:
+                model = await self._live(asked.namespace, name)
+        self._is_silent = False
         return judgement.judged(asked.kind, asked.name, obj, model)
 
 

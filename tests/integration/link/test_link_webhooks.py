@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from link_site import SiteMaker, free_ports
 
@@ -284,6 +285,31 @@ async def test_nonsense_is_answered_and_counted(body: Any, more: dict[str, str],
     assert (await asked(body, **more)).status == status
     assert len(asked.counted) == 1
     assert asked.counted[0][1] in ("malformed", "failed")
+
+
+async def test_a_flood_of_reviews_is_logged_once_and_asks_the_api_little_at_a_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    at_once = most = 0
+
+    async def ask(namespace: str, name: str) -> Object | None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            await anyio.lowlevel.checkpoint()
+            raise unavailable("no answer")
+        finally:
+            at_once -= 1
+
+    webhooks = Webhooks(lambda namespace, name: None, ask, lambda what, end: None, logging.getLogger("test"))
+    headers = Headers([(b"content-type", b"application/json")])
+    asked = Request(None, "POST", "/devices", headers, json.dumps(review(device())), _peer())
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(webhooks, asked)
+    assert most <= 4
+    assert caplog.text.count("could not be checked") == 1
 
 
 async def test_no_secret_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
