@@ -41,6 +41,7 @@ class Host:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"up\n"
         self.pid = _children(self._process.pid)[0]
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def run(self, *argv: str, stdin: str = "", timeout_s: float = 120) -> Done:
         """Run a program there to its end."""
@@ -55,14 +56,16 @@ class Host:
         )
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a program there; the caller ends it."""
-        return subprocess.Popen(
+        """Start a program there; it ends with the host, if the caller does not end it before."""
+        made = subprocess.Popen(
             self._inside(*argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_environment(),
         )
+        self._started.append(made)
+        return made
 
     def kill(self, started: subprocess.Popen[bytes]) -> None:
         """Kill what `start` began, which is a child of what enters the namespaces."""
@@ -109,8 +112,9 @@ class Host:
         """End it with all that runs in it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.wait(60)
+        for one in (self._process, *self._started):
+            one.kill()
+            one.wait(60)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
