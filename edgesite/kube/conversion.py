@@ -34,7 +34,10 @@ _EVENT_FIELDS: Final = {
     "deprecatedCount": "count",
 }
 _CORE_FIELDS: Final = {core: new for new, core in _EVENT_FIELDS.items()}
-_OF_DEVICES: Final = ("Device", "DeviceModel")  #: DeviceStatus, where it is installed, is a custom resource as any other
+_OF_DEVICES: Final = (
+    "Device",
+    "DeviceModel",
+)  #: DeviceStatus, where it is installed, is a custom resource as any other
 _ANNOTATIONS: Final = {
     "metrics": "autoscaling.alpha.kubernetes.io/metrics",
     "behavior": "autoscaling.alpha.kubernetes.io/behavior",
