@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import anyio
 
 from edgesite.context import Bus, Context, Inbox, Module, Section
-from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-from edgesite.runtime.role import RoleHost, World
+from edgesite.runtime.role import RoleHost
+from edgesite.testing.rolerig import GivenHooks, real_world, running
 from edgesite.wire.message import Message, MessageMaker
 
 __all__ = ["BusRig", "Tap", "bus_rig", "event_bus"]
@@ -76,29 +76,6 @@ class BusRig:
         await self.bus.send("eventbus", maker.make(source, "user", operation, resource, content))
 
 
-class _Hooks:
-    def __init__(self, drivers: Mapping[str, Any]) -> None:
-        self._drivers = drivers
-
-    def mapper(self, protocol: str) -> Any:
-        return self._drivers.get(protocol)
-
-    def admission(self, settings: Any) -> list[Any]:
-        return []
-
-    def resources(self) -> list[Any]:
-        return []
-
-    def metaserver(self, settings: Section) -> list[Any]:
-        return []
-
-    def runtime(self, name: str, config: Section) -> None:
-        return None
-
-    def loaded(self) -> Mapping[str, str]:
-        return {}
-
-
 def _tap_module(twin: Tap, cloud: Tap, has_twin: bool) -> type[Module]:
     class Taps:
         name: ClassVar[str] = "taps"
@@ -131,35 +108,12 @@ async def bus_rig(
 ) -> AsyncGenerator[BusRig]:
     """Run ``modules`` until the block ends. ``settings`` are those of ``modules``; ``has_twin`` plays DeviceTwin, ``drivers`` are those of
     plugins, by protocol. Raises TimeoutError."""
-    threads = RealThreads()
-    world = World(
-        clock=RealClock(),
-        random=random.Random(1),
-        net=RealNet(),
-        threads=threads,
-        disk=RealDisk(),
-        hooks=_Hooks(drivers or {}),
-        site={"version": "0.0"},
-    )
     twin, cloud = Tap(), Tap()
     section = Section({"modules": dict(settings), "database": {"dataSource": str(data_dir / "edgecore.db")}})
     chosen = [_tap_module(twin, cloud, has_twin), *modules]
-    host = RoleHost("edge", chosen, section, world, data_dir=data_dir, node_name="edge-1")
-    for interface, implementation in (services or {}).items():
-        host.services.provide(interface, implementation)
-    failure: Exception | None = None
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(host.run)
-            try:
-                with anyio.fail_after(30):
-                    await host.ready.wait()
-                yield BusRig(host, twin, cloud, data_dir)
-            except Exception as exc:  # the test's own: it shall not come out as a group
-                failure = exc
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-    finally:
-        with anyio.CancelScope(shield=True):
-            await threads.close()
+    async with real_world(GivenHooks(drivers=drivers or {})) as world:
+        host = RoleHost("edge", chosen, section, world, data_dir=data_dir, node_name="edge-1")
+        for interface, implementation in (services or {}).items():
+            host.services.provide(interface, implementation)
+        async with running(host):
+            yield BusRig(host, twin, cloud, data_dir)

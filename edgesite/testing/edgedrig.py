@@ -7,52 +7,24 @@ async with edged_rig(lambda ctx: FakeRuntime(engine), tmp_path) as rig:
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from edgesite.context import Context, Module, Section
 from edgesite.edge.edged.machine import Machine
 from edgesite.edge.edged.module import Edged
 from edgesite.edge.edged.runtime import Runtime
 from edgesite.net.folders import RealFolders
-from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-from edgesite.runtime.role import RoleHost, World
+from edgesite.runtime.role import RoleHost
 from edgesite.testing.fakemeta import FakeCloud, meta_module
+from edgesite.testing.rolerig import GivenHooks, real_world, running
 
 __all__ = ["Rig", "edged_rig"]
 
 NODE = "edge-1"
-
-
-class _Hooks:
-    """Offers one runtime, whatever its name, and nothing else."""
-
-    def __init__(self, factory: Callable[[Context], Runtime]) -> None:
-        self._factory = factory
-
-    def admission(self, settings: Any) -> list[Any]:
-        return []
-
-    def resources(self) -> list[Any]:
-        return []
-
-    def runtime(self, name: str, config: Section) -> Callable[[Context], Runtime]:
-        return self._factory
-
-    def mapper(self, protocol: str) -> Any:
-        return None
-
-    def metaserver(self, settings: Section) -> list[Any]:
-        return []
-
-    def loaded(self) -> Mapping[str, str]:
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +50,6 @@ async def edged_rig(
     place of the module that provides the cloud, ``machine`` that of what edged reads of the host.
     """
     cloud = cloud or FakeCloud(NODE)
-    threads = RealThreads()
-    world = World(
-        clock=RealClock(),
-        random=random.Random(1),
-        net=RealNet(),
-        threads=threads,
-        disk=RealDisk(),
-        hooks=_Hooks(factory),
-        site={"version": "0.0"},
-        folders=RealFolders() if machine is None else None,
-    )
     # With MetaServer the host is not looked at for other agents: tests of ours may run beside one.
     beside = {"metaServer": {"enable": True}}
     section = Section(
@@ -99,24 +60,11 @@ async def edged_rig(
             }
         }
     )
-    host = RoleHost(
-        "edge", [metamanager or meta_module(cloud), Edged], section, world, data_dir=data_dir, node_name=NODE
-    )
-    if machine is not None:
-        host.services.provide(Machine, machine)  # type: ignore[type-abstract]
-    failure: Exception | None = None
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(host.run)
-            try:
-                with anyio.fail_after(30):
-                    await host.ready.wait()
-                yield Rig(cloud, host, data_dir)
-            except Exception as exc:  # the test's own: it shall not come out as a group
-                failure = exc
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-    finally:
-        with anyio.CancelScope(shield=True):
-            await threads.close()
+    modules = [metamanager or meta_module(cloud), Edged]
+    folders = RealFolders() if machine is None else None
+    async with real_world(GivenHooks(factory), folders=folders) as world:
+        host = RoleHost("edge", modules, section, world, data_dir=data_dir, node_name=NODE)
+        if machine is not None:
+            host.services.provide(Machine, machine)  # type: ignore[type-abstract]
+        async with running(host):
+            yield Rig(cloud, host, data_dir)

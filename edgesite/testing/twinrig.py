@@ -25,8 +25,9 @@ from edgesite.edge.edgehub.link import CONNECTED, DISCONNECTED, Link
 from edgesite.edge.metamanager.module import MetaManager
 from edgesite.edge.metamanager.rows import Rows
 from edgesite.kube import json
-from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-from edgesite.runtime.role import RoleHost, World
+from edgesite.net.real import RealClock, RealDisk
+from edgesite.runtime.role import RoleHost
+from edgesite.testing.rolerig import GivenHooks, real_world, running
 from edgesite.wire.message import Message, MessageMaker
 
 __all__ = ["SteppedClock", "TwinRig", "twin_rig"]
@@ -234,26 +235,10 @@ async def twin_rig(
     disk: Disk | None = None,
 ) -> AsyncGenerator[TwinRig]:
     """Run until the block ends. ``settings`` are those of ``deviceTwin``."""
-    rig, threads = TwinRig(), RealThreads()
-    world = World(
-        clock=rig.clock,
-        random=random.Random(1),
-        net=RealNet(),
-        threads=threads,
-        disk=disk or RealDisk(),
-        hooks=None,  # type: ignore[arg-type]
-        site={"version": "0.0"},
-    )
+    rig = TwinRig()
     section = Section({"modules": {"metaManager": {}, "deviceTwin": dict(settings or {})}})
     modules = [_bench(rig), MetaManager, DeviceTwin, *more]
-    rig.host = RoleHost("edge", modules, section, world, data_dir=data_dir, node_name=NODE)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(rig.host.run)
-            with anyio.fail_after(10):
-                await rig.host.ready.wait()
+    async with real_world(GivenHooks(), clock=rig.clock, disk=disk or RealDisk()) as world:
+        rig.host = RoleHost("edge", modules, section, world, data_dir=data_dir, node_name=NODE)
+        async with running(rig.host):
             yield rig
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await threads.close()
