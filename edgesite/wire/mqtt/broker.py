@@ -25,7 +25,7 @@ from edgesite.wire.mqtt.access import Acl
 from edgesite.wire.mqtt.connection import Connection, Peer, State
 from edgesite.wire.mqtt.messages import Message, message_of
 from edgesite.wire.mqtt.packets import V3_1, V5, Packet, Publish, Reason, Subscribe, Subscription, Will
-from edgesite.wire.mqtt.retained import Retained
+from edgesite.wire.mqtt.retained import Budget, Retained
 from edgesite.wire.mqtt.routing import Entry, Share, Target, deliveries
 from edgesite.wire.mqtt.session import FOREVER, Counts, Grant, Journal, Limits, NoJournal, Session, weight_of
 from edgesite.wire.mqtt.timers import Timers
@@ -36,6 +36,7 @@ __all__ = ["Broker", "LocalSubscriber"]
 _FOREVER: Final = 0xFFFFFFFF
 ID_LENGTH: Final = 1024
 DEFERRED: Final = 10_000
+LOOKS: Final = 500_000  #: levels of what is retained that one SUBSCRIBE looks at: some tenths of a second
 _PURGE_S: Final = 10.0
 
 
@@ -265,11 +266,12 @@ class Broker:
     def offer_retained(self, session: Session, now: float) -> None:
         """Send what is retained to those who have just subscribed."""
         offers, self._offers = self._offers, {}
+        budget = Budget(LOOKS)
         for pattern, grant in offers.items():
-            if self.counts.offered >= self.limits.offered:
+            if self.counts.offered >= self.limits.offered or not budget.left:
                 self.counts.dropped_full += 1
                 continue
-            session.offer_retained((one.topic for one in self.retained.find(pattern)), grant, now)
+            session.offer_retained((one.topic for one in self.retained.find(pattern, budget)), grant, now)
 
     def retained_at(self, topic: str, session: Session, now: float) -> Message | None:
         message = self.retained.get(topic)

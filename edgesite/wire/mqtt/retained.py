@@ -10,7 +10,7 @@ from typing import Final
 
 from edgesite.wire.mqtt.messages import Message
 
-__all__ = ["Retained"]
+__all__ = ["Budget", "Retained"]
 
 _LEVEL: Final = 300
 _USUAL: Final = 8
@@ -23,6 +23,19 @@ class _Level:
     def __init__(self) -> None:
         self.below: _Node = {}
         self.message: Message | None = None
+
+
+class Budget:
+    """How many levels may be looked at; filters with many "+" match little and cost much."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = 1 << 62) -> None:
+        self.left = left
+
+    def spend(self) -> bool:
+        self.left = max(0, self.left - 1)
+        return self.left > 0
 
 
 class Retained:
@@ -78,11 +91,13 @@ class Retained:
             del level.below[name]
 
     def expired(self, now: float) -> list[Message]:
-        return [one for one in _all(self._root, False) if one.expires_at is not None and one.expires_at <= now]
+        return [
+            one for one in _all(self._root, False, Budget()) if one.expires_at is not None and one.expires_at <= now
+        ]
 
-    def find(self, pattern: str) -> Iterator[Message]:
-        """Give what matches a filter, as it is at the call."""
-        return iter(list(_found(self._root, pattern.split("/"), 0)))
+    def find(self, pattern: str, budget: Budget | None = None) -> Iterator[Message]:
+        """Give what matches a filter, as it is at the call; of what ``budget`` allows to be looked at."""
+        return iter(list(_found(self._root, pattern.split("/"), 0, budget or Budget())))
 
 
 def _cost(message: Message) -> int:
@@ -90,25 +105,29 @@ def _cost(message: Message) -> int:
     return message.size + _LEVEL * max(0, message.topic.count("/") - _USUAL)
 
 
-def _found(level: _Level, wanted: list[str], at: int) -> Iterator[Message]:
+def _found(level: _Level, wanted: list[str], at: int, budget: Budget) -> Iterator[Message]:
+    if not budget.spend():
+        return
     if at == len(wanted):
         if level.message is not None:
             yield level.message
         return
     name = wanted[at]
     if name == "#":
-        yield from _all(level, at == 0)
+        yield from _all(level, at == 0, budget)
     elif name == "+":
         for text, below in level.below.items():
             if at or not text.startswith("$"):
-                yield from _found(below, wanted, at + 1)
+                yield from _found(below, wanted, at + 1, budget)
     elif (child := level.below.get(name)) is not None:
-        yield from _found(child, wanted, at + 1)
+        yield from _found(child, wanted, at + 1, budget)
 
 
-def _all(level: _Level, is_top: bool) -> Iterator[Message]:
+def _all(level: _Level, is_top: bool, budget: Budget) -> Iterator[Message]:
+    if not budget.spend():
+        return
     if level.message is not None:
         yield level.message
     for text, below in level.below.items():
         if not is_top or not text.startswith("$"):
-            yield from _all(below, False)
+            yield from _all(below, False, budget)

@@ -126,9 +126,9 @@ def test_retained_messages_are_looked_for_once_for_each_filter_and_only_so_long(
     looked: list[str] = []
     find = bench.broker.retained.find
 
-    def count(pattern: str) -> Any:
+    def count(pattern: str, budget: Any) -> Any:
         looked.append(pattern)
-        return find(pattern)
+        return find(pattern, budget)
 
     bench.broker.retained.find = count  # type: ignore[method-assign]
     reader.connection.set_writable(False, bench.now)
@@ -215,3 +215,16 @@ def test_topics_of_many_levels_take_the_room_that_their_tree_does() -> None:
     for number in range(10):
         writer.publish(f"{number}/" * 120 + "x", retain=True)
     assert bench.broker.retained.count == 2
+
+
+def test_one_packet_looks_through_what_is_retained_only_so_long() -> None:
+    bench = Bench()
+    writer, reader = bench.client("w"), bench.client("r")
+    for number in range(3_000):
+        writer.publish(f"a/{number}/b/c", retain=True)
+    names = ["nope", "nix", "never"]
+    filters = [Subscription(f"+/+/{one}/{number}") for number in range(100) for one in ("+", "b", *names)]
+    reader.send(Subscribe(1, filters))
+    assert bench.broker.counts.dropped_full > 0
+    reader.send(Subscribe(2, [Subscription("a/#")]))
+    assert len(reader.messages()) == 3_000
