@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +26,15 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from edgesite.context import Context, Section
+from edgesite.context import Section
 from edgesite.edge.edged.cri.runtime import CriRuntime
 from edgesite.edge.edged.module import Edged
 from edgesite.edge.edged.runtime import ContainerState, Runtime
 from edgesite.edge.metamanager.module import MetaManager
-from edgesite.net.real import RealClock, RealDisk, RealNet, RealThreads
-from edgesite.runtime.role import RoleHost, World
+from edgesite.runtime.role import RoleHost
+from edgesite.testing import rolerig
 from edgesite.testing.containerd import BUSYBOX, Containerd, containerd
+from edgesite.testing.rolerig import GivenHooks, real_world
 from edgesite.testing.runtime import running, until
 from edgesite.wire.message import MessageMaker
 
@@ -144,50 +145,17 @@ class Kubelet:
         subprocess.run(["umount", "-R", "-l", str(self._folder / "edged")], check=False, capture_output=True)
 
 
-class Hooks:
-    """Offers the CRI runtime alone."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-
-    def admission(self, settings: Any) -> list[Any]:
-        return []
-
-    def resources(self) -> list[Any]:
-        return []
-
-    def mapper(self, protocol: str) -> Any:
-        return None
-
-    def metaserver(self, settings: Section) -> list[Any]:
-        return []
-
-    def loaded(self) -> dict[str, str]:
-        return {}
-
-    def runtime(self, name: str, config: Section) -> Callable[[Context], Runtime] | None:
-        return lambda ctx: CriRuntime(self._endpoint, "", request_timeout_s=30.0)
-
-
 @asynccontextmanager
 async def edge_on(folder: Path, endpoint: str) -> AsyncGenerator[RoleHost]:
     """Metamanager and edged, with no cloud in reach."""
-    threads = RealThreads()
-    world = World(RealClock(), random.Random(), RealNet(), threads, RealDisk(), Hooks(endpoint), {"version": "0"})
     edged = {"enable": True, "runtime": "cri", "rootDirectory": str(folder / "edged"), "podLogsDirectory": str(LOGS)}
     edged["tailoredKubeletConfig"] = {"cgroupsPerQOS": False}
     section = Section({"modules": {"edged": edged, "metaManager": {"enable": True}}})
-    host = RoleHost("edge", [MetaManager, Edged], section, world, data_dir=folder / "kubeedge", node_name=NODE)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(host.run)
-            with anyio.fail_after(30):
-                await host.ready.wait()
+    hooks = GivenHooks(lambda ctx: CriRuntime(endpoint, "", request_timeout_s=30.0))
+    async with real_world(hooks) as world:
+        host = RoleHost("edge", [MetaManager, Edged], section, world, data_dir=folder / "kubeedge", node_name=NODE)
+        async with rolerig.running(host):
             yield host
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await threads.close()
 
 
 def store(folder: Path) -> None:

@@ -21,22 +21,13 @@ from edgesite.net.real import RealNet
 from edgesite.runtime.role import RoleHost
 from edgesite.testing.fakeengine import FakeEngine
 from edgesite.testing.fakeruntime import FakeRuntime
+from edgesite.testing.rolerig import GivenHooks
 from edgesite.testing.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 NODE, LEASE = "default/node/edge-1", "kube-node-lease/lease/edge-1"
-
-
-class Hooks:
-    """Offers the runtime, and nothing else."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
-
-    def runtime(self, name: str, config: Section) -> Any:
-        return lambda ctx: FakeRuntime(self._engine)
 
 
 @dataclass
@@ -49,7 +40,7 @@ class Stand:
     async def edge(self) -> AsyncIterator[None]:
         values = self.site.edge_values("edge-1")
         values["modules"]["edged"] = {**values["modules"]["edged"], "runtime": "cri", "nodeIP": "192.0.2.7"}
-        world = replace(self.site.world, net=RealNet(), hooks=Hooks(self.engine))
+        world = replace(self.site.world, net=RealNet(), hooks=GivenHooks(lambda ctx: FakeRuntime(self.engine)))
         modules, folder = [MetaManager, EdgeHub, Edged], self.site.folder / "edge-1"
         host = RoleHost("edge", modules, Section(values), world, data_dir=folder, node_name="edge-1")
         async with running(host):
