@@ -166,6 +166,9 @@ class Broker:
             idle = [one for one in self.sessions.values() if one.connection is None]
             if not idle:
                 break
+            idle = [
+                one for one in idle if one.user == user
+            ] or idle  # nobody pushes out others with sessions of their own
             self._finish(min(idle, key=lambda one: one.ends_at if one.ends_at is not None else FOREVER), now)
         session = self.sessions[client_id] = Session(self, client_id, user, expiry_s)
         session.journal.session(session)

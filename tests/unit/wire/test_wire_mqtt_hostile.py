@@ -228,3 +228,15 @@ def test_one_packet_looks_through_what_is_retained_only_so_long() -> None:
     assert bench.broker.counts.dropped_full > 0
     reader.send(Subscribe(2, [Subscription("a/#")]))
     assert len(reader.messages()) == 3_000
+
+
+def test_who_opens_too_many_sessions_loses_their_own() -> None:
+    bench = Bench(Limits(sessions=5))
+    anna = bench.client("anna-1", username="anna", **DURABLE)
+    anna.lose()
+    for number in range(10):
+        bench.client(
+            f"bert-{number}", username="bert", clean_start=False, properties={props.SESSION_EXPIRY: 9_999}
+        ).lose()
+    assert len(bench.broker.sessions) == 5
+    assert "anna-1" in bench.broker.sessions
