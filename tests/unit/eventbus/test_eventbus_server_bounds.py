@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, ClassVar
 
+import anyio
 import pytest
 
 from edgesite.edge.eventbus.broker import server as module
 from edgesite.edge.eventbus.broker.server import BrokerServer, _Client
 from edgesite.edge.eventbus.broker.settings import Who
 from edgesite.net.real import RealClock, RealThreads
+from edgesite.wire.mqtt.access import Password
 from edgesite.wire.mqtt.broker import Broker
 from edgesite.wire.mqtt.codec import encode
 from edgesite.wire.mqtt.packets import Connect, Publish
@@ -85,3 +87,29 @@ def clients_more(known: _Client) -> _Client:
     made.connection_made(Transport(made))
     made.data_received(encode(Connect("late"), 4))
     return made
+
+
+class Checked(Password):
+    """Counts how often it was asked."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    def matches(self, given: bytes) -> bool:
+        self.asked.append(given)
+        return True
+
+
+async def test_a_name_that_is_unknown_takes_as_long_as_a_wrong_password() -> None:
+    broker = Broker(Limits(), random.Random(1).getrandbits)
+    who = Who({"anna": Checked(1, b"", b"")})
+    threads = RealThreads()
+    async with BrokerServer(broker, who, clock=RealClock(), threads=threads) as server:
+        client = _Client(server)
+        client.connection_made(Transport(client))
+        client.data_received(encode(Connect("c", username="nobody", password=b"guess"), 4))
+        with anyio.fail_after(10):
+            while client.connection is not None and not client.connection.is_over:
+                await anyio.wait_all_tasks_blocked()
+    await threads.close()
+    assert Checked.asked == [b"guess"]
+    assert broker.counts.refused == 1
