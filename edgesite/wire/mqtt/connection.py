@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Peer", "State"]
 
 FIRST_BYTES: Final = 256 << 10
+ALIAS_CHARS: Final = 64 << 10  #: and those of one topic, of a connection
 #: What version 3.1.1 has for a refusal of CONNECT; all else is 3, "server unavailable".
 _RETURN_CODES: Final = {
     Reason.VERSION: 1,
@@ -361,6 +362,8 @@ class Connection:
         if not 0 < alias <= self._broker.limits.aliases:
             raise ProtocolError(Reason.BAD_ALIAS, f"topic alias {alias}")
         if packet.topic:
+            if sum(map(len, self._aliases.values())) > ALIAS_CHARS:
+                raise ProtocolError(Reason.QUOTA, "topic aliases for too long topics")
             self._aliases[alias] = packet.topic
         elif alias in self._aliases:
             packet.topic = self._aliases[alias]

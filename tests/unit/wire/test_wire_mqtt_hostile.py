@@ -240,3 +240,15 @@ def test_who_opens_too_many_sessions_loses_their_own() -> None:
         ).lose()
     assert len(bench.broker.sessions) == 5
     assert "anna-1" in bench.broker.sessions
+
+
+def test_topic_aliases_are_bounded_by_their_bytes() -> None:
+    client = Bench().client("c")
+    for alias in range(1, 33):
+        client.publish(f"{alias}/" + "x" * 60, properties={props.TOPIC_ALIAS: alias})
+    assert not client.connection.is_over
+    for alias in range(1, 5):
+        for _ in range(2):
+            client.publish(f"{alias}/" + "x" * 60_000, properties={props.TOPIC_ALIAS: alias})
+    assert client.last(Disconnect).code == Reason.QUOTA
+    assert sum(map(len, client.connection._aliases.values())) < 140_000
