@@ -9,13 +9,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_roles import Cloud, Edge, joined_on
 from e2e_site import Kubectl, eventually
-from test_roles_apart import Cloud, Edge, ready
 
 from edgesite.testing.containerd import BUSYBOX, Containerd
 
@@ -27,17 +27,8 @@ OPTIONS = ("stage", "stats", "expand", "hold-publish")
 
 @pytest.fixture
 def edge(tmp_path: Path, daemon: Containerd) -> Iterator[tuple[Cloud, Edge]]:
-    """Both roles, joined; nothing is mounted below their folders when they have ended."""
-    with closing(Cloud(tmp_path)) as cloud:
-        cloud.start()
-        with closing(Edge(tmp_path, cloud, "csi", "--runtime", "cri", "--cri-endpoint", daemon.endpoint)) as made:
-            made.start(cloud.token())
-            ready(cloud, "csi")
-            yield cloud, made
-    left = mounts(tmp_path)
-    for one in reversed(left):
-        subprocess.run(["umount", one], check=False)
-    assert left == []
+    with joined_on(daemon, tmp_path, "csi") as roles:
+        yield roles
 
 
 @contextmanager
@@ -49,11 +40,6 @@ def driver(root: Path, state: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(60)
-
-
-def mounts(below: Path) -> list[str]:
-    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [one for one in places if one.startswith(f"{below}/")]
 
 
 def calls(state: Path) -> list[str]:

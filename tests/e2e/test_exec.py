@@ -25,8 +25,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from e2e_roles import Cloud, Edge
 from e2e_site import Kubectl, Site, eventually
-from test_roles_apart import Cloud, Edge
 
 from edgesite.testing.containerd import BUSYBOX, Containerd
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_roles import Cloud, Edge, nothing_mounted, ready
 from e2e_site import eventually, free_port
-from test_csi_site import mounts
-from test_roles_apart import Cloud, Edge, ready
 from test_service_accounts import last, lines
 from test_service_accounts import pod as on_host
 
@@ -66,16 +64,12 @@ class Led(Edge):
 
 @pytest.fixture
 def roles(tmp_path: Path, daemon: Containerd) -> Iterator[tuple[Cloud, Led]]:
-    with closing(Cloud(tmp_path)) as cloud:
+    with nothing_mounted(tmp_path), closing(Cloud(tmp_path)) as cloud:
         cloud.start("--set", "modules.dynamicController.enable=true", *GATE)
         with closing(Led(tmp_path, cloud, daemon)) as edge:
             edge.start(cloud.token())
             ready(cloud, "led")
             yield cloud, edge
-    left = mounts(tmp_path)
-    for one in reversed(left):
-        subprocess.run(["umount", one], check=False)
-    assert left == []
 
 
 def pod(said: Path, cloud: Cloud) -> str:

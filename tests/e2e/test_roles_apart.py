@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,108 +14,8 @@ from typing import Any
 
 import jwt
 import pytest
-from e2e_site import (
-    NO_PORTS,
-    PROGRAM,
-    Kubectl,
-    Program,
-    end_workload,
-    eventually,
-    free_port,
-    live_children,
-    supervisors_of,
-)
-
-
-class Cloud:
-    """``edgesite cloud`` on ports of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "cloud"
-        self.api, self.hub, self.bootstrap, self.tunnel = (free_port() for _ in range(4))
-        self.program: Program | None = None
-
-    def start(self, *more: str) -> None:
-        """``more`` are further arguments."""
-        self.close()
-        ports = (
-            "--hub-port",
-            str(self.hub),
-            "--bootstrap-port",
-            str(self.bootstrap),
-            "--tunnel-port",
-            str(self.tunnel),
-        )
-        self.program = Program(
-            self.folder / "cloud.log",
-            *("cloud", "--data-dir", str(self.data), "--api-address", f"127.0.0.1:{self.api}"),
-            *("--advertise-address", "127.0.0.1", "-v", "2", *ports, *more),
-        )
-        self.program.wait_line("cloud role: ready after")
-
-    def end(self, how: signal.Signals) -> None:
-        assert self.program is not None
-        if how is signal.SIGKILL:
-            self.program.kill()
-        else:
-            assert self.program.stop() == 0
-
-    def token(self) -> str:
-        command = [str(PROGRAM), "token", "--data-dir", str(self.data)]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    def kubectl(self) -> Kubectl:
-        return Kubectl("1.32", self.data / "admin.kubeconfig", self.folder)
-
-    def close(self) -> None:
-        if self.program is not None:
-            self.program.close()
-
-
-class Edge:
-    """``edgesite edge`` of one node."""
-
-    def __init__(self, folder: Path, cloud: Cloud, node: str, *runtime: str) -> None:
-        """``runtime`` are options; host processes if there are none."""
-        self.node = node
-        self._runtime = runtime or ("--runtime", "process")
-        self.log = folder / f"{node}.log"
-        self.data = folder / node
-        self._cloud = cloud
-        self.program: Program | None = None
-
-    def start(self, token: str = "") -> None:
-        if self.program is not None:
-            self.program.close()
-        ports = ("--hub-port", str(self._cloud.hub), "--bootstrap-port", str(self._cloud.bootstrap))
-        self.program = Program(
-            self.log,
-            *(
-                "edge",
-                "--data-dir",
-                str(self.data),
-                "--cloud",
-                "127.0.0.1",
-                "--node-name",
-                self.node,
-                *self._runtime,
-            ),
-            *("--tunnel-port", str(self._cloud.tunnel), "-v", "2", *ports, *NO_PORTS),
-            *(("--token", token) if token else ()),
-        )
-        self.program.wait_line(f"edge role of node {self.node}: ready after")
-
-    def said(self, text: str) -> None:
-        eventually(lambda: text in self.log.read_text(), f"{text!r} in the log of {self.node}")
-
-    def workload(self) -> list[int]:
-        return live_children(supervisors_of(self.data))
-
-    def close(self) -> None:
-        if self.program is not None:
-            self.program.close()
-        end_workload(self.data)
+from e2e_roles import Cloud, Edge, ready
+from e2e_site import Kubectl, eventually, supervisors_of
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +41,6 @@ def joined(stack: ExitStack, folder: Path, cloud: Cloud, node: str) -> Edge:
     edge.start(cloud.token())
     ready(cloud, node)
     return edge
-
-
-def ready(cloud: Cloud, node: str) -> None:
-    kubectl = cloud.kubectl()
-    kubectl("wait", "--for=create", f"node/{node}", "--timeout=100s")
-    kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=100s")
 
 
 def pod(node: str, name: str, script: str) -> str:

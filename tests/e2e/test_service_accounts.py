@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_roles import Cloud, Edge, joined_on, mounts
 from e2e_site import Kubectl, eventually
-from test_csi_site import mounts
-from test_roles_apart import Cloud, Edge, ready
 
 from edgesite.testing.containerd import BUSYBOX, Containerd
 
@@ -45,17 +44,8 @@ REVIEW = "/apis/authentication.k8s.io/v1/tokenreviews"
 
 @pytest.fixture
 def roles(tmp_path: Path, daemon: Containerd) -> Iterator[tuple[Cloud, Edge]]:
-    """Both roles, joined; nothing is mounted below their folders when they have ended."""
-    with closing(Cloud(tmp_path)) as cloud:
-        cloud.start()
-        with closing(Edge(tmp_path, cloud, "accounts", "--runtime", "cri", "--cri-endpoint", daemon.endpoint)) as edge:
-            edge.start(cloud.token())
-            ready(cloud, "accounts")
-            yield cloud, edge
-    left = mounts(tmp_path)
-    for one in reversed(left):
-        subprocess.run(["umount", one], check=False)
-    assert left == []
+    with joined_on(daemon, tmp_path, "accounts") as joined:
+        yield joined
 
 
 def pod(name: str, said: Path, cloud: Cloud) -> str:
