@@ -1,7 +1,8 @@
 """How two of our own ends find each other, in messages that a KubeEdge peer takes for keepalives or never gets.
 
 An edge of ours puts a greeting in the content of its first keepalive, where KubeEdge has "ping" and reads nothing. A cloud of
-ours answers each keepalive of a peer that greeted; a Go edge, which greets nobody, gets no answer. After its greeting the
+ours answers each keepalive of a peer that greeted; a Go edge, which greets nobody, gets no answer. Who has not greeted within
+`hold_s` is taken for a Go edge until it does. After its greeting the
 edge tells what it holds, so that the cloud sends only what differs: first a digest; all of it only if the cloud asks.
 
     edge → cloud   keepalive  {"edgesite": 1, "features": ["holdings", …]}

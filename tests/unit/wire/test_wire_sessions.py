@@ -120,6 +120,25 @@ def test_nothing_but_answers_leaves_before_the_peer_is_known() -> None:
     assert Greeted(own=False) in cloud.seen
 
 
+def test_our_edge_is_known_for_ours_though_its_greeting_took_longer_than_we_wait() -> None:
+    cloud = Cloud(greet="")
+    assert cloud.timer(3.0) == []
+    assert cloud.seen == [Greeted(own=False), Opened()]
+    cloud.session.send(pod("a", 1), 3.0)
+    cloud.session.send(pod("b", 2), 3.0)
+    [first] = cloud.out(3.0)
+    cloud.receive(MAKER.make("websocket", "resource", "keepalive", "node", greeting.greeting()), 9.0)
+    assert Greeted(own=True, features=greeting.FEATURES) in cloud.seen
+    frame = cloud.session.take_frame(9.0)
+    assert frame is not None and not frame.text, "both ends have frames now"
+    cloud.receive(MAKER.make("websocket", "resource", "holdings", "node", {"objects": []}), 9.0)
+    cloud.receive(MAKER.ack(first), 9.0)
+    assert cloud.versions == {"uid-a": 1}
+    assert cloud.session.is_in_flight(first.msg_id) is False
+    cloud.receive(ping(), 20.0)
+    assert cloud.session.own_peer, "later keepalives take nothing back"
+
+
 def test_holdings_of_the_edge_leave_out_what_it_has() -> None:
     cloud = Cloud(greet="")
     cloud.receive(MAKER.make("websocket", "resource", "keepalive", "node", greeting.greeting()), 0.0)
