@@ -130,7 +130,8 @@ def test_our_edge_is_known_for_ours_though_its_greeting_took_longer_than_we_wait
     cloud.receive(MAKER.make("websocket", "resource", "keepalive", "node", greeting.greeting()), 9.0)
     assert Greeted(own=True, features=greeting.FEATURES) in cloud.seen
     frame = cloud.session.take_frame(9.0)
-    assert frame is not None and not frame.text, "both ends have frames now"
+    assert frame is not None
+    assert not frame.text, "both ends have frames now"
     cloud.receive(MAKER.make("websocket", "resource", "holdings", "node", {"objects": []}), 9.0)
     cloud.receive(MAKER.ack(first), 9.0)
     assert cloud.versions == {"uid-a": 1}
