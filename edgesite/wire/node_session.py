@@ -260,7 +260,9 @@ class NodeSession:
 
     def _on_keepalive(self, message: Message) -> None:
         features = greeting.features_of(message)
-        if self.own_peer is None or (features is not None and not self.own_peer):  # it may have taken longer than we wait
+        if self.own_peer is None or (
+            features is not None and not self.own_peer
+        ):  # it may have taken longer than we wait
             self.own_peer = features is not None
             self._agreed = greeting.agree(features or frozenset(), self._offered)
             if greeting.FRAMES in self._agreed:
