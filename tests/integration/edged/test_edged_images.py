@@ -72,7 +72,8 @@ async def test_an_image_is_pulled_once_when_it_may_be_present(rig: Rig, registry
     assert messages[0].startswith(f'Successfully pulled image "{image}" in ')
     assert messages[1] == f'Container image "{image}" already present on machine'
     status = rig.cloud.status("first")["containerStatuses"][0]
-    assert status["imageID"].startswith(f"{registry.address}/team/app@sha256:")
+    # The daemon names the first registry that it had the same image from, which another test's may be.
+    assert "/team/app@sha256:" in status["imageID"]
 
 
 async def test_latest_is_asked_for_at_each_start(rig: Rig, registry: Registry) -> None:

@@ -1,4 +1,4 @@
-"""Logs of a node's pods and connections into them: who is let in, with and without a link, and what is bounded. kubectl: tests/e2e/test_metaserver_pods.py."""
+"""Logs of a node's pods and connections into them: who is let in, with and without a link, and what is bounded. kubectl: tests/e2e/test_metaserver_into_pods.py."""
 
 from __future__ import annotations
 
